@@ -1,0 +1,14 @@
+//! Session logic of a call, sans-IO: no tokio, no media, no clock of its own.
+//!
+//! The owner feeds [`Input`]s with the time they arrived and drains [`Output`]s after each, until
+//! [`Output::Wait`] tells when to call again at the latest. Times are durations since any fixed
+//! origin, so tests run on virtual time.
+
+mod negotiation;
+mod recovery;
+mod session;
+mod state;
+
+pub use recovery::Timer;
+pub use session::{Epoch, Input, Operation, Output, Session, TransportState};
+pub use state::{CallEndReason, CallState};

@@ -1,0 +1,212 @@
+//! Perfect negotiation (W3C WebRTC 1.0 §10.7) for a stack without implicit rollback.
+//!
+//! Operations on the peer connection run one at a time, in the order they were asked for; each
+//! reports back. The negotiator therefore knows the signaling state from its own orders and never
+//! asks the stack. Pure: it returns what to do and keeps no queue.
+
+use visavis_signaling_protocol::{SdpType, SessionDescription};
+
+use crate::session::Operation;
+
+/// `RTCSignalingState`, as far as it can be reached, with operations under way counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signaling {
+    Stable,
+    /// `create_offer` was ordered and did not report yet (W3C: `makingOffer`).
+    MakingOffer,
+    HaveLocalOffer,
+    /// An offer was handed over and the answer did not report yet.
+    Answering,
+    /// An answer was handed over and did not report yet.
+    AcceptingAnswer,
+}
+
+/// What became of a remote description.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// Run this operation.
+    Run(Operation),
+    /// Nothing to do: a collision that we win, or an answer to an offer of the past.
+    Ignore,
+}
+
+/// Negotiation of one peer connection.
+#[derive(Debug)]
+pub(crate) struct Negotiation {
+    polite: bool,
+    signaling: Signaling,
+    /// The offer on the wire, for sending again.
+    local_offer: Option<SessionDescription>,
+    /// Offer as soon as the state is stable again; `Some(true)` with an ICE restart.
+    wanted_offer: Option<bool>,
+    /// The last remote offer lost a collision: its candidates are of no use either.
+    ignore_offer: bool,
+    /// An own offer still under way was rolled back; its report is to be dropped.
+    rolled_back: bool,
+}
+
+impl Negotiation {
+    pub(crate) fn new(polite: bool) -> Self {
+        Self {
+            polite,
+            signaling: Signaling::Stable,
+            local_offer: None,
+            wanted_offer: None,
+            ignore_offer: false,
+            rolled_back: false,
+        }
+    }
+
+    pub(crate) fn set_polite(&mut self, polite: bool) {
+        self.polite = polite;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_stable(&self) -> bool {
+        self.signaling == Signaling::Stable
+    }
+
+    /// Whether an own offer waits for its answer.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.signaling == Signaling::HaveLocalOffer
+    }
+
+    /// The offer that waits for its answer.
+    pub(crate) fn pending_offer(&self) -> Option<&SessionDescription> {
+        self.awaits_answer().then_some(self.local_offer.as_ref()).flatten()
+    }
+
+    /// Whether remote candidates belong to a description that we use.
+    pub(crate) fn takes_candidates(&self) -> bool {
+        !self.ignore_offer
+    }
+
+    /// Offers now, or once the state is stable.
+    pub(crate) fn want_offer(&mut self, ice_restart: bool) -> Option<Operation> {
+        if self.signaling == Signaling::Stable {
+            self.signaling = Signaling::MakingOffer;
+            self.wanted_offer = None;
+            return Some(Operation::CreateOffer { ice_restart });
+        }
+        // An offer that is being made anyway serves, unless a restart is wanted.
+        if ice_restart
+            || !matches!(self.signaling, Signaling::MakingOffer | Signaling::HaveLocalOffer)
+        {
+            self.wanted_offer = Some(ice_restart || self.wanted_offer == Some(true));
+        }
+        None
+    }
+
+    /// A description from the other side.
+    pub(crate) fn remote_description(&mut self, description: SessionDescription) -> Verdict {
+        match description.kind {
+            SdpType::Offer => {
+                let own_offer =
+                    matches!(self.signaling, Signaling::MakingOffer | Signaling::HaveLocalOffer);
+                // An answer being applied is as good as applied (W3C: isSettingRemoteAnswerPending).
+                self.ignore_offer = own_offer && !self.polite;
+                if self.ignore_offer {
+                    return Verdict::Ignore;
+                }
+                self.rolled_back |= self.signaling == Signaling::MakingOffer;
+                self.local_offer = None;
+                self.signaling = Signaling::Answering;
+                Verdict::Run(Operation::AcceptOffer { description, rollback: own_offer })
+            }
+            SdpType::Answer if self.signaling == Signaling::HaveLocalOffer => {
+                self.signaling = Signaling::AcceptingAnswer;
+                self.ignore_offer = false;
+                Verdict::Run(Operation::AcceptAnswer { description })
+            }
+            SdpType::Answer => Verdict::Ignore,
+        }
+    }
+
+    /// `CreateOffer` reported; what to send, if the offer still stands.
+    pub(crate) fn offer_created(
+        &mut self,
+        offer: SessionDescription,
+    ) -> Option<SessionDescription> {
+        if std::mem::take(&mut self.rolled_back) || self.signaling != Signaling::MakingOffer {
+            return None;
+        }
+        self.signaling = Signaling::HaveLocalOffer;
+        self.local_offer = Some(offer.clone());
+        Some(offer)
+    }
+
+    /// `AcceptOffer` (its answer is on the wire) or `AcceptAnswer` reported; the next operation.
+    pub(crate) fn settled(&mut self) -> Option<Operation> {
+        if !matches!(self.signaling, Signaling::Answering | Signaling::AcceptingAnswer) {
+            return None;
+        }
+        self.signaling = Signaling::Stable;
+        self.local_offer = None;
+        self.wanted_offer.take().and_then(|ice_restart| self.want_offer(ice_restart))
+    }
+
+    /// An operation failed and left the peer connection stable (a failed offer is rolled back).
+    pub(crate) fn failed(&mut self) {
+        if !std::mem::take(&mut self.rolled_back) {
+            self.signaling = Signaling::Stable;
+            self.local_offer = None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn offer(sdp: &str) -> SessionDescription {
+        SessionDescription { kind: SdpType::Offer, sdp: sdp.into() }
+    }
+
+    fn answer(sdp: &str) -> SessionDescription {
+        SessionDescription { kind: SdpType::Answer, sdp: sdp.into() }
+    }
+
+    #[test]
+    fn impolite_side_ignores_a_colliding_offer_and_its_candidates() {
+        let mut n = Negotiation::new(false);
+        assert_eq!(n.want_offer(false), Some(Operation::CreateOffer { ice_restart: false }));
+        assert_eq!(n.remote_description(offer("theirs")), Verdict::Ignore);
+        assert!(!n.takes_candidates());
+        assert_eq!(n.offer_created(offer("ours")), Some(offer("ours")));
+        assert!(matches!(n.remote_description(answer("a")), Verdict::Run(_)));
+        assert!(n.takes_candidates());
+        assert_eq!(n.settled(), None);
+        assert!(n.is_stable());
+    }
+
+    #[test]
+    fn polite_side_rolls_back_and_drops_the_offer_under_way() {
+        let mut n = Negotiation::new(true);
+        n.want_offer(false).unwrap();
+        let Verdict::Run(Operation::AcceptOffer { rollback, .. }) =
+            n.remote_description(offer("theirs"))
+        else {
+            panic!("a polite peer accepts")
+        };
+        assert!(rollback);
+        assert_eq!(n.offer_created(offer("ours")), None);
+        assert_eq!(n.settled(), None);
+        assert!(n.is_stable());
+    }
+
+    #[test]
+    fn restart_wanted_meanwhile_follows_once_stable() {
+        let mut n = Negotiation::new(true);
+        assert!(matches!(n.remote_description(offer("theirs")), Verdict::Run(_)));
+        assert_eq!(n.want_offer(true), None);
+        assert_eq!(n.settled(), Some(Operation::CreateOffer { ice_restart: true }));
+    }
+
+    #[test]
+    fn answer_without_an_offer_is_ignored() {
+        let mut n = Negotiation::new(false);
+        assert_eq!(n.remote_description(answer("late")), Verdict::Ignore);
+        assert!(n.is_stable());
+    }
+}

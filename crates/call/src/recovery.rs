@@ -1,0 +1,65 @@
+//! When to restart, and when to give up: the timers of a call and their times.
+
+use std::time::Duration;
+
+/// What a wake-up is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// An own offer has no answer: send it again.
+    Answer,
+    /// The path has been `disconnected` for long enough: restart ICE.
+    IceRestart,
+    /// No path, or nobody there, for too long: end the call.
+    GiveUp,
+}
+
+/// An answer takes a round trip and some processing; a lost one is asked for again after this.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// `disconnected` often heals by itself within a second (a Wi-Fi roam).
+pub(crate) const DISCONNECTED_GRACE: Duration = Duration::from_secs(1);
+/// The polite side leaves the first restart to the other, which avoids most collisions.
+pub(crate) const POLITE_DELAY: Duration = Duration::from_millis(1500);
+/// Between restarts that did not help.
+pub(crate) const RESTART_INTERVAL: Duration = Duration::from_secs(8);
+/// First connection: two people wait for it and should be told.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(40);
+/// A call that was good is worth waiting for (a tunnel, a lift).
+pub(crate) const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// After the server says that the other side is gone and media says the same.
+pub(crate) const REMOTE_RETURN_LIMIT: Duration = Duration::from_secs(20);
+
+/// At most one deadline a timer.
+#[derive(Debug, Default)]
+pub(crate) struct Timers([Option<Duration>; 3]);
+
+impl Timers {
+    pub(crate) fn set(&mut self, timer: Timer, at: Duration) {
+        self.0[timer as usize] = Some(at);
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
+    }
+
+    pub(crate) fn clear(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
+    }
+
+    pub(crate) fn clear_all(&mut self) {
+        self.0 = [None; 3];
+    }
+
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Takes one timer that is due, the earliest first.
+    pub(crate) fn take_due(&mut self, now: Duration) -> Option<Timer> {
+        let timer = [Timer::Answer, Timer::IceRestart, Timer::GiveUp]
+            .into_iter()
+            .filter(|t| self.0[*t as usize].is_some_and(|at| at <= now))
+            .min_by_key(|t| self.0[*t as usize])?;
+        self.clear(timer);
+        Some(timer)
+    }
+}

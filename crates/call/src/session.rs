@@ -1,0 +1,512 @@
+//! One call, from joining a room to its end: `Input` in, `Output` out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use visavis_signaling_protocol::{
+    ErrorCode, IceCandidateInit, LeaveReason, PeerId, PeerInfo, SessionDescription, SessionId,
+    SignalPayload,
+};
+
+use crate::negotiation::{Negotiation, Verdict};
+use crate::recovery::{
+    ANSWER_TIMEOUT, CONNECT_LIMIT, DISCONNECTED_GRACE, POLITE_DELAY, RECONNECT_LIMIT,
+    REMOTE_RETURN_LIMIT, RESTART_INTERVAL, Timer, Timers,
+};
+use crate::state::{CallEndReason, CallState};
+
+/// Counts peer connections of a call; reports of an older one are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u32);
+
+/// `RTCPeerConnectionState`, with `new` as `Connecting` and `closed` left to the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportState {
+    /// Not there yet.
+    Connecting,
+    /// ICE and DTLS are up.
+    Connected,
+    /// Checks go unanswered.
+    Disconnected,
+    /// The stack gave up on this path.
+    Failed,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The person hangs up.
+    Hangup,
+    /// The person, or a change of network, asks for an ICE restart.
+    RestartIce,
+    /// A seat was taken, for the first time or again.
+    Joined {
+        /// The others in the room.
+        peers: Vec<PeerInfo>,
+        /// Our role.
+        polite: bool,
+        /// Whether the seat is the old one and nothing was lost.
+        resumed: bool,
+    },
+    /// Somebody entered or returned.
+    PeerJoined(PeerInfo),
+    /// A seat is free.
+    PeerLeft {
+        /// Whose.
+        peer_id: PeerId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// From the other side.
+    Signal {
+        /// Who.
+        from: PeerId,
+        /// What.
+        payload: SignalPayload,
+    },
+    /// The server refused us for good.
+    Refused(ErrorCode),
+    /// The server was never reached.
+    Unreachable(String),
+    /// `CreateOffer` is done; the offer is set locally.
+    OfferCreated {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// The offer.
+        description: SessionDescription,
+    },
+    /// `AcceptOffer` is done; the answer is set locally.
+    AnswerCreated {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// The answer.
+        description: SessionDescription,
+    },
+    /// `AcceptAnswer` is done.
+    AnswerAccepted {
+        /// Of which peer connection.
+        epoch: Epoch,
+    },
+    /// An operation failed; the peer connection was left (or rolled back to) stable.
+    OperationFailed {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// Why.
+        why: String,
+        /// Whether the other side's description was at fault.
+        remote_fault: bool,
+    },
+    /// A local candidate was gathered.
+    LocalCandidate {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// The candidate.
+        candidate: IceCandidateInit,
+    },
+    /// The transport changed.
+    Transport {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// To what.
+        state: TransportState,
+    },
+    /// The wake-up of [`Output::Wait`], or any other moment: timers that are due run.
+    Tick,
+}
+
+/// Work on the peer connection; one at a time, in order, each reports back by an [`Input`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Create an offer and set it locally.
+    CreateOffer {
+        /// With fresh ICE credentials.
+        ice_restart: bool,
+    },
+    /// Roll back first if told to; set the remote offer, create an answer, set it locally.
+    AcceptOffer {
+        /// The offer.
+        description: SessionDescription,
+        /// Whether an own offer stands in the way (the stack has no implicit rollback).
+        rollback: bool,
+    },
+    /// Set the remote answer.
+    AcceptAnswer {
+        /// The answer.
+        description: SessionDescription,
+    },
+    /// Add a remote candidate; a failure is logged, not reported.
+    AddCandidate {
+        /// The candidate.
+        candidate: IceCandidateInit,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Make a peer connection (and close any older one).
+    CreatePeer(Epoch),
+    /// Close the peer connection.
+    ClosePeer,
+    /// Work for the peer connection.
+    Run {
+        /// Which.
+        epoch: Epoch,
+        /// What.
+        operation: Operation,
+    },
+    /// Send over signaling.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// What.
+        payload: SignalPayload,
+    },
+    /// Say `leave` and close the WebSocket.
+    LeaveRoom,
+    /// The state changed.
+    State(CallState),
+    /// For the event log.
+    Log(String),
+    /// Nothing more; call again with [`Input::Tick`] at this time, if any.
+    Wait(Option<Duration>),
+}
+
+#[derive(Debug)]
+struct Remote {
+    /// `None` while the server does not know it (it restarted), though media may flow.
+    peer_id: Option<PeerId>,
+    session: SessionId,
+}
+
+/// The state machine of one call. See the crate's page for how to drive it.
+#[derive(Debug)]
+pub struct Session {
+    state: CallState,
+    polite: bool,
+    remote: Option<Remote>,
+    epoch: Epoch,
+    negotiation: Negotiation,
+    transport: TransportState,
+    was_connected: bool,
+    timers: Timers,
+    outputs: VecDeque<Output>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// A call that is joining.
+    pub fn new() -> Self {
+        Self {
+            state: CallState::Joining,
+            polite: false,
+            remote: None,
+            epoch: Epoch(0),
+            negotiation: Negotiation::new(false),
+            transport: TransportState::Connecting,
+            was_connected: false,
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Where the call stands.
+    pub fn state(&self) -> &CallState {
+        &self.state
+    }
+
+    /// Our role in perfect negotiation.
+    pub fn is_polite(&self) -> bool {
+        self.polite
+    }
+
+    /// Takes in what happened at `now`; drain [`Self::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Duration, input: Input) {
+        if matches!(self.state, CallState::Ended(_)) {
+            return;
+        }
+        match input {
+            Input::Hangup => self.end(CallEndReason::LocalHangup),
+            Input::RestartIce => self.restart_ice(now, "asked for"),
+            Input::Joined { peers, polite, resumed } => self.joined(now, peers, polite, resumed),
+            Input::PeerJoined(peer) => self.peer_joined(now, peer),
+            Input::PeerLeft { peer_id, reason } => self.peer_left(now, &peer_id, reason),
+            Input::Signal { from, payload } => self.signal(&from, payload),
+            Input::Refused(code) => self.end(CallEndReason::Refused(code)),
+            Input::Unreachable(why) => self.end(CallEndReason::ServerUnreachable(why)),
+            Input::OfferCreated { epoch, description } if epoch == self.epoch => {
+                if let Some(offer) = self.negotiation.offer_created(description) {
+                    self.timers.set(Timer::Answer, now + ANSWER_TIMEOUT);
+                    self.send(SignalPayload::Description(offer));
+                }
+            }
+            Input::AnswerCreated { epoch, description } if epoch == self.epoch => {
+                self.send(SignalPayload::Description(description));
+                self.settled();
+            }
+            Input::AnswerAccepted { epoch } if epoch == self.epoch => self.settled(),
+            Input::OperationFailed { epoch, why, remote_fault } if epoch == self.epoch => {
+                self.operation_failed(now, why, remote_fault);
+            }
+            Input::LocalCandidate { epoch, candidate } if epoch == self.epoch => {
+                self.send(SignalPayload::Candidate(candidate));
+            }
+            Input::Transport { epoch, state } if epoch == self.epoch => self.transport(now, state),
+            Input::OfferCreated { .. }
+            | Input::AnswerCreated { .. }
+            | Input::AnswerAccepted { .. }
+            | Input::OperationFailed { .. }
+            | Input::LocalCandidate { .. }
+            | Input::Transport { .. }
+            | Input::Tick => {}
+        }
+        while let Some(timer) = self.timers.take_due(now) {
+            self.timer(now, timer);
+        }
+    }
+
+    /// The next thing to do; ends with [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.timers.next()))
+    }
+
+    fn joined(&mut self, now: Duration, peers: Vec<PeerInfo>, polite: bool, resumed: bool) {
+        self.polite = polite;
+        self.negotiation.set_polite(polite);
+        if let Some(peer) = peers.into_iter().next() {
+            self.peer_joined(now, peer);
+            return;
+        }
+        if resumed && self.remote.is_some() {
+            // The seat is ours and the other's is empty; `peer-left` said or will say why.
+            return;
+        }
+        if self.was_connected {
+            self.remote_vanished(now);
+        } else {
+            self.forget_remote();
+            self.set_state(CallState::Waiting);
+        }
+    }
+
+    fn peer_joined(&mut self, now: Duration, peer: PeerInfo) {
+        if let Some(remote) = &mut self.remote
+            && remote.session == peer.session
+        {
+            let moved = remote.peer_id.as_ref() != Some(&peer.peer_id);
+            remote.peer_id = Some(peer.peer_id);
+            // Whatever was on the way when the server went down is lost: only a fresh offer helps.
+            if moved && !self.polite && self.transport != TransportState::Connected {
+                self.restart_ice(now, "the other side returned");
+            } else if self.transport == TransportState::Connected {
+                self.timers.clear(Timer::GiveUp);
+            }
+            return;
+        }
+        self.epoch.0 += 1;
+        self.remote = Some(Remote { peer_id: Some(peer.peer_id), session: peer.session });
+        self.negotiation = Negotiation::new(self.polite);
+        self.transport = TransportState::Connecting;
+        self.timers.clear_all();
+        self.timers.set(Timer::GiveUp, now + CONNECT_LIMIT);
+        self.outputs.push_back(Output::CreatePeer(self.epoch));
+        self.set_state(if self.was_connected {
+            CallState::Reconnecting
+        } else {
+            CallState::Connecting
+        });
+        // One side starts, so that the usual call has no collision at all.
+        if !self.polite {
+            self.offer(false);
+        }
+    }
+
+    fn peer_left(&mut self, now: Duration, peer_id: &PeerId, reason: LeaveReason) {
+        if self.remote.as_ref().and_then(|r| r.peer_id.as_ref()) != Some(peer_id) {
+            return;
+        }
+        match reason {
+            LeaveReason::Left => self.end(CallEndReason::RemoteHangup),
+            LeaveReason::Timeout if self.was_connected => self.remote_vanished(now),
+            LeaveReason::Timeout => {
+                self.forget_remote();
+                self.set_state(CallState::Waiting);
+            }
+        }
+    }
+
+    /// The server does not know the other side any more. Media decides whether the call goes on.
+    fn remote_vanished(&mut self, now: Duration) {
+        if let Some(remote) = &mut self.remote {
+            remote.peer_id = None;
+        }
+        if self.transport != TransportState::Connected {
+            self.timers.set(Timer::GiveUp, now + REMOTE_RETURN_LIMIT);
+            self.set_state(CallState::Reconnecting);
+        }
+    }
+
+    fn forget_remote(&mut self) {
+        if self.remote.take().is_some() {
+            self.epoch.0 += 1;
+            self.timers.clear_all();
+            self.outputs.push_back(Output::ClosePeer);
+        }
+    }
+
+    fn signal(&mut self, from: &PeerId, payload: SignalPayload) {
+        if self.remote.as_ref().and_then(|r| r.peer_id.as_ref()) != Some(from) {
+            self.log(format!("a signal from {from:?}, who is not in this call, was ignored"));
+            return;
+        }
+        match payload {
+            SignalPayload::Description(description) => {
+                let kind = description.kind;
+                match self.negotiation.remote_description(description) {
+                    Verdict::Run(operation) => {
+                        self.timers.clear(Timer::Answer);
+                        self.run(operation);
+                    }
+                    Verdict::Ignore => {
+                        self.log(format!("remote {kind:?} ignored: it collided or came late"))
+                    }
+                }
+            }
+            SignalPayload::Candidate(candidate) if self.negotiation.takes_candidates() => {
+                self.run(Operation::AddCandidate { candidate });
+            }
+            SignalPayload::Candidate(_) => {}
+        }
+    }
+
+    fn settled(&mut self) {
+        if let Some(operation) = self.negotiation.settled() {
+            self.run(operation);
+        }
+    }
+
+    fn operation_failed(&mut self, now: Duration, why: String, remote_fault: bool) {
+        self.negotiation.failed();
+        self.timers.clear(Timer::Answer);
+        self.log(format!("negotiation failed: {why}"));
+        match (self.was_connected, remote_fault) {
+            (false, true) => self.end(CallEndReason::Incompatible(why)),
+            (false, false) => self.end(CallEndReason::Internal(why)),
+            (true, _) => self.timers.set(Timer::IceRestart, now + RESTART_INTERVAL),
+        }
+    }
+
+    fn transport(&mut self, now: Duration, state: TransportState) {
+        self.transport = state;
+        match state {
+            TransportState::Connecting => {}
+            TransportState::Connected => {
+                self.was_connected = true;
+                self.timers.clear(Timer::IceRestart);
+                self.timers.clear(Timer::GiveUp);
+                self.set_state(CallState::Connected);
+            }
+            TransportState::Disconnected => {
+                self.set_state_if_connected();
+                self.arm_give_up(now);
+                if !self.timers.is_set(Timer::IceRestart) {
+                    self.timers.set(Timer::IceRestart, now + DISCONNECTED_GRACE + self.delay());
+                }
+            }
+            TransportState::Failed => {
+                self.set_state_if_connected();
+                self.arm_give_up(now);
+                self.timers.set(Timer::IceRestart, now + self.delay());
+            }
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        if self.polite { POLITE_DELAY } else { Duration::ZERO }
+    }
+
+    fn set_state_if_connected(&mut self) {
+        if self.was_connected {
+            self.set_state(CallState::Reconnecting);
+        }
+    }
+
+    fn arm_give_up(&mut self, now: Duration) {
+        if !self.timers.is_set(Timer::GiveUp) {
+            let known = self.remote.as_ref().is_some_and(|r| r.peer_id.is_some());
+            let limit = if known { RECONNECT_LIMIT } else { REMOTE_RETURN_LIMIT };
+            self.timers.set(Timer::GiveUp, now + limit);
+        }
+    }
+
+    fn timer(&mut self, now: Duration, timer: Timer) {
+        match timer {
+            Timer::Answer => {
+                if let Some(offer) = self.negotiation.pending_offer().cloned() {
+                    self.log("no answer yet: the offer is sent again".into());
+                    self.timers.set(Timer::Answer, now + ANSWER_TIMEOUT);
+                    self.send(SignalPayload::Description(offer));
+                }
+            }
+            Timer::IceRestart => self.restart_ice(now, "no connection"),
+            Timer::GiveUp => {
+                let known = self.remote.as_ref().is_some_and(|r| r.peer_id.is_some());
+                self.end(if known {
+                    CallEndReason::ConnectionFailed
+                } else {
+                    CallEndReason::RemoteLost
+                });
+            }
+        }
+    }
+
+    fn restart_ice(&mut self, now: Duration, why: &str) {
+        if self.remote.is_none() {
+            return;
+        }
+        self.log(format!("ICE restart: {why}"));
+        if self.transport != TransportState::Connected {
+            self.timers.set(Timer::IceRestart, now + RESTART_INTERVAL + self.delay());
+        }
+        self.offer(true);
+    }
+
+    fn offer(&mut self, ice_restart: bool) {
+        if let Some(operation) = self.negotiation.want_offer(ice_restart) {
+            self.run(operation);
+        }
+    }
+
+    fn run(&mut self, operation: Operation) {
+        self.outputs.push_back(Output::Run { epoch: self.epoch, operation });
+    }
+
+    fn send(&mut self, payload: SignalPayload) {
+        if let Some(to) = self.remote.as_ref().and_then(|r| r.peer_id.clone()) {
+            self.outputs.push_back(Output::Send { to, payload });
+        }
+    }
+
+    fn log(&mut self, text: String) {
+        self.outputs.push_back(Output::Log(text));
+    }
+
+    fn set_state(&mut self, state: CallState) {
+        if self.state != state {
+            self.state = state.clone();
+            self.outputs.push_back(Output::State(state));
+        }
+    }
+
+    fn end(&mut self, reason: CallEndReason) {
+        self.timers.clear_all();
+        self.outputs.push_back(Output::LeaveRoom);
+        self.outputs.push_back(Output::ClosePeer);
+        self.set_state(CallState::Ended(reason));
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a call stands, and why calls end.
+
+use visavis_signaling_protocol::ErrorCode;
+
+/// Where a call stands.
+///
+/// ```text
+///            joined, alone            somebody enters
+/// Joining ────────────────► Waiting ───────────────────┐
+///    │                        ▲                        ▼
+///    │ joined, somebody there │ the other left    Connecting
+///    └────────────────────────┼──────────────────────► │
+///                             └────────────────────────┤ path and keys agreed
+///                                                      ▼
+///                     Reconnecting ◄───────────── Connected
+///                          └───────────────────────────►
+/// any state ──► Ended
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallState {
+    /// Reaching the server. Next: `Waiting`, `Connecting`, `Ended`.
+    Joining,
+    /// Alone in the room. Next: `Connecting`, `Ended`.
+    Waiting,
+    /// Both are in the room, media does not flow yet. Next: `Connected`, `Waiting`, `Ended`.
+    Connecting,
+    /// Media flows. Next: `Reconnecting`, `Ended`.
+    Connected,
+    /// Media flowed and stopped, or the other side returned as another session. Next: `Connected`,
+    /// `Ended`.
+    Reconnecting,
+    /// Over. Final.
+    Ended(CallEndReason),
+}
+
+/// Why a call ended. `code()` is stable; [`std::fmt::Display`] is a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallEndReason {
+    /// We hung up.
+    LocalHangup,
+    /// The other side hung up.
+    RemoteHangup,
+    /// The other side vanished and did not come back in time.
+    RemoteLost,
+    /// The server refused us.
+    Refused(ErrorCode),
+    /// The server could not be reached.
+    ServerUnreachable(String),
+    /// No path between the two was found, or it was lost for good.
+    ConnectionFailed,
+    /// The other side's descriptions could not be used.
+    Incompatible(String),
+    /// A fault of our own.
+    Internal(String),
+}
+
+impl CallEndReason {
+    /// Stable name, as in the headless peer's `end_reason`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::LocalHangup => "local-hangup",
+            Self::RemoteHangup => "remote-hangup",
+            Self::RemoteLost => "remote-lost",
+            Self::Refused(ErrorCode::RoomFull) => "room-full",
+            Self::Refused(ErrorCode::RoomLocked) => "room-locked",
+            Self::Refused(ErrorCode::UnsupportedVersion) => "unsupported-version",
+            Self::Refused(ErrorCode::Replaced) => "replaced",
+            Self::Refused(_) => "refused",
+            Self::ServerUnreachable(_) => "server-unreachable",
+            Self::ConnectionFailed => "connection-failed",
+            Self::Incompatible(_) => "incompatible",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+impl std::fmt::Display for CallEndReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::LocalHangup => f.write_str("You left the call."),
+            Self::RemoteHangup => f.write_str("The other side hung up."),
+            Self::RemoteLost => f.write_str(
+                "The other side lost its connection and did not come back. Call again in a moment.",
+            ),
+            Self::Refused(ErrorCode::RoomFull) => f.write_str(
+                "The room is full: two people are in it already. Check the code, or make a new room.",
+            ),
+            Self::Refused(ErrorCode::RoomLocked) => {
+                f.write_str("The room is locked by the people inside. Ask them to open it.")
+            }
+            Self::Refused(ErrorCode::UnsupportedVersion) => f.write_str(
+                "The server speaks another version of the protocol. Update the older of the two.",
+            ),
+            Self::Refused(ErrorCode::Replaced) => {
+                f.write_str("The call goes on in another window of yours.")
+            }
+            Self::Refused(ErrorCode::TooManyJoins | ErrorCode::RateLimited) => f.write_str(
+                "The server has had too many requests from this address. Wait a minute, then call again.",
+            ),
+            Self::Refused(ErrorCode::TooManyRooms) => {
+                f.write_str("The server holds as many rooms as it can. Try again later.")
+            }
+            Self::Refused(code) => write!(f, "The server ended the call ({code:?})."),
+            Self::ServerUnreachable(why) => write!(
+                f,
+                "The server could not be reached: {why}. Check its address and your network."
+            ),
+            Self::ConnectionFailed => f.write_str(
+                "No path to the other side was found. A relay (TURN server) may be needed.",
+            ),
+            Self::Incompatible(why) => write!(f, "The two sides could not agree: {why}."),
+            Self::Internal(why) => write!(f, "Something went wrong in this program: {why}."),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What a user interface holds of the engine. All calls return at once, from any thread.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use visavis_call::CallEndReason;
+pub use visavis_media::{Bitrate, I420Buffer, MediaTime, Size, VideoFrame};
+pub use visavis_signaling_protocol::{IceServer, RoomCode};
+
+/// Where pictures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CameraSource {
+    /// No picture is sent.
+    None,
+    /// Moving picture with the time code of the design.
+    TestPattern,
+    /// A YUV4MPEG2 file, looped.
+    File(std::path::PathBuf),
+    /// A camera, by the id of [`DeviceInfo`].
+    Device(DeviceId),
+    /// The first camera that works.
+    Default,
+}
+
+/// Where sound comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MicrophoneSource {
+    /// Digital silence (the track exists).
+    Silence,
+    /// A sine tone of 440 Hz.
+    Tone,
+    /// A WAV file, looped.
+    File(std::path::PathBuf),
+    /// A microphone, by the id of [`DeviceInfo`].
+    Device(DeviceId),
+    /// The system's default.
+    Default,
+}
+
+/// Where received sound goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpeakerSink {
+    /// Decoded, measured, thrown away.
+    None,
+    /// A WAV file, 48 kHz mono.
+    File(std::path::PathBuf),
+    /// A speaker, by the id of [`DeviceInfo`].
+    Device(DeviceId),
+    /// The system's default.
+    Default,
+}
+
+/// Where received pictures go, besides the slot that a window reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisplaySink {
+    /// Only the slot.
+    None,
+    /// A YUV4MPEG2 file.
+    File(std::path::PathBuf),
+}
+
+/// Names a device of this machine; stable while it stays plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct DeviceId(pub String);
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// For commands and settings.
+    pub id: DeviceId,
+    /// For people.
+    pub name: String,
+    /// Whether the system prefers it.
+    pub default: bool,
+}
+
+/// All devices, as of the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceList {
+    /// Cameras that offer a capture format.
+    pub cameras: Vec<DeviceInfo>,
+    /// Sound inputs.
+    pub microphones: Vec<DeviceInfo>,
+    /// Sound outputs.
+    pub speakers: Vec<DeviceInfo>,
+}
+
+/// What a call is made with. Microphone and camera state carry over from the lobby.
+#[derive(Debug, Clone)]
+pub struct JoinOptions {
+    /// The room.
+    pub room: RoomCode,
+    /// `http(s)://HOST[:PORT]` (a page's address) or `ws(s)://…/ws`.
+    pub server: String,
+    /// Shown to the other side.
+    pub display_name: Option<String>,
+    /// In addition to what the server offers.
+    pub ice_servers: Vec<IceServer>,
+    /// Only relayed candidates.
+    pub relay_only: bool,
+}
+
+/// What a person (or a flag) asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Enters a room; the lobby's devices go on into the call.
+    Join(JoinOptions),
+    /// Hangs up, or stops trying to join. The state becomes `Ended`.
+    Leave,
+    /// From `Ended` to `Idle`.
+    Dismiss,
+    /// Changes the camera, now or for the next call.
+    SetCamera(CameraSource),
+    /// Changes the microphone.
+    SetMicrophone(MicrophoneSource),
+    /// Changes the speaker.
+    SetSpeaker(SpeakerSink),
+    /// Camera on or off: off sends nothing and releases the device.
+    SetCameraEnabled(bool),
+    /// Microphone on or off: off lets no sample leave the process.
+    SetMicrophoneEnabled(bool),
+    /// Whether the lobby wants camera and microphone running for preview and meter.
+    SetPreview(bool),
+    /// Looks for devices again; the snapshot's list changes.
+    RefreshDevices,
+    /// Restarts ICE now.
+    RestartIce,
+}
+
+/// Something that happened once. Kept until read, at most 256; the oldest is dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The other side entered.
+    PeerJoined,
+    /// Media flows.
+    Connected,
+    /// First decoded picture of the other side.
+    FirstVideoFrame,
+    /// First sound of the other side.
+    FirstAudio,
+    /// A device did not do what was asked; a sentence for people.
+    DeviceProblem(String),
+    /// The call is over.
+    Ended(CallEndReason),
+}
+
+/// How pictures of the engine look by default.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Camera asked for at first.
+    pub camera: CameraSource,
+    /// Microphone asked for at first.
+    pub microphone: MicrophoneSource,
+    /// Speaker asked for at first.
+    pub speaker: SpeakerSink,
+    /// File for received pictures.
+    pub display: DisplaySink,
+    /// Wanted picture size.
+    pub size: Size,
+    /// Wanted pictures a second.
+    pub fps: u32,
+    /// Ceiling of the video bitrate.
+    pub max_bitrate: Bitrate,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            camera: CameraSource::Default,
+            microphone: MicrophoneSource::Default,
+            speaker: SpeakerSink::Default,
+            display: DisplaySink::None,
+            size: Size::new(1280, 720),
+            fps: 30,
+            max_bitrate: Bitrate::from_kbps(2500),
+        }
+    }
+}
+
+/// Holds the newest picture; a writer replaces, a reader takes. Older pictures are dropped.
+#[derive(Clone, Default)]
+pub struct VideoSlot(Arc<Mutex<SlotState>>);
+
+#[derive(Default)]
+struct SlotState {
+    frame: Option<VideoFrame>,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl VideoSlot {
+    /// The newest picture since the last call, if any.
+    pub fn take(&self) -> Option<VideoFrame> {
+        self.lock().frame.take()
+    }
+
+    /// Runs `wake` on the writer's thread after each new picture (a window asks for a repaint).
+    pub fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.lock().wake = Some(Arc::new(wake));
+    }
+
+    /// Replaces the picture; used by the engine.
+    pub fn put(&self, frame: VideoFrame) {
+        let wake = {
+            let mut state = self.lock();
+            state.frame = Some(frame);
+            state.wake.clone()
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// Forgets the picture.
+    pub fn clear(&self) {
+        self.lock().frame = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, SlotState> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The operating system refused threads or sockets.
+    #[error("the call engine could not start: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// A wait that ran out.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing happened within {0:?}")]
+pub struct TimedOut(pub Duration);

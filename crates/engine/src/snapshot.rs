@@ -1,0 +1,358 @@
+//! What is continuous about a call, for windows, panels and the headless peer's summary.
+//! Statistics bear the names of <https://www.w3.org/TR/webrtc-stats/> where it has one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::handle::{CallEndReason, DeviceList, RoomCode};
+
+/// Where the call stands, in the words of the user interface.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Phase {
+    /// In the lobby.
+    #[default]
+    Idle,
+    /// Reaching the server.
+    Joining,
+    /// Alone in the room.
+    Waiting,
+    /// The other side is there; media is not.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// Media flowed and does not now; ICE is being restarted, or the other side is being waited for.
+    Reconnecting,
+    /// Over, and why.
+    Ended(CallEndReason),
+}
+
+/// The state of the WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignalingLink {
+    /// Not wanted.
+    #[default]
+    Closed,
+    /// First attempt under way.
+    Connecting,
+    /// Open and joined.
+    Open,
+    /// Lost; trying again.
+    Reconnecting,
+}
+
+/// One consistent picture of the engine, replaced as a whole at most every 100 ms (at once on a
+/// change of phase). Cheap to clone (behind an `Arc`).
+#[derive(Debug, Clone, Default)]
+pub struct CallSnapshot {
+    /// Where the call stands.
+    pub phase: Phase,
+    /// The room of the current or last call.
+    pub room: Option<RoomCode>,
+    /// Link for a browser, `http(s)://SERVER/r/CODE`.
+    pub room_link: Option<String>,
+    /// How long media has flowed (stops counting when ended).
+    pub connected_for: Duration,
+    /// What the other side said of itself.
+    pub remote: RemoteParty,
+    /// Own devices.
+    pub local: LocalMedia,
+    /// All devices.
+    pub devices: DeviceList,
+    /// States as of W3C, and the WebSocket's.
+    pub states: States,
+    /// Local candidates of this ICE generation.
+    pub local_candidates: Vec<CandidateInfo>,
+    /// Remote candidates.
+    pub remote_candidates: Vec<CandidateInfo>,
+    /// Candidate pairs.
+    pub pairs: Vec<PairInfo>,
+    /// The video that is sent.
+    pub video_sent: VideoSentStats,
+    /// The video that is received.
+    pub video_received: VideoReceivedStats,
+    /// The audio that is sent.
+    pub audio_sent: AudioSentStats,
+    /// The audio that is received.
+    pub audio_received: AudioReceivedStats,
+    /// Time from the join command to each step.
+    pub setup: SetupTimes,
+    /// DTLS version and SRTP cipher, once known.
+    pub dtls_version: Option<String>,
+    /// SRTP protection profile.
+    pub srtp_cipher: Option<String>,
+    /// One point a second, newest last, at most 120.
+    pub history: VecDeque<HistoryPoint>,
+    /// Newest last, at most 500.
+    pub log: VecDeque<LogEntry>,
+}
+
+/// The other side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteParty {
+    /// Whether somebody is in the room with us.
+    pub present: bool,
+    /// Its name.
+    pub display_name: Option<String>,
+    /// What it says of its microphone; `None` until it says.
+    pub microphone_on: Option<bool>,
+    /// What it says of its camera.
+    pub camera_on: Option<bool>,
+}
+
+/// Own devices, with the problem a person should read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LocalMedia {
+    /// Wanted on.
+    pub camera_on: bool,
+    /// Wanted on.
+    pub microphone_on: bool,
+    /// The device in use, or `None`.
+    pub camera_name: Option<String>,
+    /// Size and rate that the camera delivers, such as `1280×720 · 30 fps`.
+    pub camera_format: Option<String>,
+    /// The device in use.
+    pub microphone_name: Option<String>,
+    /// The device in use.
+    pub speaker_name: Option<String>,
+    /// Why there is no picture.
+    pub camera_problem: Option<String>,
+    /// Why there is no sound in.
+    pub microphone_problem: Option<String>,
+    /// Why there is no sound out.
+    pub speaker_problem: Option<String>,
+    /// Peak of the last 100 ms of the microphone, dBFS (-100 to 0), also while muted.
+    pub microphone_level_dbfs: f32,
+}
+
+/// State machines, in the words of W3C WebRTC 1.0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct States {
+    /// The WebSocket.
+    pub signaling_link: SignalingLink,
+    /// `RTCSignalingState`.
+    pub signaling: String,
+    /// `RTCIceGatheringState`.
+    pub ice_gathering: String,
+    /// `RTCIceConnectionState`.
+    pub ice_connection: String,
+    /// `RTCDtlsTransportState`.
+    pub dtls: String,
+    /// `RTCPeerConnectionState`.
+    pub peer_connection: String,
+    /// Our role in perfect negotiation, once known.
+    pub polite: Option<bool>,
+}
+
+/// `RTCIceCandidateStats`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CandidateInfo {
+    /// `host`, `srflx`, `prflx` or `relay`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `udp` or `tcp`.
+    pub protocol: String,
+    /// `ADDRESS:PORT`.
+    pub address: String,
+    /// RFC 8445 §5.1.2.
+    pub priority: u32,
+}
+
+/// `RTCIceCandidatePairStats`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairInfo {
+    /// Ours.
+    pub local: CandidateInfo,
+    /// Theirs.
+    pub remote: CandidateInfo,
+    /// `frozen`, `waiting`, `in-progress`, `failed` or `succeeded`.
+    pub state: String,
+    /// Whether it was nominated.
+    pub nominated: bool,
+    /// Whether media runs over it.
+    pub selected: bool,
+    /// `currentRoundTripTime`.
+    pub rtt: Option<Duration>,
+    /// `requestsSent`.
+    pub requests_sent: u64,
+    /// `responsesReceived`.
+    pub responses_received: u64,
+    /// `bytesSent`.
+    pub bytes_sent: u64,
+    /// `bytesReceived`.
+    pub bytes_received: u64,
+}
+
+/// `RTCOutboundRtpStreamStats` of the video.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct VideoSentStats {
+    /// `H264`, once negotiated.
+    pub codec: Option<String>,
+    /// `frameWidth`.
+    pub width_px: u32,
+    /// `frameHeight`.
+    pub height_px: u32,
+    /// `framesPerSecond`, over the last second.
+    pub fps: f32,
+    /// `framesEncoded`.
+    pub frames: u64,
+    /// `bytesSent` (payload).
+    pub bytes: u64,
+    /// `packetsSent`.
+    pub packets: u64,
+    /// `keyFramesEncoded`.
+    pub keyframes: u64,
+    /// `retransmittedPacketsSent`.
+    pub retransmitted_packets: u64,
+    /// `targetBitrate`.
+    pub target_bitrate_bps: u64,
+    /// Payload bits of the last second.
+    pub bitrate_bps: u64,
+    /// `nackCount` received.
+    pub nacks: u64,
+    /// `pliCount` received (with FIR).
+    pub plis: u64,
+    /// `fractionLost` of the newest report, 0 to 1.
+    pub remote_fraction_lost: Option<f32>,
+    /// Mean time to encode one picture over the last second.
+    pub encode_time: Duration,
+}
+
+/// `RTCInboundRtpStreamStats` of the video.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct VideoReceivedStats {
+    /// The codec, once negotiated.
+    pub codec: Option<String>,
+    /// `frameWidth`.
+    pub width_px: u32,
+    /// `frameHeight`.
+    pub height_px: u32,
+    /// `framesPerSecond`, over the last second.
+    pub fps: f32,
+    /// `framesDecoded`.
+    pub frames_decoded: u64,
+    /// Access units that the decoder refused.
+    pub decode_errors: u64,
+    /// `packetsReceived`.
+    pub packets: u64,
+    /// `packetsLost`, after retransmission.
+    pub packets_lost: i64,
+    /// `bytesReceived` (payload).
+    pub bytes: u64,
+    /// Payload bits of the last second.
+    pub bitrate_bps: u64,
+    /// `nackCount` sent.
+    pub nacks: u64,
+    /// `pliCount` sent.
+    pub plis: u64,
+    /// `freezeCount`.
+    pub freeze_count: u64,
+    /// `totalFreezesDuration`.
+    pub freeze_time: Duration,
+    /// Interarrival jitter (RFC 3550 §6.4.1).
+    pub jitter: Duration,
+    /// Capture to display of the last second's pictures, where a time code was read.
+    pub latency: Option<LatencyStats>,
+    /// Mean time to decode one picture over the last second.
+    pub decode_time: Duration,
+}
+
+/// Percentiles of capture-to-display latency over the whole call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct LatencyStats {
+    /// Median.
+    pub p50: Duration,
+    /// 95th percentile.
+    pub p95: Duration,
+    /// Largest.
+    pub max: Duration,
+}
+
+/// `RTCOutboundRtpStreamStats` of the audio.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct AudioSentStats {
+    /// `opus`, once negotiated.
+    pub codec: Option<String>,
+    /// `packetsSent`.
+    pub packets: u64,
+    /// `bytesSent` (payload).
+    pub bytes: u64,
+    /// Payload bits of the last second.
+    pub bitrate_bps: u64,
+    /// `fractionLost` of the newest report, 0 to 1.
+    pub remote_fraction_lost: Option<f32>,
+}
+
+/// `RTCInboundRtpStreamStats` of the audio.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct AudioReceivedStats {
+    /// The codec.
+    pub codec: Option<String>,
+    /// `packetsReceived`.
+    pub packets: u64,
+    /// `packetsLost`.
+    pub lost: u64,
+    /// `concealedSamples` to `totalSamplesReceived`, 0 to 1.
+    pub concealed_ratio: f32,
+    /// Delay that the playout adds.
+    pub jitter_buffer: Duration,
+    /// Payload bits of the last second.
+    pub bitrate_bps: u64,
+    /// RMS of the last second, dBFS.
+    pub level_dbfs: Option<f32>,
+    /// Strongest tone of the last second, Hz, where one stands out.
+    pub tone_hz: Option<f32>,
+    /// Interarrival jitter.
+    pub jitter: Duration,
+}
+
+/// From the join command (or, for `first_frame_after_peer`, from the peer's arrival) to each step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SetupTimes {
+    /// The WebSocket is open.
+    pub websocket: Option<Duration>,
+    /// The seat is taken.
+    pub joined: Option<Duration>,
+    /// The other side is known.
+    pub remote_peer: Option<Duration>,
+    /// Offer and answer are both set.
+    pub negotiated: Option<Duration>,
+    /// ICE is connected.
+    pub ice_connected: Option<Duration>,
+    /// DTLS is connected.
+    pub dtls_connected: Option<Duration>,
+    /// First sound.
+    pub first_audio: Option<Duration>,
+    /// First decoded picture.
+    pub first_video_frame: Option<Duration>,
+}
+
+/// One second of the call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct HistoryPoint {
+    /// Seconds since the join command.
+    pub at_s: f32,
+    /// Video payload bits sent in this second.
+    pub video_sent_bps: u64,
+    /// Video target of this second.
+    pub video_target_bps: u64,
+    /// Video payload bits received in this second.
+    pub video_received_bps: u64,
+    /// RTT of the selected pair, ms.
+    pub rtt_ms: Option<f32>,
+    /// Pictures decoded in this second.
+    pub fps_received: f32,
+}
+
+/// One line of the event log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogEntry {
+    /// Since the join command (or the engine's start).
+    pub at: Duration,
+    /// Which part speaks: `signaling`, `call`, `ice`, `dtls`, `media`, `device`.
+    pub topic: &'static str,
+    /// What happened.
+    pub text: String,
+}

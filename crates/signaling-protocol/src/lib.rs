@@ -1,0 +1,20 @@
+//! Wire vocabulary of the Visavis signaling channel: messages, room codes, peer ids and limits.
+//!
+//! One JSON object per WebSocket text frame; `"type"` names it. `docs/protocol.md` specifies the
+//! exchange, `fixtures/` holds one golden file per message, checked here and against the page's
+//! JavaScript. Plain data: no thread, no clock, no socket.
+
+mod id;
+pub mod limits;
+mod message;
+mod room;
+
+pub use id::{IdError, PeerId, ResumeToken, SessionId};
+pub use message::{
+    ClientMessage, ErrorCode, IceCandidateInit, IceServer, LeaveReason, PeerInfo, SdpType,
+    ServerMessage, SessionDescription, SignalPayload,
+};
+pub use room::{RoomCode, RoomCodeError};
+
+/// Version of the protocol spoken by this crate, sent in `join`.
+pub const PROTOCOL_VERSION: u32 = 1;

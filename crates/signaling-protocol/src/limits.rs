@@ -1,0 +1,27 @@
+//! Limits that both ends respect. Those a deployment may change are defaults of the server's flags.
+
+use std::time::Duration;
+
+/// Largest WebSocket message in either direction, bytes. A browser's offer with audio, video and
+/// a data channel is about 8 kB.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Longest display name, in Unicode scalar values.
+pub const MAX_DISPLAY_NAME_CHARS: usize = 64;
+/// Sustained messages a second from one connection.
+pub const MESSAGES_PER_SECOND: u32 = 50;
+/// Messages that may arrive at once before the sustained rate counts (trickled candidates).
+pub const MESSAGE_BURST: u32 = 200;
+/// `join` attempts a minute from one address.
+pub const JOINS_PER_MINUTE: u32 = 60;
+/// Rooms that one server holds.
+pub const MAX_ROOMS: usize = 10_000;
+/// Peers in a room.
+pub const ROOM_SEATS: usize = 2;
+/// How often a client sends `ping`.
+pub const PING_INTERVAL: Duration = Duration::from_secs(4);
+/// Silence after which the server frees a seat, and after which a client takes its WebSocket for dead.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(12);
+/// Time that a connection may stay without a `join`.
+pub const JOIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Messages kept for a peer whose WebSocket is gone; the oldest is dropped beyond that.
+pub const BACKLOG_MESSAGES: usize = 256;

@@ -1,0 +1,245 @@
+//! The messages. Field names on the wire are camelCase; absent optional fields are left out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::MAX_DISPLAY_NAME_CHARS;
+use crate::{PeerId, ResumeToken, RoomCode, SessionId};
+
+/// Client to server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum ClientMessage {
+    /// Enters a room. First message of a connection.
+    Join {
+        /// [`crate::PROTOCOL_VERSION`].
+        protocol_version: u32,
+        /// The room.
+        room: RoomCode,
+        /// What the other side may show; cut by [`clean_display_name`](ServerMessage::clean_display_name).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        display_name: Option<String>,
+        /// Takes an own seat back. An unknown token is no error: it joins as new.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume_token: Option<ResumeToken>,
+        /// This life of the client; the server makes one up where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+    },
+    /// Passes a payload to the other peer of the room.
+    Signal {
+        /// The receiver, a peer of the same room.
+        to: PeerId,
+        /// What is passed.
+        #[serde(flatten)]
+        payload: SignalPayload,
+    },
+    /// Leaves the room on purpose; the seat is free at once.
+    Leave,
+    /// Sent every [`crate::limits::PING_INTERVAL`]; answered by `pong`.
+    Ping,
+}
+
+/// Server to client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum ServerMessage {
+    /// The seat is taken.
+    Joined {
+        /// The client's own id.
+        peer_id: PeerId,
+        /// The others in the room (none or one).
+        peers: Vec<PeerInfo>,
+        /// Role in perfect negotiation (W3C WebRTC 1.0 §10.7).
+        polite: bool,
+        /// What to put into the peer connection's configuration.
+        ice_servers: Vec<IceServer>,
+        /// For taking this seat back.
+        resume_token: ResumeToken,
+        /// Whether an own seat was taken back; its backlog follows.
+        resumed: bool,
+    },
+    /// Somebody entered, or came back as another session.
+    PeerJoined {
+        /// Who.
+        #[serde(flatten)]
+        peer: PeerInfo,
+    },
+    /// Somebody's seat is free.
+    PeerLeft {
+        /// Who.
+        peer_id: PeerId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A payload from the other peer.
+    Signal {
+        /// The sender.
+        from: PeerId,
+        /// What is passed.
+        #[serde(flatten)]
+        payload: SignalPayload,
+    },
+    /// Something was refused. Codes marked fatal are followed by the end of the connection.
+    Error {
+        /// Stable name of the fault.
+        code: ErrorCode,
+        /// For people who debug; English.
+        message: String,
+    },
+    /// Answer to `ping`.
+    Pong,
+}
+
+impl ServerMessage {
+    /// A name fit to be shown: control characters removed, white space trimmed, cut to
+    /// [`MAX_DISPLAY_NAME_CHARS`]; `None` if nothing is left.
+    pub fn clean_display_name(name: &str) -> Option<String> {
+        let name: String = name
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_DISPLAY_NAME_CHARS)
+            .collect();
+        let name = name.trim();
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+/// Another peer of the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerInfo {
+    /// Its seat.
+    pub peer_id: PeerId,
+    /// Its life; see [`SessionId`].
+    pub session: SessionId,
+    /// Its name, cleaned by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+}
+
+/// What `signal` carries: exactly one of the W3C dictionaries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignalPayload {
+    /// `RTCSessionDescriptionInit`.
+    Description(SessionDescription),
+    /// `RTCIceCandidateInit`.
+    Candidate(IceCandidateInit),
+}
+
+/// `RTCSessionDescriptionInit` (W3C WebRTC 1.0 §4.7.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionDescription {
+    /// Offer or answer; rollback and pranswer are never sent.
+    #[serde(rename = "type")]
+    pub kind: SdpType,
+    /// The SDP.
+    pub sdp: String,
+}
+
+/// `RTCSdpType`, as far as it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SdpType {
+    /// An offer.
+    Offer,
+    /// An answer.
+    Answer,
+}
+
+/// `RTCIceCandidateInit` (W3C WebRTC 1.0 §4.8.1). An empty `candidate` marks the end of candidates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IceCandidateInit {
+    /// `candidate:…`, or empty.
+    pub candidate: String,
+    /// The m-line's `a=mid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sdp_mid: Option<String>,
+    /// The m-line's index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sdp_m_line_index: Option<u16>,
+    /// The ICE generation it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username_fragment: Option<String>,
+}
+
+/// `RTCIceServer` (W3C WebRTC 1.0 §4.2.2).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:` URLs.
+    pub urls: Vec<String>,
+    /// TURN user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// TURN password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+/// Never shows the credential.
+impl std::fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+/// Why a seat became free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaveReason {
+    /// The peer said `leave`: it hung up.
+    Left,
+    /// Nothing was heard from it for [`crate::limits::SILENCE_LIMIT`], or it did not come back.
+    Timeout,
+}
+
+/// Stable names of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// Not JSON, or not a text frame. Fatal.
+    BadJson,
+    /// JSON, but no message of this protocol (unknown type, missing or wrong field). Fatal.
+    BadMessage,
+    /// Beyond [`crate::limits::MAX_MESSAGE_BYTES`]. Fatal.
+    TooLarge,
+    /// Too many messages a second. Fatal.
+    RateLimited,
+    /// Too many joins a minute from this address. Fatal.
+    TooManyJoins,
+    /// `protocolVersion` is not spoken here. Fatal.
+    UnsupportedVersion,
+    /// `room` is not a room code. Fatal.
+    BadRoomCode,
+    /// Both seats are taken by living peers. Fatal.
+    RoomFull,
+    /// The people inside have locked the room. Fatal.
+    RoomLocked,
+    /// The server holds as many rooms as it may. Fatal.
+    TooManyRooms,
+    /// A message other than `join` or `ping` came first. Fatal.
+    NotJoined,
+    /// A second `join` on one connection. Fatal.
+    AlreadyJoined,
+    /// `to` is nobody in this room. Not fatal: the peer may just have left.
+    NoSuchPeer,
+    /// No `join` in time, or silence. Fatal.
+    IdleTimeout,
+    /// The same seat was taken back by a newer connection. Fatal; do not reconnect.
+    Replaced,
+    /// The server is going down; reconnect. Fatal.
+    ServerShutdown,
+}
+
+impl ErrorCode {
+    /// Whether the connection ends after it.
+    pub fn is_fatal(self) -> bool {
+        self != Self::NoSuchPeer
+    }
+
+    /// Whether a client should connect again after it.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::IdleTimeout | Self::ServerShutdown | Self::RateLimited)
+    }
+}
