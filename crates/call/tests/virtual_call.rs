@@ -1,0 +1,351 @@
+//! Two sessions, a server and a network on virtual time.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use visavis_call::{
+    CallEndReason, CallState, Epoch, Input, Operation, Output, Session, TransportState,
+};
+use visavis_signaling_protocol::{
+    IceCandidateInit, LeaveReason, PeerId, PeerInfo, SdpType, SessionDescription, SessionId,
+    SignalPayload,
+};
+
+const DELAY: Duration = Duration::from_millis(20);
+
+fn peer_id(name: &str) -> PeerId {
+    PeerId::try_from(name.to_owned()).unwrap()
+}
+
+fn info(name: &str, session: &str) -> PeerInfo {
+    PeerInfo {
+        peer_id: peer_id(name),
+        session: SessionId::try_from(session.to_owned()).unwrap(),
+        display_name: None,
+    }
+}
+
+fn description(kind: SdpType, sdp: &str) -> SessionDescription {
+    SessionDescription { kind, sdp: sdp.to_owned() }
+}
+
+/// A side and the model of its peer connection: connected once it has a local and a remote
+/// description of the same exchange.
+struct Side {
+    name: &'static str,
+    session: Session,
+    epoch: Epoch,
+    local: Option<String>,
+    offers: u32,
+    connected: bool,
+    signaling_down: bool,
+}
+
+struct World {
+    now: Duration,
+    sides: [Side; 2],
+    wire: VecDeque<(Duration, usize, Input)>,
+    drop_next: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let side = |name| Side {
+            name,
+            session: Session::new(),
+            epoch: Epoch(0),
+            local: None,
+            offers: 0,
+            connected: false,
+            signaling_down: false,
+        };
+        Self {
+            now: Duration::ZERO,
+            sides: [side("a"), side("b")],
+            wire: VecDeque::new(),
+            drop_next: 0,
+        }
+    }
+
+    fn input(&mut self, at: usize, input: Input) {
+        self.sides[at].session.handle_input(self.now, input);
+        loop {
+            match self.sides[at].session.poll_output() {
+                Output::Wait(_) => break,
+                Output::CreatePeer(epoch) => {
+                    let side = &mut self.sides[at];
+                    (side.epoch, side.local, side.connected) = (epoch, None, false);
+                }
+                Output::Run { epoch, operation } => self.operate(at, epoch, operation),
+                Output::Send { payload, .. } => {
+                    if self.drop_next > 0 {
+                        self.drop_next -= 1;
+                        continue;
+                    }
+                    if self.sides[1 - at].signaling_down {
+                        continue;
+                    }
+                    let from = peer_id(self.sides[at].name);
+                    self.wire.push_back((
+                        self.now + DELAY,
+                        1 - at,
+                        Input::Signal { from, payload },
+                    ));
+                }
+                Output::ClosePeer | Output::LeaveRoom | Output::State(_) | Output::Log(_) => {}
+            }
+        }
+    }
+
+    /// Reports go through the queue, so that inputs may come between an operation and its end.
+    fn operate(&mut self, at: usize, epoch: Epoch, operation: Operation) {
+        let side = &mut self.sides[at];
+        let report = match operation {
+            Operation::CreateOffer { .. } => {
+                side.offers += 1;
+                let sdp = format!("{}{}", side.name, side.offers);
+                side.local = Some(sdp.clone());
+                Input::OfferCreated { epoch, description: description(SdpType::Offer, &sdp) }
+            }
+            Operation::AcceptOffer { description: offer, rollback } => {
+                assert!(side.local.is_none() || rollback, "an own offer must be rolled back first");
+                side.local = None;
+                side.connected = true;
+                Input::AnswerCreated {
+                    epoch,
+                    description: description(SdpType::Answer, &offer.sdp),
+                }
+            }
+            Operation::AcceptAnswer { description: answer } => {
+                assert_eq!(side.local.take(), Some(answer.sdp), "the answer fits the offer");
+                side.connected = true;
+                Input::AnswerAccepted { epoch }
+            }
+            Operation::AddCandidate { .. } => return,
+        };
+        self.wire.push_back((self.now, at, report));
+    }
+
+    fn run_until(&mut self, until: Duration) {
+        while self.now < until {
+            // Earliest first; equal times in order of their sending.
+            let next = (0..self.wire.len()).min_by_key(|i| self.wire[*i].0);
+            match next {
+                Some(i) if self.wire[i].0 <= self.now => {
+                    let (_, at, input) = self.wire.remove(i).unwrap();
+                    self.input(at, input);
+                    self.connect_transport();
+                }
+                _ => {
+                    self.now += Duration::from_millis(5);
+                    self.input(0, Input::Tick);
+                    self.input(1, Input::Tick);
+                }
+            }
+        }
+    }
+
+    fn connect_transport(&mut self) {
+        if self.sides.iter().all(|s| s.connected) {
+            for at in 0..2 {
+                if *self.sides[at].session.state() != CallState::Connected {
+                    let epoch = self.sides[at].epoch;
+                    self.input(at, Input::Transport { epoch, state: TransportState::Connected });
+                }
+            }
+        }
+    }
+
+    fn enter_both(&mut self) {
+        self.input(0, Input::Joined { peers: vec![], polite: false, resumed: false });
+        self.input(1, Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false });
+        self.input(0, Input::PeerJoined(info("b", "sb")));
+    }
+
+    fn states(&self) -> [&CallState; 2] {
+        [self.sides[0].session.state(), self.sides[1].session.state()]
+    }
+}
+
+#[test]
+fn two_who_enter_one_after_the_other_are_connected_by_one_offer() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    assert_eq!(w.states(), [&CallState::Connected; 2]);
+    assert_eq!((w.sides[0].offers, w.sides[1].offers), (1, 0));
+}
+
+#[test]
+fn glare_is_resolved() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    for at in 0..2 {
+        w.sides[at].connected = false;
+        w.input(at, Input::RestartIce);
+    }
+    w.run_until(Duration::from_secs(2));
+    assert!(w.sides.iter().all(|s| s.connected && s.local.is_none()));
+}
+
+#[test]
+fn lost_offer_is_sent_again() {
+    let mut w = World::new();
+    w.drop_next = 1;
+    w.enter_both();
+    w.run_until(Duration::from_secs(3));
+    assert_eq!(w.states(), [&CallState::Connecting; 2]);
+    w.run_until(Duration::from_secs(6));
+    assert_eq!(w.states(), [&CallState::Connected; 2]);
+}
+
+#[test]
+fn reload_of_the_other_side_makes_a_new_peer_connection() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let old = w.sides[0].epoch;
+    w.sides[1].session = Session::new();
+    w.input(1, Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false });
+    w.input(0, Input::PeerJoined(info("b", "reloaded")));
+    assert_eq!(w.states(), [&CallState::Reconnecting, &CallState::Connecting]);
+    w.run_until(Duration::from_secs(2));
+    assert_eq!(w.states(), [&CallState::Connected; 2]);
+    assert!(w.sides[0].epoch > old);
+}
+
+#[test]
+fn call_survives_server_restart_with_new_peer_ids() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epochs = [w.sides[0].epoch, w.sides[1].epoch];
+    // The other one returns first, so the roles are swapped.
+    w.input(1, Input::Joined { peers: vec![], polite: false, resumed: false });
+    w.input(0, Input::Joined { peers: vec![info("b2", "sb")], polite: true, resumed: false });
+    w.input(1, Input::PeerJoined(info("a2", "sa")));
+    w.run_until(Duration::from_secs(2));
+    assert_eq!(w.states(), [&CallState::Connected; 2]);
+    assert_eq!(epochs, [w.sides[0].epoch, w.sides[1].epoch]);
+    assert_eq!(w.sides.iter().map(|s| s.offers).sum::<u32>(), 1);
+}
+
+#[test]
+fn hangup_of_the_other_side_ends_the_call_with_its_reason() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    w.input(1, Input::Hangup);
+    w.input(0, Input::PeerLeft { peer_id: peer_id("b"), reason: LeaveReason::Left });
+    assert_eq!(
+        w.states(),
+        [
+            &CallState::Ended(CallEndReason::RemoteHangup),
+            &CallState::Ended(CallEndReason::LocalHangup)
+        ]
+    );
+}
+
+#[test]
+fn media_outlives_a_seat_and_its_loss_ends_the_call() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    w.input(0, Input::PeerLeft { peer_id: peer_id("b"), reason: LeaveReason::Timeout });
+    w.run_until(Duration::from_secs(120));
+    assert_eq!(w.states()[0], &CallState::Connected);
+    let epoch = w.sides[0].epoch;
+    w.sides[1].connected = false;
+    w.input(0, Input::Transport { epoch, state: TransportState::Disconnected });
+    assert_eq!(w.states()[0], &CallState::Reconnecting);
+    w.run_until(Duration::from_secs(150));
+    assert_eq!(w.states()[0], &CallState::Ended(CallEndReason::RemoteLost));
+}
+
+#[test]
+fn disconnected_path_restarts_ice_after_its_grace() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epoch = w.sides[0].epoch;
+    w.sides[0].connected = false;
+    w.input(0, Input::Transport { epoch, state: TransportState::Disconnected });
+    w.run_until(w.now + Duration::from_millis(900));
+    assert_eq!(w.sides[0].offers, 1);
+    w.run_until(w.now + Duration::from_millis(300));
+    assert_eq!(w.sides[0].offers, 2);
+    assert_eq!(w.states()[0], &CallState::Connected);
+}
+
+#[test]
+fn a_path_that_is_never_found_ends_the_call() {
+    let mut w = World::new();
+    w.sides[1].signaling_down = true;
+    w.enter_both();
+    w.run_until(Duration::from_secs(60));
+    assert_eq!(w.states()[0], &CallState::Ended(CallEndReason::ConnectionFailed));
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let epoch = (0u32..4).prop_map(Epoch);
+    let id = prop_oneof![Just("a"), Just("b"), Just("c")];
+    let sdp = prop_oneof![Just(SdpType::Offer), Just(SdpType::Answer)];
+    let transport = prop_oneof![
+        Just(TransportState::Connecting),
+        Just(TransportState::Connected),
+        Just(TransportState::Disconnected),
+        Just(TransportState::Failed)
+    ];
+    let candidate = IceCandidateInit {
+        candidate: "candidate:1".into(),
+        sdp_mid: None,
+        sdp_m_line_index: None,
+        username_fragment: None,
+    };
+    prop_oneof![
+        2 => Just(Input::RestartIce),
+        4 => (proptest::option::of((id.clone(), id.clone())), any::<bool>(), any::<bool>()).prop_map(
+            |(peer, polite, resumed)| Input::Joined {
+                peers: peer.map(|(p, s)| info(p, s)).into_iter().collect(), polite, resumed }),
+        4 => (id.clone(), id.clone()).prop_map(|(p, s)| Input::PeerJoined(info(p, s))),
+        1 => id.clone().prop_map(|p| Input::PeerLeft { peer_id: peer_id(p), reason: LeaveReason::Timeout }),
+        8 => (id.clone(), sdp).prop_map(|(p, kind)| Input::Signal {
+            from: peer_id(p), payload: SignalPayload::Description(description(kind, "x")) }),
+        4 => id.prop_map(move |p| Input::Signal {
+            from: peer_id(p), payload: SignalPayload::Candidate(candidate.clone()) }),
+        4 => epoch.clone().prop_map(|epoch| Input::OfferCreated { epoch, description: description(SdpType::Offer, "x") }),
+        4 => epoch.clone().prop_map(|epoch| Input::AnswerCreated { epoch, description: description(SdpType::Answer, "x") }),
+        4 => epoch.clone().prop_map(|epoch| Input::AnswerAccepted { epoch }),
+        2 => (epoch.clone(), any::<bool>()).prop_map(|(epoch, remote_fault)| Input::OperationFailed {
+            epoch, why: "x".into(), remote_fault }),
+        6 => (epoch, transport).prop_map(|(epoch, state)| Input::Transport { epoch, state }),
+        4 => Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_inputs_panics_or_hangs(inputs in proptest::collection::vec((any_input(), 0u64..5000), 1..80)) {
+        let mut session = Session::new();
+        let mut now = Duration::ZERO;
+        for (input, ms) in inputs {
+            now += Duration::from_millis(ms);
+            session.handle_input(now, input);
+            let mut outputs = 0;
+            let deadline = loop {
+                match session.poll_output() {
+                    Output::Wait(deadline) => break deadline,
+                    _ => outputs += 1,
+                }
+                prop_assert!(outputs < 50, "one input has a bounded effect");
+            };
+            // A call that is neither up nor over must have something that moves it on.
+            if matches!(session.state(), CallState::Connecting | CallState::Reconnecting) {
+                prop_assert!(deadline.is_some(), "{:?} hangs", session.state());
+            }
+        }
+    }
+}
