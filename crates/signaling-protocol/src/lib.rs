@@ -7,6 +7,7 @@
 mod id;
 pub mod limits;
 mod message;
+mod parse;
 mod room;
 
 pub use id::{IdError, PeerId, ResumeToken, SessionId};
@@ -14,6 +15,7 @@ pub use message::{
     ClientMessage, ErrorCode, IceCandidateInit, IceServer, LeaveReason, PeerInfo, SdpType,
     ServerMessage, SessionDescription, SignalPayload,
 };
+pub use parse::ParseError;
 pub use room::{RoomCode, RoomCodeError};
 
 /// Version of the protocol spoken by this crate, sent in `join`.

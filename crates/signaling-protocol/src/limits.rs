@@ -25,3 +25,5 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(12);
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages kept for a peer whose WebSocket is gone; the oldest is dropped beyond that.
 pub const BACKLOG_MESSAGES: usize = 256;
+/// Bytes kept for such a peer; the oldest message is dropped beyond that.
+pub const BACKLOG_BYTES: usize = 512 * 1024;

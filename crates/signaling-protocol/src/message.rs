@@ -24,6 +24,11 @@ pub enum ClientMessage {
         /// This life of the client; the server makes one up where it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
+        /// How many numbered messages (`signal`, `peer-joined`, `peer-left`) this session has had
+        /// from the server; present (0 at first) if the client counts. On a resume the server goes
+        /// on after that one, so that nothing sent into a dying WebSocket is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
     },
     /// Passes a payload to the other peer of the room.
     Signal {
@@ -36,7 +41,11 @@ pub enum ClientMessage {
     /// Leaves the room on purpose; the seat is free at once.
     Leave,
     /// Sent every [`crate::limits::PING_INTERVAL`]; answered by `pong`.
-    Ping,
+    Ping {
+        /// As in `join`; lets the server forget what has arrived.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
+    },
 }
 
 /// Server to client.
@@ -55,8 +64,11 @@ pub enum ServerMessage {
         ice_servers: Vec<IceServer>,
         /// For taking this seat back.
         resume_token: ResumeToken,
-        /// Whether an own seat was taken back; its backlog follows.
+        /// Whether an own seat was taken back by the same session; what it missed follows.
         resumed: bool,
+        /// How many `signal` messages the server has had from this session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
     },
     /// Somebody entered, or came back as another session.
     PeerJoined {
@@ -87,7 +99,11 @@ pub enum ServerMessage {
         message: String,
     },
     /// Answer to `ping`.
-    Pong,
+    Pong {
+        /// As in `joined`; lets the client forget what has arrived.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
+    },
 }
 
 impl ServerMessage {
@@ -233,6 +249,48 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 16] = [
+        Self::BadJson,
+        Self::BadMessage,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::TooManyJoins,
+        Self::UnsupportedVersion,
+        Self::BadRoomCode,
+        Self::RoomFull,
+        Self::RoomLocked,
+        Self::TooManyRooms,
+        Self::NotJoined,
+        Self::AlreadyJoined,
+        Self::NoSuchPeer,
+        Self::IdleTimeout,
+        Self::Replaced,
+        Self::ServerShutdown,
+    ];
+
+    /// The code as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad-json",
+            Self::BadMessage => "bad-message",
+            Self::TooLarge => "too-large",
+            Self::RateLimited => "rate-limited",
+            Self::TooManyJoins => "too-many-joins",
+            Self::UnsupportedVersion => "unsupported-version",
+            Self::BadRoomCode => "bad-room-code",
+            Self::RoomFull => "room-full",
+            Self::RoomLocked => "room-locked",
+            Self::TooManyRooms => "too-many-rooms",
+            Self::NotJoined => "not-joined",
+            Self::AlreadyJoined => "already-joined",
+            Self::NoSuchPeer => "no-such-peer",
+            Self::IdleTimeout => "idle-timeout",
+            Self::Replaced => "replaced",
+            Self::ServerShutdown => "server-shutdown",
+        }
+    }
+
     /// Whether the connection ends after it.
     pub fn is_fatal(self) -> bool {
         self != Self::NoSuchPeer

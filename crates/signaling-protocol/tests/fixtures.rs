@@ -1,0 +1,136 @@
+//! Every golden file is read and written back as the same JSON value.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use visavis_signaling_protocol::{
+    ClientMessage, ErrorCode, IceCandidateInit, SdpType, ServerMessage, SignalPayload,
+};
+
+/// `(file name without .json, text)` of every golden file in `folder`.
+fn golden(folder: &str) -> Vec<(String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn client_messages_survive_reading_and_writing() {
+    for (name, text) in golden("client") {
+        let message = ClientMessage::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let written = serde_json::to_string(&message).unwrap();
+        assert_eq!(value(&written), value(&text), "{name}");
+        assert_eq!(ClientMessage::parse(&written).unwrap(), message, "{name}");
+    }
+}
+
+#[test]
+fn server_messages_survive_reading_and_writing() {
+    for (name, text) in golden("server") {
+        let message = ServerMessage::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let written = serde_json::to_string(&message).unwrap();
+        assert_eq!(value(&written), value(&text), "{name}");
+        assert_eq!(ServerMessage::parse(&written).unwrap(), message, "{name}");
+    }
+}
+
+#[test]
+fn every_type_and_every_error_code_has_a_golden_file() {
+    let names = |folder: &str| -> BTreeSet<String> {
+        golden(folder).into_iter().map(|(_, text)| value(&text)["type"].to_string()).collect()
+    };
+    let quoted = |names: &[&str]| names.iter().map(|n| format!("\"{n}\"")).collect::<BTreeSet<_>>();
+    assert_eq!(names("client"), quoted(&["join", "signal", "leave", "ping"]));
+    assert_eq!(
+        names("server"),
+        quoted(&["joined", "peer-joined", "peer-left", "signal", "error", "pong"])
+    );
+    let codes: BTreeSet<_> = golden("server")
+        .into_iter()
+        .filter_map(|(_, text)| match ServerMessage::parse(&text).unwrap() {
+            ServerMessage::Error { code, .. } => Some(code.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(codes, ErrorCode::ALL.into_iter().map(ErrorCode::as_str).collect());
+}
+
+#[test]
+fn codes_are_written_as_they_are_named() {
+    for code in ErrorCode::ALL {
+        assert_eq!(serde_json::to_value(code).unwrap(), Value::from(code.as_str()));
+    }
+}
+
+#[test]
+fn bad_messages_are_refused_with_their_code() {
+    for (name, text) in golden("bad") {
+        let code = name.split_once('.').unwrap().1;
+        let error = ClientMessage::parse(&text).expect_err(&name);
+        assert_eq!(error.code.as_str(), code, "{name}: {error}");
+    }
+}
+
+#[test]
+fn payloads_hold_what_the_dictionaries_say() {
+    let text = |name: &str| golden("client").into_iter().find(|(n, _)| n == name).unwrap().1;
+    let ClientMessage::Signal { payload: SignalPayload::Description(description), .. } =
+        ClientMessage::parse(&text("signal-offer")).unwrap()
+    else {
+        panic!("not a description");
+    };
+    assert_eq!(description.kind, SdpType::Offer);
+    assert!(description.sdp.starts_with("v=0\r\n"));
+    let ClientMessage::Signal { payload: SignalPayload::Candidate(candidate), .. } =
+        ClientMessage::parse(&text("signal-candidate")).unwrap()
+    else {
+        panic!("not a candidate");
+    };
+    assert_eq!(
+        candidate,
+        IceCandidateInit {
+            candidate: "candidate:1 1 udp 2130706431 192.0.2.7 50000 typ host".into(),
+            sdp_mid: Some("0".into()),
+            sdp_m_line_index: Some(0),
+            username_fragment: Some("uF7x".into()),
+        }
+    );
+}
+
+#[test]
+fn null_and_unknown_fields_are_taken_for_absent() {
+    // What browsers write: RTCIceCandidate.toJSON() gives null for what it does not know.
+    let text = r#"{"type":"signal","to":"a","candidate":{"candidate":"","sdpMid":null,
+        "sdpMLineIndex":null,"usernameFragment":null,"foundation":"1"},"future":[1]}"#;
+    let ClientMessage::Signal { payload: SignalPayload::Candidate(candidate), .. } =
+        ClientMessage::parse(text).unwrap()
+    else {
+        panic!("not a candidate");
+    };
+    assert_eq!(candidate.sdp_mid, None);
+}
+
+#[test]
+fn errors_quote_nothing_of_the_message() {
+    for (name, text) in golden("bad") {
+        let message = ClientMessage::parse(&text).expect_err(&name).message;
+        for secret in ["abc-defg", "a94be07c", "192.0.2.7", "v=0"] {
+            assert!(!message.contains(secret) || message.contains("such as"), "{name}: {message}");
+        }
+    }
+}
