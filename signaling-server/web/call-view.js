@@ -1,0 +1,242 @@
+// The view of a call from joining to its end: remote picture, states in words, controls and keys.
+
+import { LevelMeter } from "./audio.js";
+import { toggle } from "./device-view.js";
+import { drawQrCode } from "./qr.js";
+import { announce, byId, copyText, setAttribute, setText, showPill, showView } from "./ui.js";
+import { durationWords, phaseWords, problemShort, qualityWords } from "./words.js";
+
+/** Without a movement for so long, the controls fade. */
+const IDLE_MS = 2500;
+const COPIED_MS = 2000;
+/** A muted person who is louder than this is probably speaking. */
+const TALKING_DBFS = -38;
+
+export class CallView {
+  #media;
+  #call = null;
+  #room = null;
+  #view = byId("call");
+  #remote = byId("remote");
+  #idleTimer = null;
+  #isHoldingToTalk = false;
+
+  constructor(media) {
+    this.#media = media;
+    media.addEventListener("change", () => this.#showOwnStates());
+    byId("leave").addEventListener("click", () => this.#call?.leave());
+    byId("devices").addEventListener("click", () => byId("devices-dialog").showModal());
+    byId("tap-to-hear").addEventListener("click", () => this.#play());
+    for (const button of document.querySelectorAll("[data-copy]")) {
+      button.addEventListener("click", () => this.#copy(button));
+    }
+    this.#connectFullScreen();
+    this.#connectKeys();
+    for (const event of ["pointermove", "pointerdown", "keydown", "focusin"]) {
+      this.#view.addEventListener(event, () => this.#wake());
+    }
+    setInterval(() => this.#showDuration(), 500);
+  }
+
+  /** Shows `call` until it has ended. */
+  show(call, room) {
+    this.#call = call;
+    this.#room = room;
+    call.addEventListener("change", () => this.#update());
+    call.addEventListener("stats", () => this.#showQuality());
+    call.addEventListener("stream", () => this.#showStream());
+    setText(byId("waiting-code"), room);
+    drawQrCode(byId("waiting-qr"), this.#link);
+    showView("call");
+    this.#update();
+    this.#showOwnStates();
+    this.#wake();
+  }
+
+  get #link() {
+    return `${location.origin}/r/${this.#room}`;
+  }
+
+  #isCurrent() {
+    return this.#call !== null && this.#call.phase !== "ended";
+  }
+
+  // ---- What is seen -----------------------------------------------------------------------------
+
+  #update() {
+    const call = this.#call;
+    if (call.phase === "ended") {
+      this.#remote.srcObject = null;
+      byId("tap-to-hear").hidden = true;
+      byId("devices-dialog").close();
+      if (document.fullscreenElement) document.exitFullscreen();
+      return;
+    }
+    const { phase } = call;
+    const words = phaseWords(phase, {
+      peerGone: call.isPeerGone,
+      signalingLink: call.states.signalingLink,
+    });
+    const hasChanged = this.#view.dataset.phase !== phase;
+    this.#view.dataset.phase = phase;
+    byId("waiting").hidden = phase !== "waiting";
+    setText(byId("waiting-title"), phaseWords("waiting", { signalingLink: call.states.signalingLink }));
+    const isNoticed = ["joining", "connecting", "reconnecting"].includes(phase);
+    showPill(byId("notice"), isNoticed ? words.replace(/^$/, "…") : null);
+    if (hasChanged && phase === "waiting") byId("waiting-title").focus({ preventScroll: true });
+    if (hasChanged && phase === "connected") this.#view.focus({ preventScroll: true });
+    announce(phase === "connected" ? this.#connectedWords() : words);
+    document.title = phase === "connected" || phase === "reconnecting" ? "● Visavis" : "Visavis";
+    byId("encrypted").hidden = phase !== "connected";
+    this.#showQuality();
+    this.#showDuration();
+    this.#showRemoteStates();
+    this.#wake();
+  }
+
+  #connectedWords() {
+    const name = this.#call.peer?.displayName ?? "the other side";
+    const states = [
+      this.#call.remoteMedia?.microphone === false && "They are muted.",
+      this.#call.remoteMedia?.camera === false && "Their camera is off.",
+    ].filter(Boolean);
+    return [`Connected with ${name}.`, ...states].join(" ");
+  }
+
+  #showRemoteStates() {
+    const { peer, phase, remoteMedia } = this.#call;
+    const inCall = phase === "connected" || phase === "reconnecting";
+    const name = peer?.displayName ?? null;
+    const isCameraOff = inCall && remoteMedia?.camera === false;
+    this.#view.classList.toggle("remote-camera-off", isCameraOff);
+    byId("remote-off").hidden = !isCameraOff;
+    setText(byId("remote-initial"), [...(name ?? "·")][0].toUpperCase());
+    setText(byId("remote-off-text"), `${name ? `${name}'s` : "The other side's"} camera is off`);
+    showPill(byId("state-peer"), inCall ? name : null);
+    const isMuted = inCall && remoteMedia?.microphone === false;
+    showPill(byId("state-remote-muted"), isMuted ? `${name ?? "The other side"} is muted` : null);
+  }
+
+  #showOwnStates() {
+    const { camera, microphone, state } = this.#media;
+    const words = (device, name, off) =>
+      device.problem ? `${problemShort(name, device.problem)}` : off;
+    showPill(
+      byId("state-microphone"),
+      state.microphone ? null : words(microphone, "microphone", "Your microphone is off"),
+    );
+    showPill(byId("state-camera"), state.camera ? null : words(camera, "camera", "Your camera is off"));
+  }
+
+  #showQuality() {
+    const { phase, stats } = this.#call;
+    const isShown = phase === "connected" && stats !== null;
+    showPill(byId("quality"), isShown ? qualityWords(stats) : null);
+    if (isShown) setAttribute(byId("quality").querySelector(".dot"), "data-level", stats.quality ?? "");
+  }
+
+  #showDuration() {
+    const since = this.#isCurrent() ? this.#call.connectedAt : null;
+    const element = byId("duration");
+    showPill(element, since === null ? null : durationWords(performance.now() - since));
+  }
+
+  #showStream() {
+    this.#remote.srcObject = this.#call.remoteStream;
+    this.#play();
+  }
+
+  async #play() {
+    const { deviceId } = this.#media.speaker;
+    try {
+      if (deviceId && this.#remote.setSinkId) await this.#remote.setSinkId(deviceId);
+    } catch (error) {
+      console.info("visavis: speaker:", error.name);
+    }
+    try {
+      await this.#remote.play();
+      byId("tap-to-hear").hidden = true;
+    } catch (error) {
+      // AbortError: another stream has taken its place already.
+      if (error.name === "NotAllowedError") byId("tap-to-hear").hidden = false;
+    }
+  }
+
+  // ---- What is done -----------------------------------------------------------------------------
+
+  async #copy(button) {
+    const what = button.dataset.copy;
+    const isCopied = await copyText(what === "link" ? this.#link : this.#room);
+    if (!isCopied) return;
+    const label = button.querySelector("span");
+    const words = what === "link" ? "Copy link" : "Copy code";
+    setText(label, "Copied");
+    announce(what === "link" ? "Link copied." : "Code copied.");
+    setTimeout(() => setText(label, words), COPIED_MS);
+  }
+
+  #connectFullScreen() {
+    const button = byId("full-screen");
+    button.hidden = !document.fullscreenEnabled;
+    button.addEventListener("click", () => this.#toggleFullScreen());
+    document.addEventListener("fullscreenchange", () => {
+      setAttribute(button, "aria-pressed", String(document.fullscreenElement !== null));
+    });
+  }
+
+  #toggleFullScreen() {
+    if (!document.fullscreenEnabled) return;
+    if (document.fullscreenElement) document.exitFullscreen();
+    else document.documentElement.requestFullscreen().catch(() => {});
+  }
+
+  /** M, V, F; hold Space to talk; Ctrl+D and Ctrl+E as in Meet. */
+  #connectKeys() {
+    addEventListener("keydown", (event) => {
+      if (!this.#isCurrent() || byId("devices-dialog").open || event.altKey || event.metaKey) return;
+      const key = event.key.toLowerCase();
+      if (event.repeat && key !== " ") return;
+      const action = event.ctrlKey
+        ? { d: () => toggle(this.#media, "microphone"), e: () => toggle(this.#media, "camera") }[key]
+        : {
+            m: () => toggle(this.#media, "microphone"),
+            v: () => toggle(this.#media, "camera"),
+            f: () => this.#toggleFullScreen(),
+            " ": () => this.#holdToTalk(event),
+          }[key];
+      if (!action) return;
+      if (key !== " ") event.preventDefault();
+      action();
+    });
+    addEventListener("keyup", (event) => {
+      if (event.key === " ") this.#releaseTalk();
+    });
+    addEventListener("blur", () => this.#releaseTalk());
+  }
+
+  #holdToTalk(event) {
+    // On a button the space bar presses it.
+    if (event.target.closest?.("button, select, input")) return;
+    event.preventDefault();
+    const { microphone } = this.#media;
+    if (!microphone.track || microphone.on) return;
+    this.#isHoldingToTalk = true;
+    this.#media.setMicrophoneOn(true);
+  }
+
+  #releaseTalk() {
+    if (!this.#isHoldingToTalk) return;
+    this.#isHoldingToTalk = false;
+    this.#media.setMicrophoneOn(false);
+  }
+
+  #wake() {
+    this.#view.classList.remove("idle");
+    clearTimeout(this.#idleTimer);
+    this.#idleTimer = setTimeout(() => {
+      // Never while a control has the keyboard's focus, or before there is a picture to see.
+      const isUsed = byId("controls").querySelector(":focus-visible, :hover") !== null;
+      if (this.#call?.phase === "connected" && !isUsed) this.#view.classList.add("idle");
+    }, IDLE_MS);
+  }
+}

@@ -1,0 +1,518 @@
+// One visit to a room: signaling, the peer connection, and what to do when either fails. Knows no
+// document and no device; it is given tracks and reports phases.
+//
+//   joining ─► waiting ─► connecting ─► connected ◄─► reconnecting
+//                 ▲────────────┘ (the other side went before media flowed)
+//   every phase ─► ended (with `endReason`, the codes of the native peers)
+//
+// Perfect negotiation as of W3C WebRTC 1.0 §10.7, with the browser's implicit rollback. Only the
+// impolite side makes the first offer; the polite side adopts the transceivers of that offer, so
+// that there are never more than one audio and one video m-line.
+//
+// Nothing that is sent is kept for later: whatever a dead WebSocket swallowed is made good by
+// sending an unanswered offer again, and by restarting ICE when no connection comes.
+
+import { Signaling } from "./signaling.js";
+import { summarize } from "./stats.js";
+import { every } from "./ticker.js";
+
+const TICK_MS = 500;
+/** Silence on a `disconnected` path after which ICE is restarted, instead of waiting for `failed`. */
+const GRACE_MS = 1000;
+/** An offer that is still unanswered by then is sent again. */
+const OFFER_AGAIN_MS = 4000;
+/** Between two ICE restarts. */
+const RESTART_EVERY_MS = 6000;
+/** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
+const POLITE_PATIENCE_MS = 2000;
+/** No connection by then: there is no path. */
+const CONNECT_LIMIT_MS = 30000;
+/** A call without media whose other side has left the server is over by then. */
+const GONE_LIMIT_MS = 15000;
+/** A call without media is over by then, whoever is at fault. */
+const LOST_LIMIT_MS = 30000;
+/** Between two measurements of the other side's clock. */
+const CLOCK_PING_MS = 10000;
+
+const MAX_VIDEO_BPS = 2_500_000;
+const MAX_VIDEO_FPS = 30;
+
+/**
+ * Events: "change" (phase, peer or media state), "stream" (`remoteStream` is another one),
+ * "stats" (about twice a second).
+ */
+export class Call extends EventTarget {
+  phase = "joining";
+  /** Code, once ended; `endDetail` is the server's text or an error's, for people who debug. */
+  endReason = null;
+  endDetail = null;
+  /** `{peerId, session, displayName}` of the other side, as last known. */
+  peer = null;
+  /** What it says of itself: `{microphone, camera}`. */
+  remoteMedia = null;
+  remoteStream = null;
+  polite = null;
+  stats = null;
+  /** When media first flowed, `performance.now()`; and how long it has when ended. */
+  connectedAt = null;
+  durationMs = 0;
+  /** The other side's clock minus ours, ms, measured over the data channel; null until known. */
+  clockOffsetMs = null;
+  /** How many peer connections and ICE restarts this visit took. */
+  peerConnections = 0;
+  iceRestarts = 0;
+
+  #signaling;
+  #tracks;
+  #mediaState;
+  #pc = null;
+  #channel = null;
+  #senders = null;
+  #localStream = new MediaStream();
+  #iceServers = [];
+  #peerGoneAt = null;
+  #makingOffer = false;
+  #ignoreOffer = false;
+  #settingAnswer = false;
+  #offeredAt = 0;
+  #restartedAt = 0;
+  #phaseSince = performance.now();
+  #heardAt = 0;
+  #clockAskedAt = 0;
+  #bestClockRttMs = Infinity;
+  #stopTicking = null;
+
+  /**
+   * `join`: `{room, session, displayName?, resumeToken?}`; `tracks`: `{audio, video}`, each may be
+   * null; `mediaState`: `{microphone, camera}`.
+   */
+  constructor({ url, join, tracks, mediaState }) {
+    super();
+    this.#tracks = { ...tracks };
+    this.#mediaState = mediaState;
+    this.#signaling = new Signaling(url, join);
+    this.#signaling.addEventListener("joined", ({ detail }) => this.#onJoined(detail));
+    this.#signaling.addEventListener("message", ({ detail }) => this.#onMessage(detail));
+    this.#signaling.addEventListener("lost", ({ detail }) => {
+      if (detail.everJoined) this.#changed();
+      else this.#end("server-unreachable");
+    });
+    this.#signaling.addEventListener("refused", ({ detail }) => {
+      this.#end(END_OF_REFUSAL[detail.code] ?? "refused", `${detail.code}: ${detail.message}`);
+    });
+  }
+
+  start() {
+    this.#stopTicking = every(TICK_MS, () => this.#tick());
+    this.#signaling.connect();
+  }
+
+  leave() {
+    this.#end("local-hangup");
+  }
+
+  /** Sends another track of that kind from now on; null sends none, the m-line stays. */
+  setTrack(kind, track) {
+    this.#tracks[kind] = track;
+    this.#senders?.[kind]?.replaceTrack(track).catch((e) => console.warn("visavis: track:", e));
+  }
+
+  /** Tells the other side what is on: `{microphone, camera}`. */
+  setMediaState(mediaState) {
+    this.#mediaState = mediaState;
+    this.#sendData({ type: "media-state", ...mediaState });
+  }
+
+  /** The states of W3C WebRTC 1.0 and of the WebSocket. */
+  get states() {
+    return {
+      signalingLink: this.#signaling.state,
+      signaling: this.#pc?.signalingState ?? null,
+      iceGathering: this.#pc?.iceGatheringState ?? null,
+      iceConnection: this.#pc?.iceConnectionState ?? null,
+      peerConnection: this.#pc?.connectionState ?? null,
+      dataChannel: this.#channel?.readyState ?? null,
+    };
+  }
+
+  /** Whether the server has lost the other side, which may still come back. */
+  get isPeerGone() {
+    return this.#peerGoneAt !== null;
+  }
+
+  // ---- Signaling --------------------------------------------------------------------------------
+
+  #onJoined({ peerId, peers, polite, iceServers, resumeToken }) {
+    this.#iceServers = iceServers;
+    this.polite = polite;
+    this.#pc?.setConfiguration(this.#configuration());
+    this.dispatchEvent(new CustomEvent("seat", { detail: { peerId, resumeToken } }));
+    if (peers.length > 0) {
+      this.#meet(peers[0]);
+    } else if (this.#pc) {
+      // The server was restarted, or the other side's seat is free: it may still come back.
+      this.#peerGoneAt ??= performance.now();
+      this.#changed();
+    } else {
+      this.#setPhase("waiting");
+    }
+  }
+
+  #onMessage(message) {
+    switch (message.type) {
+      case "peer-joined":
+        this.#meet(message);
+        break;
+      case "peer-left":
+        if (message.peerId === this.peer?.peerId) this.#onPeerLeft(message.reason);
+        break;
+      case "signal":
+        if (message.from !== this.peer?.peerId || !this.#pc) break;
+        if (message.description) this.#onDescription(this.#pc, message.description);
+        else this.#onCandidate(this.#pc, message.candidate);
+        break;
+    }
+  }
+
+  #meet({ peerId, session, displayName }) {
+    const same = this.#pc && this.peer?.session === session;
+    this.peer = { peerId, session, displayName };
+    this.#peerGoneAt = null;
+    if (!same) {
+      this.#openPeerConnection();
+      return;
+    }
+    if (this.#pc.signalingState === "have-local-offer") this.#sendDescription(this.#pc);
+    else if (!this.polite && !this.#isIceConnected()) this.#restartIce();
+    this.#changed();
+  }
+
+  #onPeerLeft(reason) {
+    if (this.connectedAt === null) {
+      this.#closePeerConnection();
+      this.peer = null;
+      this.#setPhase("waiting");
+    } else if (reason === "left") {
+      this.#end("remote-hangup");
+    } else {
+      this.#peerGoneAt = performance.now();
+      this.#changed();
+    }
+  }
+
+  #signal(payload) {
+    if (this.peer) this.#signaling.send({ type: "signal", to: this.peer.peerId, ...payload });
+  }
+
+  // ---- The peer connection ----------------------------------------------------------------------
+
+  #configuration() {
+    return { iceServers: this.#iceServers, bundlePolicy: "max-bundle" };
+  }
+
+  /** Begins anew with the present peer; an older connection is closed. */
+  #openPeerConnection() {
+    this.#closePeerConnection();
+    const pc = new RTCPeerConnection(this.#configuration());
+    this.#pc = pc;
+    this.peerConnections += 1;
+    this.#makingOffer = this.#ignoreOffer = this.#settingAnswer = false;
+    this.remoteStream = new MediaStream();
+    pc.ontrack = ({ track, receiver }) => {
+      // As little delay as the network allows; the browser adds what jitter demands.
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+      this.remoteStream.addTrack(track);
+    };
+    pc.onnegotiationneeded = () => this.#offer(pc);
+    pc.onicecandidate = ({ candidate }) => {
+      if (candidate?.candidate === "") return; // Firefox says the end twice.
+      this.#signal({ candidate: candidate?.toJSON() ?? { candidate: "", sdpMLineIndex: 0 } });
+    };
+    pc.onconnectionstatechange = pc.oniceconnectionstatechange = () => this.#judge();
+    this.dispatchEvent(new CustomEvent("stream"));
+    this.#setPhase(this.connectedAt === null ? "connecting" : "reconnecting");
+    this.#restartedAt = performance.now();
+    if (!this.polite) this.#setUp(pc);
+  }
+
+  #closePeerConnection() {
+    const pc = this.#pc;
+    this.#pc = this.#channel = this.#senders = null;
+    this.remoteMedia = this.stats = this.clockOffsetMs = null;
+    this.#bestClockRttMs = Infinity;
+    if (!pc) return;
+    pc.ontrack = pc.onnegotiationneeded = pc.onicecandidate = null;
+    pc.onconnectionstatechange = pc.oniceconnectionstatechange = null;
+    pc.close();
+  }
+
+  /** Opens the data channel and, on the side that offers, the two m-lines. */
+  #setUp(pc) {
+    this.#channel = pc.createDataChannel("visavis", { negotiated: true, id: 0, ordered: true });
+    this.#channel.onopen = () => {
+      this.setMediaState(this.#mediaState);
+      this.#askClock();
+    };
+    this.#channel.onmessage = ({ data }) => this.#onData(data);
+    this.#senders = {};
+    if (this.polite) return;
+    for (const kind of ["audio", "video"]) {
+      const streams = [this.#localStream];
+      this.#adopt(kind, pc.addTransceiver(kind, { direction: "sendrecv", streams }));
+    }
+  }
+
+  /** Makes the transceiver the one that carries our track of that kind. */
+  #adopt(kind, transceiver) {
+    const { sender } = transceiver;
+    transceiver.direction = "sendrecv";
+    sender.setStreams?.(this.#localStream);
+    if (kind === "video") preferH264(transceiver);
+    this.#senders[kind] = sender;
+    this.setTrack(kind, this.#tracks[kind]);
+  }
+
+  /** The polite side: takes the offer's m-lines for its own, and drops any that it had made. */
+  #adoptOffered(pc) {
+    for (const transceiver of pc.getTransceivers()) {
+      const { kind } = transceiver.receiver.track;
+      if (transceiver.mid === null) transceiver.stop?.();
+      else if (this.#senders[kind] !== transceiver.sender && !this.#isNegotiated(pc, kind)) {
+        this.#adopt(kind, transceiver);
+      }
+    }
+  }
+
+  #isNegotiated(pc, kind) {
+    const own = this.#senders[kind];
+    return own && pc.getTransceivers().some((t) => t.sender === own && t.mid !== null);
+  }
+
+  async #offer(pc) {
+    if (!this.#senders) return; // The polite side waits for the first offer.
+    try {
+      this.#makingOffer = true;
+      await pc.setLocalDescription();
+      if (pc === this.#pc) this.#sendDescription(pc);
+    } catch (error) {
+      if (pc === this.#pc) console.warn("visavis: offer:", error);
+    } finally {
+      if (pc === this.#pc) this.#makingOffer = false;
+    }
+  }
+
+  async #onDescription(pc, description) {
+    try {
+      const readyForOffer =
+        !this.#makingOffer && (pc.signalingState === "stable" || this.#settingAnswer);
+      const offerCollision = description.type === "offer" && !readyForOffer;
+      this.#ignoreOffer = !this.polite && offerCollision;
+      if (this.#ignoreOffer) return;
+      if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
+      if (!this.#senders) this.#setUp(pc);
+      this.#settingAnswer = description.type === "answer";
+      await pc.setRemoteDescription(description);
+      if (pc !== this.#pc) return;
+      this.#settingAnswer = false;
+      if (description.type === "offer") {
+        this.#adoptOffered(pc);
+        await pc.setLocalDescription();
+        if (pc !== this.#pc) return;
+        this.#sendDescription(pc);
+      }
+      this.#limitVideo();
+    } catch (error) {
+      if (pc !== this.#pc) return;
+      this.#settingAnswer = false;
+      console.warn("visavis: description:", error);
+      if (!pc.remoteDescription) this.#end("incompatible", String(error));
+    }
+  }
+
+  async #onCandidate(pc, candidate) {
+    try {
+      await pc.addIceCandidate(candidate);
+    } catch (error) {
+      if (pc === this.#pc && !this.#ignoreOffer) console.debug("visavis: candidate:", error);
+    }
+  }
+
+  #sendDescription({ localDescription: { type, sdp } }) {
+    this.#offeredAt = performance.now();
+    this.#signal({ description: { type, sdp } });
+  }
+
+  #limitVideo() {
+    const sender = this.#senders.video;
+    const parameters = sender?.getParameters();
+    if (!parameters?.encodings?.length) return;
+    parameters.encodings[0].maxBitrate = MAX_VIDEO_BPS;
+    parameters.encodings[0].maxFramerate = MAX_VIDEO_FPS;
+    parameters.degradationPreference = "maintain-framerate";
+    sender.setParameters(parameters).catch((e) => console.debug("visavis: video limits:", e));
+  }
+
+  // ---- The data channel -------------------------------------------------------------------------
+
+  #sendData(message) {
+    if (this.#channel?.readyState === "open") this.#channel.send(JSON.stringify(message));
+  }
+
+  #onData(data) {
+    const receivedAt = Date.now();
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      return;
+    }
+    switch (message?.type) {
+      case "media-state":
+        this.remoteMedia = { microphone: message.microphone === true, camera: message.camera === true };
+        this.#changed();
+        break;
+      case "clock-ping":
+        this.#sendData({ type: "clock-pong", t0: message.t0, t1: receivedAt, t2: Date.now() });
+        break;
+      case "clock-pong":
+        this.#onClock(message, receivedAt);
+        break;
+    }
+  }
+
+  #askClock() {
+    this.#clockAskedAt = performance.now();
+    this.#sendData({ type: "clock-ping", t0: Date.now() });
+  }
+
+  /** NTP's offset (RFC 5905 §8); the exchange with the shortest round trip wins. */
+  #onClock({ t0, t1, t2 }, t3) {
+    if (![t0, t1, t2].every(Number.isFinite)) return;
+    const rtt = t3 - t0 - (t2 - t1);
+    if (rtt < 0 || rtt > this.#bestClockRttMs) return;
+    this.#bestClockRttMs = rtt;
+    this.clockOffsetMs = (t1 - t0 + (t2 - t3)) / 2;
+  }
+
+  // ---- Recovery ---------------------------------------------------------------------------------
+
+  #isIceConnected() {
+    return ["connected", "completed"].includes(this.#pc?.iceConnectionState);
+  }
+
+  #canSignal() {
+    return this.#signaling.state === "open" && this.peer && this.#peerGoneAt === null;
+  }
+
+  #restartIce() {
+    this.#restartedAt = performance.now();
+    if (!this.#senders) return;
+    this.iceRestarts += 1;
+    this.#pc.restartIce();
+  }
+
+  async #tick() {
+    const pc = this.#pc;
+    if (pc) {
+      const report = await pc.getStats();
+      if (pc !== this.#pc) return;
+      const heard = this.stats?.heard;
+      this.stats = summarize(report, this.stats);
+      if (this.stats.heard !== heard) this.#heardAt = performance.now();
+      this.dispatchEvent(new CustomEvent("stats"));
+      if (performance.now() - this.#clockAskedAt > CLOCK_PING_MS) this.#askClock();
+    }
+    this.#judge();
+  }
+
+  /** Looks at everything and moves the phase on; called on every change and every tick. */
+  #judge() {
+    const pc = this.#pc;
+    if (!pc || this.phase === "ended") return;
+    const now = performance.now();
+    const sincePhase = now - this.#phaseSince;
+    const silent = now - this.#heardAt > GRACE_MS;
+    const isUp = pc.connectionState === "connected";
+    const isDown =
+      pc.connectionState === "failed" ||
+      (["disconnected", "failed"].includes(pc.iceConnectionState) && silent);
+
+    if (this.phase === "connected") {
+      // Without the other side at the server, silence alone is enough: it will not say goodbye.
+      if (isDown || (this.#peerGoneAt !== null && silent)) this.#setPhase("reconnecting");
+      else return;
+    } else if (isUp && !(this.#peerGoneAt !== null && silent)) {
+      this.connectedAt ??= now;
+      this.#heardAt = now;
+      this.#setPhase("connected");
+      return;
+    }
+
+    if (this.phase === "connecting") {
+      if (sincePhase > CONNECT_LIMIT_MS) return this.#end("connection-failed");
+    } else if (this.phase === "reconnecting") {
+      const goneFor = this.#peerGoneAt === null ? 0 : now - this.#peerGoneAt;
+      if (Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
+      if (sincePhase > LOST_LIMIT_MS) {
+        return this.#end(this.#peerGoneAt === null ? "connection-failed" : "remote-lost");
+      }
+    }
+    if (!this.#canSignal()) return;
+    if (pc.signalingState === "have-local-offer") {
+      if (now - this.#offeredAt > OFFER_AGAIN_MS) this.#sendDescription(pc);
+    } else if (this.#restartedAt < this.#phaseSince) {
+      // The path broke. The impolite side acts at once; the other one only if nothing came of it.
+      if (isDown && (!this.polite || sincePhase > POLITE_PATIENCE_MS)) this.#restartIce();
+    } else if (now - this.#restartedAt > RESTART_EVERY_MS && (isDown || !this.polite)) {
+      this.#restartIce();
+    }
+  }
+
+  #setPhase(phase) {
+    if (this.phase === phase) return this.#changed();
+    this.phase = phase;
+    this.#phaseSince = performance.now();
+    this.#changed();
+  }
+
+  #end(reason, detail = null) {
+    if (this.phase === "ended") return;
+    this.durationMs = this.connectedAt === null ? 0 : performance.now() - this.connectedAt;
+    this.endReason = reason;
+    this.endDetail = detail;
+    this.#stopTicking?.();
+    // A seat that another window of ours has taken over is not ours to free.
+    this.#signaling.close({ leave: reason !== "replaced" });
+    this.#closePeerConnection();
+    this.#setPhase("ended");
+  }
+
+  #changed() {
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+}
+
+/** Refusals that have an end reason of their own; the rest is "refused". */
+const END_OF_REFUSAL = {
+  "room-full": "room-full",
+  "room-locked": "room-locked",
+  "unsupported-version": "unsupported-version",
+  replaced: "replaced",
+  "too-many-joins": "too-many-joins",
+  "too-many-rooms": "too-many-rooms",
+};
+
+/**
+ * Constrained-baseline H.264 with packetization-mode 1 first: what native peers speak (RFC 6184,
+ * RFC 7742 §6.2). The rest stays behind it, for browsers that have no H.264.
+ */
+function preferH264(transceiver) {
+  const codecs = RTCRtpReceiver.getCapabilities?.("video")?.codecs;
+  if (!codecs || !transceiver.setCodecPreferences) return;
+  const rank = ({ mimeType, sdpFmtpLine = "" }) => {
+    if (mimeType.toLowerCase() !== "video/h264") return 2;
+    if (!sdpFmtpLine.includes("packetization-mode=1")) return 2;
+    return /profile-level-id=42[ec]0/i.test(sdpFmtpLine) ? 0 : 1;
+  };
+  transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
+}

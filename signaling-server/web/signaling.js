@@ -1,0 +1,162 @@
+// The signaling channel: JSON over one WebSocket, with heartbeat, backoff and resume
+// (docs/protocol.md). It outlives any single WebSocket; a lost one is replaced until `close()` or
+// a refusal of the server. No document, no peer connection.
+//
+// Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left or signal),
+// "lost" (the WebSocket is gone, another attempt follows), "refused" (detail: {code, message};
+// nothing follows).
+
+import {
+  LIMITS,
+  PROTOCOL_VERSION,
+  ProtocolError,
+  isFatal,
+  isTransient,
+  parseServerMessage,
+  serialize,
+} from "./protocol.js";
+import { every } from "./ticker.js";
+
+const FIRST_RETRY_MS = 250;
+const SLOWEST_RETRY_MS = 4000;
+/** An attempt that has not been answered by then is given up. */
+const JOIN_TIMEOUT_MS = 8000;
+
+export class Signaling extends EventTarget {
+  /** "connecting", "open", "reconnecting" or "closed". */
+  state = "closed";
+
+  #url;
+  #join;
+  #socket = null;
+  #retry = null;
+  #joinTimer = null;
+  #retryMs = FIRST_RETRY_MS;
+  #lastHeard = 0;
+  #stopHeartbeat = null;
+
+  /** `join`: the fields `room`, `session`, and optionally `displayName`, `resumeToken`. */
+  constructor(url, join) {
+    super();
+    this.#url = url;
+    this.#join = { ...join };
+  }
+
+  connect() {
+    this.state = "connecting";
+    this.#stopHeartbeat = every(LIMITS.pingIntervalMs, () => this.#beat());
+    addEventListener("online", this.#hurry);
+    this.#open();
+  }
+
+  /** Sends a message; false if the channel is not open at the moment. */
+  send(message) {
+    if (this.state !== "open") return false;
+    this.#socket.send(serialize(message));
+    return true;
+  }
+
+  /** Ends the channel; `leave` also frees the seat at once. */
+  close({ leave = false } = {}) {
+    if (this.state === "closed") return;
+    if (leave) this.send({ type: "leave" });
+    this.state = "closed";
+    this.#stopHeartbeat?.();
+    removeEventListener("online", this.#hurry);
+    clearTimeout(this.#retry);
+    this.#drop();
+  }
+
+  #open() {
+    clearTimeout(this.#retry);
+    const socket = new WebSocket(this.#url);
+    this.#socket = socket;
+    this.#joinTimer = setTimeout(() => this.#lose(), JOIN_TIMEOUT_MS);
+    socket.onopen = () => {
+      this.#lastHeard = performance.now();
+      socket.send(serialize({ type: "join", protocolVersion: PROTOCOL_VERSION, ...this.#join }));
+    };
+    socket.onmessage = ({ data }) => this.#onFrame(data);
+    socket.onclose = () => this.#lose();
+  }
+
+  #onFrame(data) {
+    this.#lastHeard = performance.now();
+    let message;
+    try {
+      message = parseServerMessage(data);
+    } catch (error) {
+      // A newer server may say things that this page does not know; they are not for it.
+      if (!(error instanceof ProtocolError)) throw error;
+      console.debug("visavis: ignored a frame of the server:", error.message);
+      return;
+    }
+    switch (message.type) {
+      case "pong":
+        break;
+      case "joined":
+        clearTimeout(this.#joinTimer);
+        this.#retryMs = FIRST_RETRY_MS;
+        this.#join.resumeToken = message.resumeToken;
+        this.state = "open";
+        this.#emit("joined", message);
+        break;
+      case "error":
+        this.#onError(message);
+        break;
+      default:
+        this.#emit("message", message);
+    }
+  }
+
+  #onError({ code, message }) {
+    if (!isFatal(code)) {
+      console.debug("visavis: the server refused a message:", code, message);
+    } else if (isTransient(code)) {
+      this.#lose();
+    } else {
+      this.close();
+      this.#emit("refused", { code, message });
+    }
+  }
+
+  /** The WebSocket is of no use any more: tries another one after a while. */
+  #lose() {
+    if (this.state === "closed") return;
+    this.#drop();
+    const wasFirst = this.state === "connecting";
+    if (!wasFirst) this.state = "reconnecting";
+    // Half fixed, half random, so that the clients of a restarted server do not return in step.
+    const wait = this.#retryMs * (0.5 + Math.random() / 2);
+    this.#retryMs = Math.min(this.#retryMs * 2, SLOWEST_RETRY_MS);
+    this.#retry = setTimeout(() => this.#open(), wait);
+    this.#emit("lost", { everJoined: !wasFirst });
+  }
+
+  /** The network is back: no need to sit out the backoff. */
+  #hurry = () => {
+    if (this.state === "open" || this.state === "closed") return;
+    this.#drop();
+    this.#open();
+  };
+
+  #drop() {
+    clearTimeout(this.#joinTimer);
+    clearTimeout(this.#retry);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  #beat() {
+    if (this.state !== "open") return;
+    if (performance.now() - this.#lastHeard > LIMITS.silenceLimitMs) this.#lose();
+    else this.send({ type: "ping" });
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,2 @@
+// The other end of ticker.js: posts one message every `data` milliseconds.
+onmessage = ({ data: intervalMs }) => setInterval(() => postMessage(null), intervalMs);

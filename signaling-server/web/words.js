@@ -1,0 +1,127 @@
+// Every sentence that depends on a state: what happened, what it means, what to do. Pure.
+
+/** Titles and sentences of the ended view, by end reason. */
+const ENDED = {
+  "local-hangup": ["You left the call", ""],
+  "remote-hangup": ["The call is over", "The other side hung up."],
+  "remote-lost": [
+    "The other side is gone",
+    "It lost its connection and did not come back. Call again in a moment.",
+  ],
+  "room-full": [
+    "The room is full",
+    "Two people are in it already. Check the code, or make a new room.",
+  ],
+  "room-locked": ["The room is locked", "The people inside have locked it. Ask them to open it."],
+  "unsupported-version": [
+    "This page is out of date",
+    "The server speaks another version of the protocol. Reload the page.",
+  ],
+  replaced: ["The call goes on elsewhere", "It was taken over by another window of yours."],
+  "too-many-joins": [
+    "Too many attempts",
+    "The server has had too many requests from this address. Wait a minute, then call again.",
+  ],
+  "too-many-rooms": [
+    "The server is full",
+    "It holds as many rooms as it can. Try again later.",
+  ],
+  refused: ["The server ended the call", "It did not accept what this page sent. Reload the page."],
+  "server-unreachable": [
+    "The server cannot be reached",
+    "Check your network connection, then try again.",
+  ],
+  "connection-failed": [
+    "No way to the other side",
+    "The two networks let no direct connection through. A relay (TURN server) may be needed.",
+  ],
+  incompatible: [
+    "The two sides could not agree",
+    "The other side's program and this browser have no common format. Try another browser.",
+  ],
+};
+
+/** `{title, text}` for an end reason. */
+export function endWords(reason) {
+  const [title, text] = ENDED[reason] ?? ["The call is over", ""];
+  return { title, text };
+}
+
+/** One sentence on why there is no picture or sound of our own; null if there is no problem. */
+export function problemWords(kind, problem) {
+  const without =
+    kind === "camera"
+      ? "You can join without it; the other side will not see you."
+      : "You can join without it; the other side will not hear you.";
+  switch (problem) {
+    case null:
+      return null;
+    case "refused":
+      return `The ${kind} is blocked for this page. ${without} To allow it, use the icon beside the address, then try again.`;
+    case "missing":
+      return `No ${kind} was found. ${without}`;
+    case "busy":
+      return `The ${kind} is in use by another program, or did not start. Close that program, then try again.`;
+    case "unplugged":
+      return `The ${kind} was unplugged. Plug it in again, or choose another one.`;
+    case "insecure":
+      return `The browser gives the ${kind} only to pages opened over https:// or on this computer. ${without}`;
+    default:
+      return `The ${kind} did not start. ${without}`;
+  }
+}
+
+/** The same in two or three words, for a badge. */
+export function problemShort(kind, problem) {
+  const name = kind === "camera" ? "Camera" : "Microphone";
+  return { refused: `${name} blocked`, insecure: `${name} blocked`, missing: `No ${kind}` }[problem]
+    ?? `${name} not working`;
+}
+
+/** Phase in words, for the notice in the middle and for screen readers. */
+export function phaseWords(phase, { peerGone = false, signalingLink = "open" } = {}) {
+  switch (phase) {
+    case "joining":
+      return "Joining the room…";
+    case "waiting":
+      return signalingLink === "reconnecting"
+        ? "Lost the server. Trying to reach it again…"
+        : "Waiting for the other side…";
+    case "connecting":
+      return "Connecting…";
+    case "connected":
+      return "Connected";
+    case "reconnecting":
+      if (signalingLink === "reconnecting") return "Your connection is interrupted. Reconnecting…";
+      return peerGone ? "The other side is not reachable. Waiting for it…" : "Reconnecting…";
+    default:
+      return "";
+  }
+}
+
+/** Such as "Good · direct · 18 ms". */
+export function qualityWords({ quality, route, rttMs }) {
+  const word = { good: "Good", fair: "Fair", poor: "Poor" }[quality];
+  if (!word) return "Measuring…";
+  return [word, route, `${Math.round(rttMs)} ms`].filter(Boolean).join(" · ");
+}
+
+/** `4:07` or `1:04:07`. */
+export function durationWords(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const two = (n) => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${two(m)}:${two(s)}`;
+}
+
+/** Such as "3 minutes 12 seconds", for reading aloud and for the ended view. */
+export function spokenDuration(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const parts = [
+    [Math.floor(seconds / 3600), "hour"],
+    [Math.floor(seconds / 60) % 60, "minute"],
+    [seconds % 60, "second"],
+  ];
+  const words = parts.filter(([n]) => n > 0).map(([n, unit]) => `${n} ${unit}${n === 1 ? "" : "s"}`);
+  return words.join(" ") || "0 seconds";
+}
