@@ -1,0 +1,519 @@
+//! H.264 over openh264: constrained baseline, one reference, no reordering, no delay.
+//!
+//! The encoder drives the C interface itself. The `openh264` crate's wrapper initialises at the
+//! first picture (options set before are lost) and takes the first bitrate as the ceiling; why each
+//! setting is as it is stands in `docs/decisions/0002-h264-settings.md`.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openh264::OpenH264API;
+use openh264::decoder::{Decoder, DecoderConfig, Flush};
+use openh264::formats::YUVSource;
+use openh264_sys2 as sys;
+use sys::API;
+
+use super::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, nal_units, parse_sps};
+use super::{VideoDecoder, VideoEncoder};
+use crate::error::MediaError;
+use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::pool::BufferPool;
+
+/// How much work the encoder puts into motion search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Complexity {
+    /// Fastest.
+    #[default]
+    Low,
+    /// A few percent fewer bits for a few percent more time.
+    Medium,
+    /// Finest motion search.
+    High,
+}
+
+/// How an [`H264Encoder`] is made.
+#[derive(Debug, Clone, Copy)]
+pub struct H264EncoderConfig {
+    /// Ceiling that [`VideoEncoder::set_bitrate`] is clamped to.
+    pub max_bitrate: Bitrate,
+    /// Target to begin with.
+    pub bitrate: Bitrate,
+    /// Pictures a second to begin with.
+    pub frame_rate: f32,
+    /// Whether pictures may be left out to keep the bitrate.
+    pub frame_skip: bool,
+    /// Effort.
+    pub complexity: Complexity,
+    /// Slices a picture, each coded by its own thread.
+    pub slices: u16,
+}
+
+impl Default for H264EncoderConfig {
+    fn default() -> Self {
+        Self {
+            max_bitrate: Bitrate::from_kbps(2_500),
+            bitrate: Bitrate::from_kbps(1_500),
+            frame_rate: 30.0,
+            frame_skip: false,
+            complexity: Complexity::Low,
+            slices: 1,
+        }
+    }
+}
+
+/// H.264 encoder for `profile-level-id=42e01f`, `packetization-mode=1`.
+///
+/// Keyframes come first, on request and after a size change, never by themselves; each carries SPS
+/// and PPS. Odd widths and heights lose their last column or row.
+#[derive(Debug)]
+pub struct H264Encoder {
+    config: H264EncoderConfig,
+    raw: Option<(Size, RawEncoder)>,
+    keyframe_requested: bool,
+}
+
+impl H264Encoder {
+    /// An encoder; the codec itself starts with the first picture.
+    pub fn new(config: H264EncoderConfig) -> Self {
+        Self { config, raw: None, keyframe_requested: false }
+    }
+
+    /// Bitrate asked of the codec now.
+    pub fn bitrate(&self) -> Bitrate {
+        self.config.bitrate
+    }
+
+    fn encode_with(
+        raw: &mut RawEncoder,
+        frame: &VideoFrame,
+        keyframe: bool,
+    ) -> Result<Option<EncodedVideoFrame>, MediaError> {
+        if keyframe {
+            raw.force_keyframe()?;
+        }
+        let size = even(frame.buffer.size());
+        let timestamp_ms = i64::try_from(frame.time.as_micros() / 1000).unwrap_or(i64::MAX);
+        Ok(raw.encode(&frame.buffer, size, timestamp_ms)?.map(|(data, keyframe)| {
+            EncodedVideoFrame { data: Bytes::from(data), keyframe, time: frame.time, size }
+        }))
+    }
+}
+
+impl VideoEncoder for H264Encoder {
+    fn encode(&mut self, frame: &VideoFrame) -> Result<Option<EncodedVideoFrame>, MediaError> {
+        let size = even(frame.buffer.size());
+        let in_range = |px: u32| (MIN_DIMENSION_PX..=MAX_ENCODED_DIMENSION_PX).contains(&px);
+        if !in_range(size.width_px) || !in_range(size.height_px) {
+            return Err(MediaError::UnsupportedSize(size));
+        }
+        if self.raw.as_ref().is_some_and(|(s, _)| *s != size) {
+            self.raw = None;
+        }
+        let raw = match &mut self.raw {
+            Some((_, raw)) => raw,
+            none => &mut none.insert((size, RawEncoder::new(size, &self.config)?)).1,
+        };
+        let result = Self::encode_with(raw, frame, self.keyframe_requested);
+        match &result {
+            Ok(Some(encoded)) if encoded.keyframe => self.keyframe_requested = false,
+            Ok(_) => {}
+            Err(_) => self.raw = None,
+        }
+        result
+    }
+
+    fn set_bitrate(&mut self, bitrate: Bitrate) {
+        let bitrate = bitrate.min(self.config.max_bitrate).max(MIN_BITRATE);
+        if bitrate == self.config.bitrate {
+            return;
+        }
+        self.config.bitrate = bitrate;
+        if let Some((_, raw)) = &mut self.raw
+            && let Err(error) = raw.set_bitrate(bitrate)
+        {
+            tracing::warn!(%error, "bitrate not taken, starting the encoder anew");
+            self.raw = None;
+        }
+    }
+
+    fn set_frame_rate(&mut self, frames_per_second: f32) {
+        let rate =
+            if frames_per_second.is_finite() { frames_per_second.clamp(1.0, 60.0) } else { 30.0 };
+        if (rate - self.config.frame_rate).abs() < 0.1 {
+            return;
+        }
+        self.config.frame_rate = rate;
+        if let Some((_, raw)) = &mut self.raw
+            && let Err(error) = raw.set_frame_rate(rate)
+        {
+            tracing::warn!(%error, "frame rate not taken, starting the encoder anew");
+            self.raw = None;
+        }
+    }
+
+    fn request_keyframe(&mut self) {
+        self.keyframe_requested = true;
+    }
+}
+
+/// openh264's `ISVCEncoder`, initialised.
+#[derive(Debug)]
+struct RawEncoder {
+    encoder: NonNull<sys::ISVCEncoder>,
+    vtable: sys::ISVCEncoderVtbl,
+}
+
+// SAFETY: the encoder has no thread affinity; `&mut self` on every call keeps it to one at a time.
+unsafe impl Send for RawEncoder {}
+
+impl RawEncoder {
+    fn new(size: Size, config: &H264EncoderConfig) -> Result<Self, MediaError> {
+        let mut encoder: *mut sys::ISVCEncoder = null_mut();
+        // SAFETY: the out pointer is valid; on success it is a live encoder whose first field is
+        // its vtable, which is copied.
+        let this = unsafe {
+            check("create", OpenH264API::from_source().WelsCreateSVCEncoder(&raw mut encoder))?;
+            let Some(encoder) = NonNull::new(encoder) else {
+                return Err(MediaError::H264Encode { operation: "create", code: 0 });
+            };
+            Self { vtable: **encoder.as_ref(), encoder }
+        };
+        this.set_option(sys::ENCODER_OPTION_TRACE_LEVEL, "trace level", &mut {
+            sys::WELS_LOG_QUIET as c_int
+        })?;
+
+        let mut params = sys::SEncParamExt::default();
+        // SAFETY: live encoder and a valid struct to fill.
+        let code = this
+            .vtable
+            .GetDefaultParams
+            .map(|f| unsafe { f(this.encoder.as_ptr(), &raw mut params) });
+        check("default parameters", code.unwrap_or(MISSING))?;
+        fill_params(&mut params, size, config);
+        // SAFETY: live encoder and complete parameters, which it copies.
+        let code = this
+            .vtable
+            .InitializeExt
+            .map(|f| unsafe { f(this.encoder.as_ptr(), &raw const params) });
+        check("initialize", code.unwrap_or(MISSING))?;
+        Ok(this)
+    }
+
+    fn encode(
+        &mut self,
+        buffer: &I420Buffer,
+        size: Size,
+        timestamp_ms: i64,
+    ) -> Result<Option<(Vec<u8>, bool)>, MediaError> {
+        let [y, u, v] = buffer.planes();
+        let (luma, chroma) = (dimension(buffer.luma_stride()), dimension(buffer.chroma_stride()));
+        let source = sys::SSourcePicture {
+            iColorFormat: sys::videoFormatI420,
+            iStride: [luma, chroma, chroma, 0],
+            // The encoder only reads them; its interface knows no const.
+            pData: [
+                y.as_ptr().cast_mut(),
+                u.as_ptr().cast_mut(),
+                v.as_ptr().cast_mut(),
+                null_mut(),
+            ],
+            iPicWidth: dimension(size.width_px as usize),
+            iPicHeight: dimension(size.height_px as usize),
+            uiTimeStamp: timestamp_ms,
+            ..Default::default()
+        };
+        let mut info = sys::SFrameBSInfo::default();
+        // SAFETY: the planes hold `size` at those strides (`size` is at most the buffer's) and
+        // outlive the call; `info` is filled by it.
+        let code = self
+            .vtable
+            .EncodeFrame
+            .map(|f| unsafe { f(self.encoder.as_ptr(), &raw const source, &raw mut info) });
+        check("encode", code.unwrap_or(MISSING))?;
+        if info.eFrameType == sys::videoFrameTypeSkip {
+            return Ok(None);
+        }
+
+        let mut data = Vec::with_capacity(usize::try_from(info.iFrameSizeInBytes).unwrap_or(0));
+        let layers = usize::try_from(info.iLayerNum).unwrap_or(0).min(info.sLayerInfo.len());
+        for layer in &info.sLayerInfo[..layers] {
+            if layer.pBsBuf.is_null() || layer.pNalLengthInByte.is_null() {
+                continue;
+            }
+            // SAFETY: the encoder says that it wrote `iNalCount` lengths there, and that many NAL
+            // units one after another at `pBsBuf`; both stay valid until the next call.
+            unsafe {
+                let count = usize::try_from(layer.iNalCount).unwrap_or(0);
+                let lengths = std::slice::from_raw_parts(layer.pNalLengthInByte, count);
+                let total = lengths.iter().map(|&l| usize::try_from(l).unwrap_or(0)).sum();
+                data.extend_from_slice(std::slice::from_raw_parts(layer.pBsBuf, total));
+            }
+        }
+        Ok((!data.is_empty()).then_some((data, info.eFrameType == sys::videoFrameTypeIDR)))
+    }
+
+    fn force_keyframe(&mut self) -> Result<(), MediaError> {
+        // SAFETY: live, initialised encoder.
+        let code = self.vtable.ForceIntraFrame.map(|f| unsafe { f(self.encoder.as_ptr(), true) });
+        check("force keyframe", code.unwrap_or(MISSING))
+    }
+
+    fn set_bitrate(&mut self, bitrate: Bitrate) -> Result<(), MediaError> {
+        let mut info = sys::SBitrateInfo { iLayer: sys::SPATIAL_LAYER_ALL, iBitrate: bps(bitrate) };
+        self.set_option(sys::ENCODER_OPTION_BITRATE, "set bitrate", &mut info)
+    }
+
+    fn set_frame_rate(&mut self, mut frames_per_second: f32) -> Result<(), MediaError> {
+        self.set_option(sys::ENCODER_OPTION_FRAME_RATE, "set frame rate", &mut frames_per_second)
+    }
+
+    /// `T` must be what openh264 expects for `option`.
+    fn set_option<T>(
+        &self,
+        option: sys::ENCODER_OPTION,
+        operation: &'static str,
+        value: &mut T,
+    ) -> Result<(), MediaError> {
+        let value: *mut c_void = std::ptr::from_mut(value).cast();
+        // SAFETY: live encoder; the value is of the option's type and is copied.
+        let code =
+            self.vtable.SetOption.map(|f| unsafe { f(self.encoder.as_ptr(), option, value) });
+        check(operation, code.unwrap_or(MISSING))
+    }
+}
+
+impl Drop for RawEncoder {
+    fn drop(&mut self) {
+        // SAFETY: made by `WelsCreateSVCEncoder`, destroyed once; `Uninitialize` is allowed in any
+        // state.
+        unsafe {
+            if let Some(uninitialize) = self.vtable.Uninitialize {
+                uninitialize(self.encoder.as_ptr());
+            }
+            OpenH264API::from_source().WelsDestroySVCEncoder(self.encoder.as_ptr());
+        }
+    }
+}
+
+fn fill_params(params: &mut sys::SEncParamExt, size: Size, config: &H264EncoderConfig) {
+    let (width, height) = (dimension(size.width_px as usize), dimension(size.height_px as usize));
+    params.iUsageType = sys::CAMERA_VIDEO_REAL_TIME;
+    params.iPicWidth = width;
+    params.iPicHeight = height;
+    params.fMaxFrameRate = config.frame_rate;
+    params.iRCMode = sys::RC_BITRATE_MODE;
+    params.iTargetBitrate = bps(config.bitrate);
+    // The ceiling, not the target: openh264 refuses a later target above it.
+    params.iMaxBitrate = bps(config.max_bitrate);
+    params.bEnableFrameSkip = config.frame_skip;
+    // Up to 51 the rate control can follow the target on hard pictures without skipping any.
+    params.iMinQp = MIN_QP;
+    params.iMaxQp = MAX_QP;
+    params.iComplexityMode = match config.complexity {
+        Complexity::Low => sys::LOW_COMPLEXITY,
+        Complexity::Medium => sys::MEDIUM_COMPLEXITY,
+        Complexity::High => sys::HIGH_COMPLEXITY,
+    };
+    params.iMultipleThreadIdc = config.slices.max(1);
+    params.uiIntraPeriod = 0;
+    params.iNumRefFrame = 1;
+    params.eSpsPpsIdStrategy = sys::CONSTANT_ID;
+    params.iEntropyCodingModeFlag = 0;
+    params.bEnableSceneChangeDetect = false;
+    params.bEnableBackgroundDetection = true;
+    params.bEnableAdaptiveQuant = false;
+    params.bEnableLongTermReference = false;
+    params.bEnableDenoise = false;
+    params.iTemporalLayerNum = 1;
+    params.iSpatialLayerNum = 1;
+    let layer = &mut params.sSpatialLayers[0];
+    layer.iVideoWidth = width;
+    layer.iVideoHeight = height;
+    layer.fFrameRate = config.frame_rate;
+    layer.iSpatialBitrate = bps(config.bitrate);
+    layer.iMaxSpatialBitrate = bps(config.max_bitrate);
+    layer.uiProfileIdc = sys::PRO_BASELINE;
+    // The level is left to openh264: the lowest that holds size, rate and ceiling.
+    if config.slices > 1 {
+        layer.sSliceArgument.uiSliceMode = sys::SM_FIXEDSLCNUM_SLICE;
+        layer.sSliceArgument.uiSliceNum = config.slices.into();
+    }
+}
+
+fn check(operation: &'static str, code: c_int) -> Result<(), MediaError> {
+    if code == sys::cmResultSuccess as c_int {
+        Ok(())
+    } else {
+        Err(MediaError::H264Encode { operation, code })
+    }
+}
+
+fn even(size: Size) -> Size {
+    Size::new(size.width_px & !1, size.height_px & !1)
+}
+
+fn dimension(px: usize) -> c_int {
+    c_int::try_from(px).unwrap_or(c_int::MAX)
+}
+
+fn bps(bitrate: Bitrate) -> c_int {
+    c_int::try_from(bitrate.as_bps()).unwrap_or(c_int::MAX)
+}
+
+/// H.264 decoder that never shows a broken picture: concealment is off.
+pub struct H264Decoder {
+    decoder: Option<Decoder>,
+    pool: BufferPool,
+    awaiting_keyframe: bool,
+}
+
+impl std::fmt::Debug for H264Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("H264Decoder")
+            .field("awaiting_keyframe", &self.awaiting_keyframe)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for H264Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl H264Decoder {
+    /// A decoder; the codec itself starts with the first keyframe.
+    pub fn new() -> Self {
+        Self { decoder: None, pool: BufferPool::new(), awaiting_keyframe: true }
+    }
+
+    fn decode_checked(
+        &mut self,
+        access_unit: &[u8],
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
+        let keyframe = inspect(access_unit)?;
+        if self.awaiting_keyframe && !keyframe {
+            return Err(MediaError::AwaitingKeyframe);
+        }
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => {
+                // Without B pictures nothing is ever held back, so there is nothing to flush.
+                let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+                none.insert(
+                    Decoder::with_api_config(OpenH264API::from_source(), config)
+                        .map_err(decode_error)?,
+                )
+            }
+        };
+        let Some(picture) = decoder.decode(access_unit).map_err(decode_error)? else {
+            return if keyframe {
+                Err(MediaError::H264Decode("no picture came out".into()))
+            } else {
+                Ok(None)
+            };
+        };
+        let (width, height) = picture.dimensions();
+        let size = Size::new(u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
+        if !(1..=MAX_DECODED_DIMENSION_PX).contains(&size.width_px)
+            || !(1..=MAX_DECODED_DIMENSION_PX).contains(&size.height_px)
+        {
+            return Err(MediaError::UnsupportedSize(size));
+        }
+        let strides = picture.strides();
+        let buffer = self.pool.fill(size, |buffer| {
+            let (luma, chroma) = (buffer.luma_stride(), buffer.chroma_stride());
+            let rows_ok = [
+                copy_plane(picture.y(), strides.0, buffer.planes_mut()[0], luma),
+                copy_plane(picture.u(), strides.1, buffer.planes_mut()[1], chroma),
+                copy_plane(picture.v(), strides.2, buffer.planes_mut()[2], chroma),
+            ];
+            if rows_ok == [true; 3] {
+                Ok(())
+            } else {
+                Err(MediaError::H264Decode("planes cut short".into()))
+            }
+        })?;
+        self.awaiting_keyframe = false;
+        Ok(Some(buffer))
+    }
+}
+
+impl VideoDecoder for H264Decoder {
+    fn decode(&mut self, access_unit: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError> {
+        let result = self.decode_checked(access_unit);
+        if let Err(error) = &result
+            && !matches!(error, MediaError::AwaitingKeyframe)
+        {
+            // Whatever it half knows would be shown as a broken picture: begin anew.
+            self.decoder = None;
+            self.awaiting_keyframe = true;
+        }
+        result
+    }
+}
+
+/// Checks what the C decoder may see; `true` for a keyframe.
+fn inspect(access_unit: &[u8]) -> Result<bool, MediaError> {
+    if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
+        return Err(MediaError::H264Decode(format!("access unit of {} bytes", access_unit.len())));
+    }
+    let mut keyframe = false;
+    let mut units = 0;
+    for nal in nal_units(access_unit) {
+        units += 1;
+        match nal[0] & 0x1f {
+            NAL_SPS => {
+                let size = parse_sps(nal)
+                    .ok_or_else(|| MediaError::H264Decode("unreadable SPS".into()))?
+                    .coded_size;
+                if size.width_px > MAX_DECODED_DIMENSION_PX
+                    || size.height_px > MAX_DECODED_DIMENSION_PX
+                {
+                    return Err(MediaError::UnsupportedSize(size));
+                }
+            }
+            NAL_IDR => keyframe = true,
+            NAL_SLICE | NAL_PPS | NAL_SEI | NAL_AUD => {}
+            other => return Err(MediaError::H264Decode(format!("NAL unit of type {other}"))),
+        }
+    }
+    if units == 0 {
+        return Err(MediaError::H264Decode("no NAL unit".into()));
+    }
+    Ok(keyframe)
+}
+
+fn copy_plane(from: &[u8], from_stride: usize, to: &mut [u8], to_stride: usize) -> bool {
+    let rows = to.len() / to_stride;
+    if from_stride < to_stride || rows == 0 || from.len() < (rows - 1) * from_stride + to_stride {
+        return false;
+    }
+    for (from, to) in from.chunks(from_stride).zip(to.chunks_exact_mut(to_stride)) {
+        to.copy_from_slice(&from[..to_stride]);
+    }
+    true
+}
+
+fn decode_error(error: openh264::Error) -> MediaError {
+    MediaError::H264Decode(error.to_string())
+}
+
+/// Stands for a function that the codec's table lacks.
+const MISSING: c_int = -1;
+/// Below this openh264 rejects the rate against the frame rate, and no picture is worth seeing.
+const MIN_BITRATE: Bitrate = Bitrate::from_kbps(30);
+/// openh264's own floor in camera mode (`GOM_MIN_QP_MODE`).
+const MIN_QP: c_int = 12;
+/// H.264's coarsest step; openh264's default of 42 overshoots low targets.
+const MAX_QP: c_int = 51;
+/// One macroblock.
+const MIN_DIMENSION_PX: u32 = 16;
+/// openh264 takes no more than 3840x2160 or 2160x3840; it says so itself beyond that area.
+const MAX_ENCODED_DIMENSION_PX: u32 = 3840;
+/// Largest picture taken from the network.
+const MAX_DECODED_DIMENSION_PX: u32 = 4096;
+/// Largest access unit taken from the network: more than level 5.1 allows for one picture.
+const MAX_ACCESS_UNIT_BYTES: usize = 4 << 20;

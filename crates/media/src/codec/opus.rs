@@ -1,0 +1,222 @@
+//! Opus (RFC 6716, RFC 7587) over libopus: 48 kHz mono, 20 ms packets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::MediaError;
+use crate::frame::{
+    AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, AudioFrame, Bitrate, EncodedAudioFrame, MediaTime,
+};
+
+/// Longest packet that Opus knows, in samples: 120 ms (RFC 6716 §3.2.5).
+pub const MAX_PACKET_SAMPLES: usize = 5760;
+/// Samples of a packet made here: 20 ms.
+pub const PACKET_SAMPLES: usize = 2 * AUDIO_FRAME_SAMPLES;
+
+/// How an [`OpusEncoder`] is made.
+#[derive(Debug, Clone, Copy)]
+pub struct OpusEncoderConfig {
+    /// Target bitrate.
+    pub bitrate: Bitrate,
+    /// 0 (fastest) to 10.
+    pub complexity: u8,
+    /// Send nothing while nobody speaks.
+    pub dtx: bool,
+}
+
+impl Default for OpusEncoderConfig {
+    fn default() -> Self {
+        Self { bitrate: Bitrate::from_kbps(32), complexity: DEFAULT_COMPLEXITY, dtx: true }
+    }
+}
+
+/// Turns two [`AudioFrame`]s at a time into an Opus packet with in-band FEC.
+#[derive(Debug)]
+pub struct OpusEncoder {
+    encoder: opus::Encoder,
+    pending: Vec<f32>,
+    pending_time: MediaTime,
+    output: Vec<u8>,
+    in_dtx: bool,
+}
+
+impl OpusEncoder {
+    /// An encoder.
+    ///
+    /// # Errors
+    /// libopus refused a setting.
+    pub fn new(config: OpusEncoderConfig) -> Result<Self, MediaError> {
+        let mut encoder =
+            opus::Encoder::new(AUDIO_RATE_HZ, opus::Channels::Mono, opus::Application::Voip)?;
+        encoder.set_inband_fec(true)?;
+        encoder.set_dtx(config.dtx)?;
+        // Otherwise whatever sounds like music is coded by CELT, which carries no FEC.
+        encoder.set_signal(opus::Signal::Voice)?;
+        encoder.set_complexity(config.complexity.min(10).into())?;
+        let mut this = Self {
+            encoder,
+            pending: Vec::with_capacity(PACKET_SAMPLES),
+            pending_time: MediaTime::default(),
+            output: vec![0; MAX_PACKET_BYTES],
+            in_dtx: false,
+        };
+        this.set_bitrate(config.bitrate)?;
+        this.set_expected_loss(DEFAULT_LOSS_PERCENT)?;
+        Ok(this)
+    }
+
+    /// Sets the target bitrate, clamped to what Opus takes (6 to 510 kbps).
+    ///
+    /// # Errors
+    /// libopus refused it.
+    pub fn set_bitrate(&mut self, bitrate: Bitrate) -> Result<(), MediaError> {
+        let bps = i32::try_from(bitrate.as_bps().clamp(6_000, 510_000)).unwrap_or(32_000);
+        Ok(self.encoder.set_bitrate(opus::Bitrate::Bits(bps))?)
+    }
+
+    /// Sets the expected packet loss in percent: the more, the more bits go to in-band FEC.
+    ///
+    /// # Errors
+    /// libopus refused it.
+    pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), MediaError> {
+        Ok(self.encoder.set_packet_loss_perc(percent.min(100).into())?)
+    }
+
+    /// Takes 10 ms of sound; every second call yields a packet, except in DTX silence: then the
+    /// first packet of at most two bytes is handed out (it tells the receiver) and the others are not.
+    /// The RTP timestamp has to follow [`EncodedAudioFrame::time`], so it jumps over the silence.
+    ///
+    /// # Errors
+    /// The frame has another length than [`AUDIO_FRAME_SAMPLES`], or libopus failed.
+    pub fn encode(&mut self, frame: &AudioFrame) -> Result<Option<EncodedAudioFrame>, MediaError> {
+        if frame.samples.len() != AUDIO_FRAME_SAMPLES {
+            return Err(MediaError::Audio(format!("a frame of {} samples", frame.samples.len())));
+        }
+        if self.pending.is_empty() {
+            self.pending_time = frame.time;
+        }
+        self.pending.extend_from_slice(&frame.samples);
+        if self.pending.len() < PACKET_SAMPLES {
+            return Ok(None);
+        }
+        let result = self.encoder.encode_float(&self.pending, &mut self.output);
+        self.pending.clear();
+        let length = result?;
+        let silent = length <= DTX_MAX_BYTES;
+        let announced = std::mem::replace(&mut self.in_dtx, silent);
+        if silent && announced {
+            return Ok(None);
+        }
+        Ok(Some(EncodedAudioFrame {
+            data: Bytes::copy_from_slice(&self.output[..length]),
+            time: self.pending_time,
+            duration: PACKET_DURATION,
+        }))
+    }
+}
+
+/// Turns Opus packets of any duration, mono or stereo, into 48 kHz mono.
+#[derive(Debug)]
+pub struct OpusDecoder {
+    decoder: opus::Decoder,
+}
+
+impl OpusDecoder {
+    /// A decoder.
+    ///
+    /// # Errors
+    /// libopus refused.
+    pub fn new() -> Result<Self, MediaError> {
+        Ok(Self { decoder: opus::Decoder::new(AUDIO_RATE_HZ, opus::Channels::Mono)? })
+    }
+
+    /// Decodes a packet and appends its samples to `out`; returns how many.
+    ///
+    /// # Errors
+    /// The packet is malformed.
+    pub fn decode(&mut self, packet: &[u8], out: &mut Vec<f32>) -> Result<usize, MediaError> {
+        if packet.is_empty() {
+            return Err(MediaError::Audio("an empty packet".into()));
+        }
+        self.run(packet, MAX_PACKET_SAMPLES, false, out)
+    }
+
+    /// Recovers the `samples` before `packet` from its in-band FEC and appends them; without FEC in
+    /// it libopus conceals instead. `packet` itself is decoded by a later [`Self::decode`].
+    ///
+    /// # Errors
+    /// The packet is malformed, or `samples` is not a multiple of 2.5 ms up to 120 ms.
+    pub fn decode_fec(
+        &mut self,
+        packet: &[u8],
+        samples: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<usize, MediaError> {
+        if packet.is_empty() {
+            return Err(MediaError::Audio("an empty packet".into()));
+        }
+        self.run(packet, checked_duration(samples)?, true, out)
+    }
+
+    /// Makes up `samples` that never came (PLC), fading out over several calls, and appends them.
+    ///
+    /// # Errors
+    /// `samples` is not a multiple of 2.5 ms up to 120 ms.
+    pub fn conceal(&mut self, samples: usize, out: &mut Vec<f32>) -> Result<usize, MediaError> {
+        self.run(&[], checked_duration(samples)?, false, out)
+    }
+
+    fn run(
+        &mut self,
+        packet: &[u8],
+        samples: usize,
+        fec: bool,
+        out: &mut Vec<f32>,
+    ) -> Result<usize, MediaError> {
+        let start = out.len();
+        out.resize(start + samples, 0.0);
+        let result = self.decoder.decode_float(packet, &mut out[start..], fec);
+        out.truncate(start + result.as_ref().map_or(0, |&n| n.min(samples)));
+        Ok(result?)
+    }
+}
+
+/// Samples at 48 kHz that a packet sounds; `None` if it is malformed.
+pub fn packet_samples(packet: &[u8]) -> Option<usize> {
+    opus::packet::get_nb_samples(packet, AUDIO_RATE_HZ)
+        .ok()
+        .filter(|n| (1..=MAX_PACKET_SAMPLES).contains(n))
+}
+
+/// Whether a packet may carry in-band FEC: only SILK and hybrid frames do (RFC 6716 §2.1.7, §3.1).
+pub fn may_have_fec(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|toc| toc >> 3 < 16)
+}
+
+/// Whether a packet only says that silence follows (DTX).
+pub fn is_dtx(packet: &[u8]) -> bool {
+    packet.len() <= DTX_MAX_BYTES
+}
+
+fn checked_duration(samples: usize) -> Result<usize, MediaError> {
+    if samples > 0
+        && samples <= MAX_PACKET_SAMPLES
+        && samples.is_multiple_of(AUDIO_FRAME_SAMPLES / 4)
+    {
+        Ok(samples)
+    } else {
+        Err(MediaError::Audio(format!("{samples} samples are no Opus duration")))
+    }
+}
+
+/// Duration of a packet made here.
+const PACKET_DURATION: Duration = Duration::from_millis(20);
+/// A recommended bound for one packet (`opus_encode` documentation).
+const MAX_PACKET_BYTES: usize = 4000;
+/// Packets this short need not be sent (`opus_encode` documentation).
+const DTX_MAX_BYTES: usize = 2;
+/// Loss assumed until reports say otherwise; above zero, so that FEC is there for the first loss.
+const DEFAULT_LOSS_PERCENT: u8 = 5;
+/// See `examples/codec_speed.rs`.
+const DEFAULT_COMPLEXITY: u8 = 9;

@@ -1,0 +1,208 @@
+//! The little of H.264 syntax that has to be read before a decoder may see it: NAL unit
+//! boundaries, and the picture size in the sequence parameter set (ITU-T H.264 §7.3.2.1.1, Annex B).
+
+use crate::frame::Size;
+
+/// NAL unit types (H.264 Table 7-1).
+pub const NAL_SLICE: u8 = 1;
+/// Coded slice of an IDR picture.
+pub const NAL_IDR: u8 = 5;
+/// Supplemental enhancement information.
+pub const NAL_SEI: u8 = 6;
+/// Sequence parameter set.
+pub const NAL_SPS: u8 = 7;
+/// Picture parameter set.
+pub const NAL_PPS: u8 = 8;
+/// Access unit delimiter.
+pub const NAL_AUD: u8 = 9;
+
+/// The NAL units of an Annex B byte stream, without start codes; empty ones are left out.
+pub fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = match find_start_code(stream) {
+        Some((_, after)) => &stream[after..],
+        None => &[],
+    };
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (end, next) = find_start_code(rest).unwrap_or((rest.len(), rest.len()));
+            let nal = &rest[..end];
+            rest = &rest[next..];
+            if !nal.is_empty() {
+                return Some(nal);
+            }
+        }
+        None
+    })
+}
+
+/// Start of the next `00 00 01` (with any zero bytes before it) and the index after it.
+fn find_start_code(data: &[u8]) -> Option<(usize, usize)> {
+    let mut from = 0;
+    // The third byte decides: only a 1 can end a start code, so look for ones.
+    while let Some(found) = data.get(from..)?.iter().position(|&b| b == 1) {
+        let one = from + found;
+        if one >= 2 && data[one - 1] == 0 && data[one - 2] == 0 {
+            let mut start = one - 2;
+            while start > 0 && data[start - 1] == 0 {
+                start -= 1;
+            }
+            return Some((start, one + 1));
+        }
+        from = one + 1;
+    }
+    None
+}
+
+/// What a sequence parameter set says about its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpsInfo {
+    /// `profile_idc`.
+    pub profile_idc: u8,
+    /// Constraint flags and reserved bits, the second byte of `profile-level-id` (RFC 6184 §8.1).
+    pub constraints: u8,
+    /// `level_idc`.
+    pub level_idc: u8,
+    /// Coded size in whole macroblocks, before cropping.
+    pub coded_size: Size,
+}
+
+/// Reads a sequence parameter set NAL unit (header byte included). `None` if it is cut short,
+/// malformed, or larger than any level allows.
+pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
+    if nal.first()? & 0x1f != NAL_SPS {
+        return None;
+    }
+    let rbsp = unescape(&nal[1..]);
+    let [profile_idc, constraints, level_idc] = *rbsp.first_chunk::<3>()?;
+    let mut bits = Bits { data: &rbsp[3..], position: 0 };
+    bits.exp_golomb()?; // seq_parameter_set_id
+    if matches!(
+        profile_idc,
+        100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
+    ) {
+        if bits.exp_golomb()? == 3 {
+            bits.bit()?; // separate_colour_plane_flag
+        }
+        bits.exp_golomb()?; // bit_depth_luma_minus8
+        bits.exp_golomb()?; // bit_depth_chroma_minus8
+        bits.bit()?; // qpprime_y_zero_transform_bypass_flag
+        if bits.bit()? {
+            return None; // Scaling matrices: not in any profile offered here.
+        }
+    }
+    bits.exp_golomb()?; // log2_max_frame_num_minus4
+    match bits.exp_golomb()? {
+        0 => {
+            bits.exp_golomb()?; // log2_max_pic_order_cnt_lsb_minus4
+        }
+        1 => {
+            bits.bit()?;
+            bits.exp_golomb()?;
+            bits.exp_golomb()?;
+            let cycle = bits.exp_golomb()?;
+            if cycle > 255 {
+                return None;
+            }
+            for _ in 0..cycle {
+                bits.exp_golomb()?;
+            }
+        }
+        2 => {}
+        _ => return None,
+    }
+    if bits.exp_golomb()? > 16 {
+        return None; // max_num_ref_frames
+    }
+    bits.bit()?; // gaps_in_frame_num_value_allowed_flag
+    let width_mbs = bits.exp_golomb()?.checked_add(1)?;
+    let height_map_units = bits.exp_golomb()?.checked_add(1)?;
+    let frame_mbs_only = bits.bit()?;
+    let height_mbs = height_map_units.checked_mul(if frame_mbs_only { 1 } else { 2 })?;
+    let coded_size = Size::new(width_mbs.checked_mul(16)?, height_mbs.checked_mul(16)?);
+    Some(SpsInfo { profile_idc, constraints, level_idc, coded_size })
+}
+
+/// Takes out emulation prevention bytes (§7.4.1).
+fn unescape(nal: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(nal.len());
+    let mut zeros = 0;
+    for &byte in nal {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        out.push(byte);
+    }
+    out
+}
+
+struct Bits<'a> {
+    data: &'a [u8],
+    position: usize,
+}
+
+impl Bits<'_> {
+    fn bit(&mut self) -> Option<bool> {
+        let byte = *self.data.get(self.position / 8)?;
+        let bit = byte >> (7 - self.position % 8) & 1;
+        self.position += 1;
+        Some(bit == 1)
+    }
+
+    /// `ue(v)` (§9.1); signed values are read the same way where only their length matters.
+    fn exp_golomb(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while !self.bit()? {
+            zeros += 1;
+            if zeros > 31 {
+                return None;
+            }
+        }
+        let mut value: u32 = 1;
+        for _ in 0..zeros {
+            value = value << 1 | u32::from(self.bit()?);
+        }
+        Some(value - 1)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nal_units_are_found_behind_three_and_four_byte_start_codes() {
+        let stream = [9, 0, 0, 0, 1, 7, 1, 2, 0, 0, 1, 8, 3, 0, 0, 1, 0, 0, 1, 5, 0, 4];
+        let nals: Vec<&[u8]> = nal_units(&stream).collect();
+        assert_eq!(nals, [&[7, 1, 2][..], &[8, 3], &[5, 0, 4]]);
+        assert_eq!(nal_units(&[1, 2, 3]).count(), 0);
+        assert_eq!(nal_units(&[0, 0, 1]).count(), 0);
+    }
+
+    #[test]
+    fn size_is_read_from_a_browsers_parameter_set() {
+        // Chromium's openh264, 640x480.
+        let sps =
+            [0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x8d, 0x40, 0x50, 0x1e, 0x90, 0x0f, 0x08, 0x84, 0x6a];
+        let info = parse_sps(&sps).unwrap();
+        assert_eq!(info.coded_size, Size::new(640, 480));
+        assert_eq!((info.profile_idc, info.level_idc), (66, 31));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let total: usize = nal_units(&data).map(<[u8]>::len).sum();
+            prop_assert!(total <= data.len());
+            for nal in nal_units(&data) {
+                let _ = parse_sps(nal);
+            }
+            let mut sps = vec![0x67];
+            sps.extend_from_slice(&data);
+            let _ = parse_sps(&sps);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The codecs against themselves, on synthetic pictures and sound.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::h264::{H264Decoder, H264Encoder, H264EncoderConfig};
+use super::opus::{
+    OpusDecoder, OpusEncoder, OpusEncoderConfig, PACKET_SAMPLES, is_dtx, may_have_fec,
+    packet_samples,
+};
+use super::sps::{NAL_IDR, NAL_PPS, NAL_SPS, nal_units, parse_sps};
+use super::{VideoDecoder, VideoEncoder};
+use crate::error::MediaError;
+use crate::frame::{AudioFrame, Bitrate, EncodedVideoFrame, MediaTime, Size, VideoFrame};
+use crate::synthetic::{TestPattern, Tone, read_time_code};
+
+const HD: Size = Size::new(1280, 720);
+
+struct Source {
+    pattern: TestPattern,
+    frames: u64,
+}
+
+impl Source {
+    fn new(size: Size) -> Self {
+        Self { pattern: TestPattern::new(size), frames: 0 }
+    }
+
+    fn next(&mut self) -> VideoFrame {
+        let elapsed = Duration::from_millis(self.frames * 1000 / 30);
+        self.frames += 1;
+        let time = MediaTime::default() + elapsed;
+        VideoFrame {
+            buffer: self.pattern.frame(elapsed, code(self.frames)),
+            time,
+            rtp_timestamp: 0,
+        }
+    }
+}
+
+fn code(frame: u64) -> u32 {
+    0x4000_0000 + u32::try_from(frame).unwrap() * 33
+}
+
+fn encode(encoder: &mut H264Encoder, source: &mut Source, count: usize) -> Vec<EncodedVideoFrame> {
+    (0..count).map(|_| encoder.encode(&source.next()).unwrap().unwrap()).collect()
+}
+
+fn nal_types(data: &[u8]) -> Vec<u8> {
+    nal_units(data).map(|n| n[0] & 0x1f).collect()
+}
+
+#[test]
+fn every_picture_comes_out_of_the_decoder_at_once_with_its_time_code() {
+    for size in [HD, Size::new(640, 480), Size::new(320, 180)] {
+        let config = H264EncoderConfig { bitrate: Bitrate::from_kbps(300), ..Default::default() };
+        let (mut encoder, mut decoder) = (H264Encoder::new(config), H264Decoder::new());
+        let mut source = Source::new(size);
+        for n in 1..=45 {
+            let coded = encoder.encode(&source.next()).unwrap().unwrap();
+            let picture = decoder.decode(&coded.data).unwrap().unwrap();
+            assert_eq!(picture.size(), size);
+            assert_eq!(read_time_code(&picture), Some(code(n)), "{size:?}");
+        }
+    }
+}
+
+#[test]
+fn keyframes_come_first_and_on_request_only_with_parameter_sets() {
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let mut source = Source::new(Size::new(640, 360));
+    let mut coded = encode(&mut encoder, &mut source, 40);
+    encoder.request_keyframe();
+    coded.extend(encode(&mut encoder, &mut source, 20));
+    // Another picture altogether is no reason for a keyframe.
+    let mut black = source.next();
+    black.buffer = Arc::new(crate::I420Buffer::black(Size::new(640, 360)));
+    coded.push(encoder.encode(&black).unwrap().unwrap());
+    let keyframes: Vec<usize> = (0..coded.len()).filter(|&i| coded[i].keyframe).collect();
+    assert_eq!(keyframes, [0, 40]);
+    for frame in &coded {
+        let expected = if frame.keyframe { vec![NAL_SPS, NAL_PPS, NAL_IDR] } else { vec![1] };
+        assert_eq!(nal_types(&frame.data), expected);
+    }
+}
+
+#[test]
+fn parameter_set_is_constrained_baseline_at_level_3_1_for_720p() {
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let coded = encode(&mut encoder, &mut Source::new(HD), 1);
+    let sps = parse_sps(nal_units(&coded[0].data).next().unwrap()).unwrap();
+    assert_eq!((sps.profile_idc, sps.level_idc), (66, 31));
+    assert_eq!(sps.constraints & 0x40, 0x40, "constraint_set1_flag says constrained baseline");
+    assert_eq!(sps.coded_size, HD);
+}
+
+#[test]
+fn size_changes_mid_stream_start_with_a_keyframe_and_decode() {
+    let (mut encoder, mut decoder) =
+        (H264Encoder::new(H264EncoderConfig::default()), H264Decoder::new());
+    for (w, h) in [(1280, 720), (640, 360), (321, 241), (1920, 1080), (16, 16)] {
+        let mut source = Source::new(Size::new(w, h));
+        for n in 0..5 {
+            let coded = encoder.encode(&source.next()).unwrap().unwrap();
+            assert_eq!(coded.keyframe, n == 0, "{w}x{h}");
+            assert_eq!(coded.size, Size::new(w & !1, h & !1));
+            assert_eq!(decoder.decode(&coded.data).unwrap().unwrap().size(), coded.size);
+        }
+    }
+    for (w, h) in [(8, 8), (0, 0), (5000, 100), (3840, 3840)] {
+        let frame = VideoFrame {
+            buffer: Arc::new(crate::I420Buffer::black(Size::new(w, h))),
+            time: MediaTime::default(),
+            rtp_timestamp: 0,
+        };
+        assert!(encoder.encode(&frame).is_err(), "{w}x{h}");
+    }
+}
+
+#[test]
+fn bitrate_follows_the_target_both_ways() {
+    let config = H264EncoderConfig { bitrate: Bitrate::from_kbps(800), ..Default::default() };
+    let mut encoder = H264Encoder::new(config);
+    let mut source = Source::new(HD);
+    for target_kbps in [800, 300, 2000, 10_000] {
+        encoder.set_bitrate(Bitrate::from_kbps(target_kbps));
+        assert!(encoder.bitrate() <= config.max_bitrate);
+        encode(&mut encoder, &mut source, 30);
+        let bytes: usize = encode(&mut encoder, &mut source, 60).iter().map(|f| f.data.len()).sum();
+        let kbps = bytes as u64 * 8 / 2 / 1000;
+        let target = target_kbps.min(2500);
+        assert!(kbps <= target * 115 / 100, "{kbps} kbps for a target of {target}");
+    }
+}
+
+#[test]
+fn a_missing_picture_is_an_error_until_the_next_keyframe() {
+    let (mut encoder, mut decoder) =
+        (H264Encoder::new(H264EncoderConfig::default()), H264Decoder::new());
+    let mut source = Source::new(Size::new(640, 360));
+    let coded = encode(&mut encoder, &mut source, 10);
+    assert!(matches!(decoder.decode(&coded[1].data), Err(MediaError::AwaitingKeyframe)));
+    for frame in &coded[..5] {
+        decoder.decode(&frame.data).unwrap().unwrap();
+    }
+    assert!(decoder.decode(&coded[6].data).is_err(), "picture 5 is missing");
+    assert!(matches!(decoder.decode(&coded[7].data), Err(MediaError::AwaitingKeyframe)));
+    encoder.request_keyframe();
+    for frame in encode(&mut encoder, &mut source, 3) {
+        decoder.decode(&frame.data).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_cut_picture_is_an_error_and_not_shown() {
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let coded = encode(&mut encoder, &mut Source::new(Size::new(640, 360)), 3);
+    let mut decoder = H264Decoder::new();
+    decoder.decode(&coded[0].data).unwrap().unwrap();
+    let cut = &coded[1].data[..coded[1].data.len() / 2];
+    assert!(!matches!(decoder.decode(cut), Ok(Some(_))));
+    assert!(!matches!(decoder.decode(&coded[2].data), Ok(Some(_))));
+}
+
+#[test]
+fn oversized_parameter_sets_and_access_units_are_refused() {
+    let mut decoder = H264Decoder::new();
+    // Baseline, 8192x8192: ue(511) twice.
+    let mut bits = String::from("1"); // seq_parameter_set_id 0
+    bits += "1"; // log2_max_frame_num_minus4 0
+    bits += "011"; // pic_order_cnt_type 2
+    bits += "010"; // max_num_ref_frames 1
+    bits += "0";
+    for _ in 0..2 {
+        bits += &format!("{}{:b}", "0".repeat(9), 512);
+    }
+    bits += "11010000";
+    let mut unit = vec![0, 0, 0, 1, 0x67, 66, 0xc0, 31];
+    unit.extend(bits.as_bytes().chunks(8).map(|c| {
+        let text = format!("{:0<8}", std::str::from_utf8(c).unwrap());
+        u8::from_str_radix(&text, 2).unwrap()
+    }));
+    unit.extend([0, 0, 0, 1, NAL_IDR | 0x60, 0x88]);
+    assert!(
+        matches!(decoder.decode(&unit), Err(MediaError::UnsupportedSize(s)) if s == Size::new(8192, 8192))
+    );
+    assert!(decoder.decode(&vec![1; 5 << 20]).is_err());
+    assert!(decoder.decode(&[]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn broken_bytes_never_crash_the_decoder(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+        let coded = encode(&mut encoder, &mut Source::new(Size::new(160, 96)), 4);
+        let mut decoder = H264Decoder::new();
+        for frame in &coded {
+            let mut data = frame.data.to_vec();
+            for (index, value) in &flips {
+                let at = index.index(data.len());
+                data[at] = *value;
+            }
+            let _ = decoder.decode(&data);
+            let _ = decoder.decode(&data[..cut.index(data.len())]);
+            let _ = decoder.decode(&frame.data);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_crash_the_audio_decoder(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut out = Vec::new();
+        let _ = (packet_samples(&data), may_have_fec(&data));
+        let _ = decoder.decode(&data, &mut out);
+        let _ = decoder.decode_fec(&data, PACKET_SAMPLES, &mut out);
+        decoder.conceal(PACKET_SAMPLES, &mut out).unwrap();
+    }
+}
+
+fn rms(samples: &[f32]) -> f32 {
+    (samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32).sqrt()
+}
+
+fn tone_packets(count: usize) -> Vec<bytes::Bytes> {
+    let mut encoder = OpusEncoder::new(OpusEncoderConfig::default()).unwrap();
+    let mut tone = Tone::default();
+    (0..2 * count)
+        .filter_map(|_| encoder.encode(&tone.next_frame(MediaTime::default())).unwrap())
+        .map(|p| p.data)
+        .collect()
+}
+
+#[test]
+fn tone_goes_through_opus_with_its_level() {
+    let packets = tone_packets(50);
+    assert_eq!(packets.len(), 50);
+    let mut decoder = OpusDecoder::new().unwrap();
+    let mut out = Vec::new();
+    for packet in &packets {
+        assert_eq!(packet_samples(packet), Some(PACKET_SAMPLES));
+        assert_eq!(decoder.decode(packet, &mut out).unwrap(), PACKET_SAMPLES);
+    }
+    let level = rms(&out[24_000..]);
+    assert!((0.16..0.195).contains(&level), "{level}");
+}
+
+#[test]
+fn lost_packet_is_recovered_from_the_next_ones_fec_or_concealed() {
+    let packets = tone_packets(50);
+    assert!(may_have_fec(&packets[30]));
+    for fec in [true, false] {
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut out = Vec::new();
+        for packet in &packets[..30] {
+            decoder.decode(packet, &mut out).unwrap();
+        }
+        let lost_from = out.len();
+        if fec {
+            decoder.decode_fec(&packets[31], PACKET_SAMPLES, &mut out).unwrap();
+        } else {
+            decoder.conceal(PACKET_SAMPLES, &mut out).unwrap();
+        }
+        assert_eq!(out.len() - lost_from, PACKET_SAMPLES);
+        assert!(rms(&out[lost_from..]) > 0.08, "fec {fec}: {}", rms(&out[lost_from..]));
+    }
+}
+
+#[test]
+fn silence_is_sent_as_nearly_nothing() {
+    let mut encoder = OpusEncoder::new(OpusEncoderConfig::default()).unwrap();
+    let packets: Vec<_> = (0..600)
+        .filter_map(|n| {
+            let time = MediaTime::from_micros(n * 10_000);
+            encoder.encode(&AudioFrame { samples: vec![0.0; 480], time }).unwrap()
+        })
+        .collect();
+    assert!(packets.len() < 80, "{} of 300 packets", packets.len());
+    assert!(packets.iter().any(|p| is_dtx(&p.data)));
+    assert!(
+        packets.last().unwrap().time > MediaTime::from_micros(5_000_000),
+        "refreshed now and then"
+    );
+}
+
+#[test]
+fn frames_and_durations_of_wrong_length_are_errors() {
+    let mut encoder = OpusEncoder::new(OpusEncoderConfig::default()).unwrap();
+    assert!(
+        encoder
+            .encode(&AudioFrame { samples: vec![0.0; 479], time: MediaTime::default() })
+            .is_err()
+    );
+    let mut decoder = OpusDecoder::new().unwrap();
+    let mut out = Vec::new();
+    for samples in [0, 1, 100, 6000] {
+        assert!(decoder.conceal(samples, &mut out).is_err());
+    }
+    assert!(decoder.decode(&[], &mut out).is_err());
+    assert!(out.is_empty());
+}

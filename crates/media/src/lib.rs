@@ -1,0 +1,15 @@
+//! Media processing without devices or sockets: frames, conversion, codecs, reassembly, playout.
+//!
+//! Nothing here has a thread or a clock of its own: each object belongs to the thread that calls
+//! it, and the time is passed in.
+
+pub mod assembler;
+pub mod codec;
+pub mod depacketize;
+pub mod error;
+pub mod frame;
+pub mod pool;
+pub mod synthetic;
+
+pub use error::MediaError;
+pub use frame::*;
