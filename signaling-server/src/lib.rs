@@ -1,0 +1,21 @@
+//! The Visavis signaling server: introduces two people who enter the same room code, and serves
+//! the browser client. It never sees audio, video or data.
+//!
+//! `docs/protocol.md` specifies what is spoken at `/ws`. [`Server`] is for programs with a tokio
+//! runtime; [`EmbeddedServer`] brings its own thread.
+
+mod embedded;
+mod hub;
+mod ice;
+mod limits;
+mod metrics;
+mod rooms;
+mod server;
+mod tls;
+mod web;
+
+pub use embedded::EmbeddedServer;
+pub use ice::{TurnSecret, parse_ice_server, parse_turn_url};
+pub use limits::Limits;
+pub use server::{Server, ServerConfig, ServerError};
+pub use tls::{Tls, machine_addresses};
