@@ -1,0 +1,525 @@
+//! The client's handle and its one task, which runs on the caller's tokio runtime.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tokio_tungstenite::Connector;
+use tokio_tungstenite::tungstenite::Message;
+use visavis_signaling_protocol::limits::{PING_INTERVAL, SILENCE_LIMIT};
+use visavis_signaling_protocol::{
+    ClientMessage, ErrorCode, IceServer, LeaveReason, PROTOCOL_VERSION, PeerId, PeerInfo,
+    ResumeToken, RoomCode, ServerMessage, SessionId, SignalPayload,
+};
+
+use crate::backoff;
+use crate::connect::{self, CertificateFingerprint, ConnectError, Socket};
+use crate::outgoing::{Outgoing, QUEUED_SIGNALS};
+use crate::server_url::ServerUrl;
+
+/// Where to go and as whom.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The server.
+    pub server: ServerUrl,
+    /// The room.
+    pub room: RoomCode,
+    /// What the other side may show.
+    pub display_name: Option<String>,
+    /// This life of the peer connection; see [`SessionId`].
+    pub session: SessionId,
+    /// For a server with a certificate of its own making: the one certificate to trust. `None`
+    /// trusts what the system trusts.
+    pub trusted_certificate: Option<CertificateFingerprint>,
+}
+
+/// What happens, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SignalingEvent {
+    /// A WebSocket is being opened.
+    Connecting {
+        /// Counts from 1 since the last `Joined`.
+        attempt: u32,
+    },
+    /// The WebSocket is open; the room is being entered.
+    Opened,
+    /// The seat is taken.
+    Joined {
+        /// The own id.
+        peer_id: PeerId,
+        /// The others, none or one. With `resumed` there is nothing to conclude from it: whatever
+        /// changed meanwhile follows as `PeerLeft` and `PeerJoined`.
+        peers: Vec<PeerInfo>,
+        /// The own role in perfect negotiation.
+        polite: bool,
+        /// For the peer connection's configuration.
+        ice_servers: Vec<IceServer>,
+        /// Whether the same session goes on as if nothing had happened.
+        resumed: bool,
+    },
+    /// Somebody entered, or came back as another session, which needs a new peer connection.
+    PeerJoined(PeerInfo),
+    /// Somebody is gone.
+    PeerLeft {
+        /// Who.
+        peer_id: PeerId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A payload from the other peer.
+    Signal {
+        /// The sender.
+        from: PeerId,
+        /// What it says.
+        payload: SignalPayload,
+    },
+    /// The WebSocket is gone or could not be opened again; it is tried for ever.
+    Lost {
+        /// For people.
+        why: String,
+        /// When the next attempt comes.
+        retry_in: Duration,
+    },
+    /// The server does not want this client. The last event.
+    Refused {
+        /// Why.
+        code: ErrorCode,
+        /// The same in the server's words.
+        message: String,
+    },
+    /// The first connection never worked; the reason is for people. The last event.
+    Unreachable(String),
+}
+
+/// A seat in a room. Dropping it closes the WebSocket without a word, and the server keeps the
+/// seat until [`SILENCE_LIMIT`]; [`leave`](Self::leave) hangs up.
+#[derive(Debug)]
+pub struct SignalingClient {
+    signals: mpsc::Sender<Queued>,
+    wish: watch::Sender<Wish>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    generation: u64,
+    to: PeerId,
+    payload: SignalPayload,
+}
+
+/// What the owner wants.
+#[derive(Debug)]
+struct Wish {
+    session: SessionId,
+    /// Counts sessions; signals of an older one are not sent any more.
+    generation: u64,
+    leaving: bool,
+}
+
+impl SignalingClient {
+    /// Begins to connect. Must be called on a tokio runtime.
+    ///
+    /// `events` is bounded by its maker. While it is full the task waits and the WebSocket is not
+    /// read, so that after [`SILENCE_LIMIT`] without a reader the seat is lost.
+    pub fn connect(config: ClientConfig, events: mpsc::Sender<SignalingEvent>) -> Self {
+        Self::connect_with(config, events, Timing::default())
+    }
+
+    fn connect_with(
+        config: ClientConfig,
+        events: mpsc::Sender<SignalingEvent>,
+        timing: Timing,
+    ) -> Self {
+        let (signals, queue) = mpsc::channel(QUEUED_SIGNALS);
+        let session = config.session.clone();
+        let (wish, wished) = watch::channel(Wish { session, generation: 0, leaving: false });
+        let task = Task {
+            config,
+            timing,
+            events,
+            queue,
+            wished,
+            token: None,
+            peers: HashSet::new(),
+            outgoing: Outgoing::default(),
+            received: 0,
+            generation: 0,
+            attempt: 0,
+            failures: 0,
+        };
+        Self { signals, wish, task: tokio::spawn(task.run()) }
+    }
+
+    /// Queues a signal; while the WebSocket is down it waits there. Order is kept. False if the
+    /// queue (128 signals) is full or the client has ended.
+    ///
+    /// What is meant for a peer that has left meanwhile is dropped.
+    pub fn send(&self, to: PeerId, payload: SignalPayload) -> bool {
+        let generation = self.wish.borrow().generation;
+        self.signals.try_send(Queued { generation, to, payload }).is_ok()
+    }
+
+    /// Begins another life of the peer connection: joins again, so that the other peer learns of
+    /// it, and drops the signals of the old one. [`SignalingEvent::Joined`] follows.
+    pub fn set_session(&self, session: SessionId) {
+        self.wish.send_modify(|wish| {
+            wish.session = session;
+            wish.generation += 1;
+        });
+    }
+
+    /// Hangs up: sends what is queued and `leave`, and closes. Returns within a second.
+    pub async fn leave(mut self) {
+        self.wish.send_modify(|wish| wish.leaving = true);
+        let _ = timeout(LEAVE_LIMIT, &mut self.task).await;
+    }
+}
+
+impl Drop for SignalingClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Times, which tests shorten.
+#[derive(Debug, Clone)]
+struct Timing {
+    ping: Duration,
+    silence: Duration,
+    connect: Duration,
+    /// Time after which a connection counts as stable and the backoff starts anew.
+    stable: Duration,
+    /// The first connection is given up after so long and at least [`FIRST_ATTEMPTS`].
+    patience: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping: PING_INTERVAL,
+            silence: SILENCE_LIMIT,
+            connect: Duration::from_secs(5),
+            stable: Duration::from_secs(3),
+            patience: Duration::from_secs(3),
+        }
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// The owner hung up or is gone.
+    Left,
+    /// It is over for good; the last event has been told.
+    Final,
+    /// The owner wants another session.
+    NewSession,
+    /// To be tried again.
+    Lost(String),
+}
+
+struct Task {
+    config: ClientConfig,
+    timing: Timing,
+    events: mpsc::Sender<SignalingEvent>,
+    queue: mpsc::Receiver<Queued>,
+    wished: watch::Receiver<Wish>,
+    token: Option<ResumeToken>,
+    peers: HashSet<PeerId>,
+    outgoing: Outgoing,
+    /// Numbered messages had from the server in this session.
+    received: u64,
+    /// Of the session joined with.
+    generation: u64,
+    attempt: u32,
+    failures: u32,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let started = Instant::now();
+        let connector = match connect::connector(self.config.trusted_certificate) {
+            Ok(connector) => connector,
+            Err(error) => {
+                let _ = self.emit(SignalingEvent::Unreachable(error.reason)).await;
+                return;
+            }
+        };
+        loop {
+            let end = match self.connection(&connector).await {
+                Ok(end) => end,
+                Err(error) => {
+                    let patience_ends = self.attempt >= FIRST_ATTEMPTS
+                        && started.elapsed() >= self.timing.patience;
+                    if self.token.is_none() && (error.permanent || patience_ends) {
+                        let _ = self.emit(SignalingEvent::Unreachable(error.reason)).await;
+                        return;
+                    }
+                    End::Lost(error.reason)
+                }
+            };
+            let why = match end {
+                End::Final => return,
+                End::NewSession => continue,
+                End::Left => return self.leave_from_afar(&connector).await,
+                End::Lost(why) => why,
+            };
+            self.failures += 1;
+            // Without a random source the clients of a server come a little closer together.
+            let retry_in = backoff::delay(self.failures, getrandom::u32().unwrap_or(0));
+            tracing::debug!(%why, ?retry_in, "signaling lost");
+            let lost = SignalingEvent::Lost { why, retry_in };
+            let go_on = async {
+                self.emit(lost).await?;
+                tokio::select! {
+                    () = sleep(retry_in) => Ok(()),
+                    () = leaving(&mut self.wished) => Err(End::Left),
+                }
+            };
+            if go_on.await.is_err() {
+                return self.leave_from_afar(&connector).await;
+            }
+        }
+    }
+
+    /// One WebSocket from its opening to its end.
+    async fn connection(&mut self, connector: &Connector) -> Result<End, ConnectError> {
+        self.attempt += 1;
+        if self.emit(SignalingEvent::Connecting { attempt: self.attempt }).await.is_err() {
+            return Ok(End::Left);
+        }
+        let mut socket = tokio::select! {
+            socket = connect::open(&self.config.server, connector, self.timing.connect) => socket?,
+            () = leaving(&mut self.wished) => return Ok(End::Left),
+        };
+        Ok(match self.talk(&mut socket).await {
+            Ok(never) => match never {},
+            // Even before `joined`: the seat may be taken already.
+            Err(End::Left) if self.wished.borrow().leaving => {
+                self.hang_up(&mut socket).await;
+                End::Final
+            }
+            Err(end) => end,
+        })
+    }
+
+    /// Joins, then passes messages both ways until the end.
+    async fn talk(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, End> {
+        self.emit(SignalingEvent::Opened).await?;
+        let join = self.join_message();
+        self.write(socket, &join).await?;
+        let opened = Instant::now();
+        let mut heard = opened;
+        let mut joined = false;
+        let mut pings = interval_at(opened + self.timing.ping, self.timing.ping);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                frame = socket.next() => {
+                    heard = Instant::now();
+                    match frame {
+                        Some(Ok(Message::Text(text))) => match ServerMessage::parse(&text) {
+                            Ok(message) => {
+                                joined |= matches!(message, ServerMessage::Joined { .. });
+                                self.take(socket, message).await?;
+                            }
+                            // Its text is not logged: it may hold what is private.
+                            Err(error) => tracing::warn!(%error, "unreadable message ignored"),
+                        },
+                        Some(Ok(Message::Close(_))) | None => {
+                            return Err(End::Lost("the server closed the connection".into()));
+                        }
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => {
+                            return Err(End::Lost(format!("the connection broke: {error}")));
+                        }
+                    }
+                }
+                queued = self.queue.recv(), if joined && self.outgoing.has_room() => {
+                    let Some(queued) = queued else { return Err(End::Left) };
+                    self.signal(socket, queued).await?;
+                }
+                _ = pings.tick() => {
+                    if joined && opened.elapsed() >= self.timing.stable {
+                        self.failures = 0;
+                    }
+                    let received = Some(self.received);
+                    self.write(socket, &ClientMessage::Ping { received }).await?;
+                }
+                () = sleep_until(heard + self.timing.silence) => {
+                    return Err(End::Lost("the server has fallen silent".into()));
+                }
+                end = other_wish(&mut self.wished, self.generation) => return Err(end),
+            }
+        }
+    }
+
+    fn join_message(&mut self) -> ClientMessage {
+        let (session, generation) = {
+            let wish = self.wished.borrow();
+            (wish.session.clone(), wish.generation)
+        };
+        if generation != self.generation {
+            self.generation = generation;
+            self.outgoing.restart();
+            self.received = 0;
+        }
+        ClientMessage::Join {
+            protocol_version: PROTOCOL_VERSION,
+            room: self.config.room.clone(),
+            display_name: self.config.display_name.clone(),
+            resume_token: self.token.clone(),
+            session: Some(session),
+            received: Some(self.received),
+        }
+    }
+
+    /// Handles one message from the server.
+    async fn take(&mut self, socket: &mut Socket, message: ServerMessage) -> Result<(), End> {
+        match message {
+            ServerMessage::Joined {
+                peer_id,
+                peers,
+                polite,
+                ice_servers,
+                resume_token,
+                resumed,
+                received,
+            } => {
+                self.token = Some(resume_token);
+                self.attempt = 0;
+                let again = if resumed {
+                    self.outgoing.resume(received)
+                } else {
+                    self.outgoing.restart();
+                    self.received = 0;
+                    self.peers = peers.iter().map(|peer| peer.peer_id.clone()).collect();
+                    Vec::new()
+                };
+                self.emit(SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed })
+                    .await?;
+                for signal in again {
+                    self.write(socket, &signal).await?;
+                }
+                Ok(())
+            }
+            ServerMessage::PeerJoined { peer } => {
+                self.received += 1;
+                self.peers.insert(peer.peer_id.clone());
+                self.emit(SignalingEvent::PeerJoined(peer)).await
+            }
+            ServerMessage::PeerLeft { peer_id, reason } => {
+                self.received += 1;
+                self.peers.remove(&peer_id);
+                self.emit(SignalingEvent::PeerLeft { peer_id, reason }).await
+            }
+            ServerMessage::Signal { from, payload } => {
+                self.received += 1;
+                self.emit(SignalingEvent::Signal { from, payload }).await
+            }
+            ServerMessage::Pong { received } => {
+                if let Some(received) = received {
+                    self.outgoing.confirm(received);
+                }
+                Ok(())
+            }
+            ServerMessage::Error { code, message } if !code.is_fatal() => {
+                tracing::debug!(code = code.as_str(), message, "the server objects");
+                Ok(())
+            }
+            ServerMessage::Error { code, message } if code.is_transient() => {
+                Err(End::Lost(format!("the server ended the connection: {message}")))
+            }
+            ServerMessage::Error { code, message } => {
+                let _ = self.emit(SignalingEvent::Refused { code, message }).await;
+                Err(End::Final)
+            }
+        }
+    }
+
+    /// Sends a signal, unless it is of an older session or for somebody who is gone.
+    async fn signal(&mut self, socket: &mut Socket, queued: Queued) -> Result<(), End> {
+        let Queued { generation, to, payload } = queued;
+        if generation != self.generation || !self.peers.contains(&to) {
+            tracing::debug!("a signal for a peer or session that is gone is dropped");
+            return Ok(());
+        }
+        let signal = ClientMessage::Signal { to, payload };
+        let ask = self.outgoing.sent(signal.clone());
+        self.write(socket, &signal).await?;
+        if ask {
+            let received = Some(self.received);
+            self.write(socket, &ClientMessage::Ping { received }).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, socket: &mut Socket, message: &ClientMessage) -> Result<(), End> {
+        // Plain strings and numbers: nothing in it that could fail to serialise.
+        let Ok(text) = serde_json::to_string(message) else { return Ok(()) };
+        match timeout(self.timing.silence, socket.send(Message::text(text))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(End::Lost(format!("the connection broke: {error}"))),
+            Err(_) => Err(End::Lost("the server takes nothing any more".into())),
+        }
+    }
+
+    /// Tells the owner, unless it is leaving or gone.
+    async fn emit(&mut self, event: SignalingEvent) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            () = leaving(&mut self.wished) => Err(End::Left),
+            sent = self.events.send(event) => sent.map_err(|_| End::Left),
+        }
+    }
+
+    /// Sends what is queued and `leave`, and stays until the server has closed.
+    /// [`SignalingClient::leave`] sets the limit of time.
+    async fn hang_up(&mut self, socket: &mut Socket) {
+        while let Ok(queued) = self.queue.try_recv() {
+            if self.signal(socket, queued).await.is_err() {
+                return;
+            }
+        }
+        if self.write(socket, &ClientMessage::Leave).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    }
+
+    /// Hangs up while the WebSocket is down: one attempt to take the seat back and leave it, for
+    /// otherwise the other side would wait for it.
+    async fn leave_from_afar(mut self, connector: &Connector) {
+        if self.token.is_none() || !self.wished.borrow().leaving {
+            return;
+        }
+        let join = self.join_message();
+        if let Ok(mut socket) =
+            connect::open(&self.config.server, connector, self.timing.connect).await
+            && self.write(&mut socket, &join).await.is_ok()
+            && self.write(&mut socket, &ClientMessage::Leave).await.is_ok()
+        {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    }
+}
+
+/// Ready once the owner wants to leave.
+async fn leaving(wished: &mut watch::Receiver<Wish>) {
+    // An error is an owner that is gone.
+    let _ = wished.wait_for(|wish| wish.leaving).await;
+}
+
+/// Ready once the owner wants something else than the session numbered `generation`.
+async fn other_wish(wished: &mut watch::Receiver<Wish>, generation: u64) -> End {
+    match wished.wait_for(|wish| wish.leaving || wish.generation != generation).await {
+        Ok(wish) if !wish.leaving => End::NewSession,
+        _ => End::Left,
+    }
+}
+
+/// Attempts at the first connection before it is given up.
+const FIRST_ATTEMPTS: u32 = 3;
+/// Time that hanging up may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);

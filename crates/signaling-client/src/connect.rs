@@ -1,0 +1,253 @@
+//! Opening the WebSocket: names, TCP, TLS, and in plain words why it does not work.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Error};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use visavis_signaling_protocol::limits::MAX_MESSAGE_BYTES;
+
+use crate::{ClientError, ServerUrl};
+
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a WebSocket could not be opened.
+#[derive(Debug)]
+pub(crate) struct ConnectError {
+    /// For people: what happened and what to do.
+    pub(crate) reason: String,
+    /// Whether it makes sense to try again.
+    pub(crate) permanent: bool,
+}
+
+fn passing(reason: String) -> ConnectError {
+    ConnectError { reason, permanent: false }
+}
+
+fn permanent(reason: String) -> ConnectError {
+    ConnectError { reason, permanent: true }
+}
+
+/// SHA-256 of a certificate, as a server with a certificate of its own making prints it. Parsing
+/// takes 32 bytes in hexadecimal, with or without colons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CertificateFingerprint([u8; 32]);
+
+impl FromStr for CertificateFingerprint {
+    type Err = ClientError;
+
+    fn from_str(text: &str) -> Result<Self, ClientError> {
+        let digits: Option<Vec<u8>> = text
+            .chars()
+            .filter(|c| *c != ':' && !c.is_whitespace())
+            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect();
+        let digits = digits.ok_or(ClientError::BadFingerprint)?;
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |b, d| b << 4 | d)).collect();
+        match (digits.len(), <[u8; 32]>::try_from(bytes)) {
+            (64, Ok(bytes)) => Ok(Self(bytes)),
+            _ => Err(ClientError::BadFingerprint),
+        }
+    }
+}
+
+impl fmt::Display for CertificateFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<_> = self.0.iter().map(|byte| format!("{byte:02X}")).collect();
+        f.write_str(&pairs.join(":"))
+    }
+}
+
+impl fmt::Debug for CertificateFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateFingerprint({self})")
+    }
+}
+
+/// What TLS trusts: the system's roots, or one certificate alone.
+pub(crate) fn connector(trusted: Option<CertificateFingerprint>) -> Result<Connector, ConnectError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| permanent(format!("TLS cannot be used: {error}")))?;
+    let config = match trusted {
+        Some(fingerprint) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider }))
+            .with_no_client_auth(),
+        None => {
+            let mut roots = RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a system certificate cannot be read");
+            }
+            roots.add_parsable_certificates(found.certs);
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    Ok(Connector::Rustls(Arc::new(config)))
+}
+
+/// Opens the WebSocket within `limit`.
+pub(crate) async fn open(
+    server: &ServerUrl,
+    connector: &Connector,
+    limit: Duration,
+) -> Result<Socket, ConnectError> {
+    match timeout(limit, open_at_leisure(server, connector)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(passing(format!(
+            "{server} does not answer: the address may be wrong, or a firewall is in the way"
+        ))),
+    }
+}
+
+async fn open_at_leisure(server: &ServerUrl, connector: &Connector) -> Result<Socket, ConnectError> {
+    let (host, port) = server.host_and_port();
+    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .map_err(|error| {
+            passing(format!(
+                "the name {host} cannot be looked up ({error}): check the spelling and the network"
+            ))
+        })?
+        .collect();
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in addresses {
+        outcome = TcpStream::connect(address).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    let stream = outcome.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => passing(format!(
+            "nothing listens at {server}: the server is not running, or the port is wrong"
+        )),
+        _ => passing(format!("{server} cannot be reached: {error}")),
+    })?;
+    // Candidates are small and urgent. A failure only costs some milliseconds.
+    let _ = stream.set_nodelay(true);
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(4 * MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(4 * MAX_MESSAGE_BYTES))
+        .read_buffer_size(BUFFER_BYTES);
+    let url = server.websocket_url();
+    match client_async_tls_with_config(url, stream, Some(limits), Some(connector.clone())).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(error) => Err(explain(server, &error)),
+    }
+}
+
+fn explain(server: &ServerUrl, error: &Error) -> ConnectError {
+    let tls = match error {
+        Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    match (tls, error) {
+        (Some(rustls::Error::InvalidCertificate(fault)), _) => permanent(match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                format!("the certificate of {server} has expired")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("the certificate of {server} was made for another name")
+            }
+            CertificateError::ApplicationVerificationFailure => {
+                format!("the certificate of {server} is not the one you chose to trust")
+            }
+            _ => format!(
+                "the certificate of {server} is not trusted here; if the server made it itself, \
+                 give the fingerprint that it prints"
+            ),
+        }),
+        (Some(fault), _) => {
+            passing(format!("TLS with {server} fails ({fault}): perhaps it wants http://"))
+        }
+        (None, Error::Http(response)) => passing(format!(
+            "{server} answers HTTP {}: no Visavis signaling server is there",
+            response.status().as_u16()
+        )),
+        (None, tungstenite::Error::Io(error)) => {
+            passing(format!("{server} hangs up ({error}): perhaps it wants https://"))
+        }
+        (None, error) => passing(format!("{server} does not answer as a server should: {error}")),
+    }
+}
+
+/// Trusts one certificate and checks that the server holds its key.
+#[derive(Debug)]
+struct Pinned {
+    fingerprint: CertificateFingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, end_entity);
+        if digest.as_ref() == self.fingerprint.0 {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Read buffer of a WebSocket, bytes.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_read_as_they_are_printed() {
+        let text = ["AB"; 32].join(":");
+        let fingerprint: CertificateFingerprint = text.parse().unwrap();
+        assert_eq!(fingerprint.to_string(), text);
+        assert_eq!(text.replace(':', "").to_lowercase().parse(), Ok(fingerprint));
+        for text in ["", "AB", &["AB"; 31].join(":"), &"A".repeat(63), &"X".repeat(64)] {
+            assert_eq!(text.parse::<CertificateFingerprint>(), Err(ClientError::BadFingerprint));
+        }
+    }
+}
