@@ -1,0 +1,44 @@
+//! WebRTC behind one type: [`Peer`] is one connection to one other person.
+//!
+//! The `webrtc` and `rtc` crates do ICE, DTLS, SRTP and SCTP. This crate decides how they are set
+//! up ([`codecs`], [`ice`]), puts its own interceptors between SRTP and the application
+//! ([`send`], [`receive`], [`nack`], [`rtcp_tap`]) and gathers what they know ([`stats`]).
+//!
+//! Threads: everything runs on the tokio runtime that called [`Peer::new`]. One task, the driver
+//! of the `webrtc` crate, owns sockets and timers; interceptors and with them the packet callbacks
+//! run inside it and must not wait. Sending handles ([`VideoSender`], [`AudioSender`]) may be used
+//! from any thread.
+
+pub mod clock;
+mod codecs;
+mod error;
+mod ice;
+mod interceptor;
+mod nack;
+mod packetize;
+mod peer;
+mod receive;
+mod rtcp_tap;
+mod runtime;
+mod send;
+mod session;
+mod stats;
+mod stream_stats;
+mod types;
+
+#[cfg(test)]
+mod loss_tests;
+
+pub use clock::MediaClock;
+pub use error::RtcError;
+pub use peer::{Peer, PeerConfig};
+pub use receive::RtpCallback;
+pub use send::{AudioSender, SendOutcome, VideoSender};
+pub use stats::{
+    CandidatePairState, CandidatePairStats, CandidateStats, PeerStats, TransportStats,
+};
+pub use stream_stats::{InboundStats, OutboundStats};
+pub use types::{
+    Candidate, Description, DtlsState, IceConnectionState, IceGatheringState, IceServer, MediaKind,
+    PeerConnectionState, PeerEvent, SdpKind, SenderReportInfo, SignalingState,
+};

@@ -1,0 +1,589 @@
+//! [`Peer`]: one connection. Its methods may be called from any task of the runtime it was made
+//! on; they wait for the driver's lock only, never for the network.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use rtc::data_channel::RTCDataChannelInit;
+use rtc::peer_connection::configuration::RTCOfferOptions;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
+use tokio::sync::mpsc;
+use visavis_media::ReceivedRtp;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
+    RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+    RTCSdpType, RTCSessionDescription, RTCSignalingState, StatsSelector,
+};
+
+use crate::clock::MediaClock;
+use crate::codecs;
+use crate::error::RtcError;
+use crate::ice::{self, IceGeneration, LocalAddresses};
+use crate::receive::RtpCallback;
+use crate::runtime::NetRuntime;
+use crate::send::{AudioSender, VideoSender};
+use crate::session::{LocalStreams, Session};
+use crate::stats::{self, PeerStats};
+use crate::types::{Candidate, Description, DtlsState, IceServer, MediaKind, PeerEvent, SdpKind};
+
+/// How a peer is set up.
+#[derive(Debug, Clone, Default)]
+pub struct PeerConfig {
+    /// STUN and TURN servers.
+    pub ice_servers: Vec<IceServer>,
+    /// Use relayed candidates only.
+    pub relay_only: bool,
+    /// The clock of arrival times, shared with capture and playout.
+    pub clock: MediaClock,
+    /// Tests lose packets here: called with each outgoing RTP packet's SSRC and sequence number.
+    #[cfg(test)]
+    pub(crate) lose: Option<crate::loss_tests::Lottery>,
+}
+
+/// One connection to one other person: a sendrecv audio and a sendrecv video stream and a data
+/// channel, there from the start. Dropping it closes the connection without saying goodbye;
+/// [`Peer::close`] is polite.
+pub struct Peer {
+    pc: Arc<dyn PeerConnection>,
+    session: Arc<Session>,
+    video: VideoSender,
+    audio: AudioSender,
+    video_track: Arc<TrackLocalStaticRTP>,
+    messages: mpsc::Sender<String>,
+    channel_open: Arc<AtomicBool>,
+    local_ice: Arc<Mutex<IceGeneration>>,
+    negotiation: tokio::sync::Mutex<Negotiation>,
+    last_keyframe_request: Mutex<Option<Instant>>,
+    channel_task: tokio::task::JoinHandle<()>,
+}
+
+/// What belongs to the exchange of descriptions.
+#[derive(Debug, Default)]
+struct Negotiation {
+    /// The remote generation; `None` before the first remote description.
+    remote: Option<IceGeneration>,
+    /// What `remote` was before the pending remote offer.
+    before_offer: Option<Option<IceGeneration>>,
+    /// Candidates that came before the description they belong to.
+    early: Vec<Candidate>,
+}
+
+impl Peer {
+    /// Makes a connection in state `new`; nothing is sent before a description is set.
+    ///
+    /// `events` is bounded by its maker; when it is full events are dropped and counted
+    /// ([`PeerStats::dropped_events`]). The two callbacks get every packet as it arrives, in the
+    /// network task: they must return at once.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] if no socket can be bound or a server URL is malformed.
+    pub async fn new(
+        config: PeerConfig,
+        events: mpsc::Sender<PeerEvent>,
+        video_rtp: impl Fn(ReceivedRtp) + Send + Sync + 'static,
+        audio_rtp: impl Fn(ReceivedRtp) + Send + Sync + 'static,
+    ) -> Result<Self, RtcError> {
+        let random = random_start()?;
+        let local = LocalStreams { audio: random.ssrcs[0], video: random.ssrcs[1] };
+        let session = Arc::new(Session::new(config.clock, local, events));
+        let video_rtp: RtpCallback = Arc::new(video_rtp);
+        let registry =
+            codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
+        #[cfg(test)]
+        let registry = crate::loss_tests::add_to(registry, config.lose.clone());
+
+        let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
+        let connected = Arc::new(AtomicBool::new(false));
+        let handler = Handler {
+            session: session.clone(),
+            local_ice: local_ice.clone(),
+            connected: connected.clone(),
+        };
+        let pc = PeerConnectionBuilder::new()
+            .with_configuration(ice::configuration(&config.ice_servers, config.relay_only))
+            .with_media_engine(codecs::media_engine()?)
+            .with_setting_engine(ice::settings())
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(handler))
+            .with_runtime(Arc::new(NetRuntime))
+            .with_udp_addrs(vec![LocalAddresses])
+            .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_BYTES)
+            .build()
+            .await
+            .map_err(RtcError::stack("creating the connection"))?;
+        let pc: Arc<dyn PeerConnection> = Arc::new(pc);
+
+        let add_track = async |kind, ssrc| {
+            let track = Arc::new(TrackLocalStaticRTP::new(codecs::local_track(kind, ssrc)));
+            pc.add_track(track.clone() as Arc<dyn TrackLocal>)
+                .await
+                .map_err(RtcError::stack("adding a track"))?;
+            Ok::<_, RtcError>(track)
+        };
+        let audio_track = add_track(MediaKind::Audio, local.audio).await?;
+        let video_track = add_track(MediaKind::Video, local.video).await?;
+        let channel_init = RTCDataChannelInit {
+            ordered: true,
+            negotiated: Some(CHANNEL_ID),
+            ..Default::default()
+        };
+        let channel = pc
+            .create_data_channel(CHANNEL_LABEL, Some(channel_init))
+            .await
+            .map_err(RtcError::stack("creating the data channel"))?;
+
+        let (messages, outgoing) = mpsc::channel(MESSAGE_QUEUE);
+        let channel_open = Arc::new(AtomicBool::new(false));
+        let channel_task =
+            tokio::spawn(run_channel(channel, outgoing, session.clone(), channel_open.clone()));
+        Ok(Self {
+            video: VideoSender::new(
+                session.clone(),
+                video_track.clone(),
+                random.timestamps[0],
+                connected.clone(),
+            ),
+            audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1], connected),
+            pc,
+            session,
+            video_track,
+            messages,
+            channel_open,
+            local_ice,
+            negotiation: tokio::sync::Mutex::default(),
+            last_keyframe_request: Mutex::new(None),
+            channel_task,
+        })
+    }
+
+    /// Makes an offer and sets it as the local description (W3C `setLocalDescription()`).
+    /// With `ice_restart` new sockets are bound and new candidates gathered at once, so media
+    /// pauses until the answer: restart when the path is broken, not to be safe.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `stable`.
+    pub async fn create_offer(&self, ice_restart: bool) -> Result<Description, RtcError> {
+        let _negotiation = self.negotiation.lock().await;
+        let options = RTCOfferOptions { ice_restart };
+        let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
+        self.apply_local(offer, SdpKind::Offer).await
+    }
+
+    /// Makes the answer to the remote offer and sets it as the local description.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `have-remote-offer`.
+    pub async fn create_answer(&self) -> Result<Description, RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        let answer = guarded("creating an answer", self.pc.create_answer(None)).await?;
+        let description = self.apply_local(answer, SdpKind::Answer).await?;
+        negotiation.before_offer = None;
+        self.refresh_senders().await;
+        Ok(description)
+    }
+
+    /// Sets the remote description and then adds the candidates that came before it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidDescription`] if it cannot be parsed, [`RtcError::Stack`] if it does not
+    /// fit: an offer while ours is pending wants [`Peer::rollback`] first. [`RtcError::Broken`]
+    /// means that the connection is to be given up.
+    pub async fn set_remote(&self, description: Description) -> Result<(), RtcError> {
+        if description.sdp.len() > MAX_SDP_BYTES {
+            return Err(RtcError::InvalidDescription("too long".into()));
+        }
+        let mut negotiation = self.negotiation.lock().await;
+        let generation = IceGeneration::of(&description.sdp);
+        let kind = description.kind;
+        guarded("applying the remote description", async {
+            let parsed = match kind {
+                SdpKind::Offer => RTCSessionDescription::offer(description.sdp),
+                SdpKind::Answer => RTCSessionDescription::answer(description.sdp),
+            };
+            match parsed {
+                Ok(parsed) => self.pc.set_remote_description(parsed).await.map(Ok),
+                Err(e) => Ok(Err(RtcError::InvalidDescription(e.to_string()))),
+            }
+        })
+        .await??;
+        let previous = negotiation.remote.replace(generation);
+        negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
+        for candidate in std::mem::take(&mut negotiation.early) {
+            if let Err(error) = self.add_to_stack(&negotiation, candidate).await {
+                tracing::warn!(%error, "early candidate refused");
+            }
+        }
+        if kind == SdpKind::Answer {
+            self.refresh_senders().await;
+        }
+        Ok(())
+    }
+
+    /// Takes back the pending offer, ours or theirs (W3C rollback).
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::NothingPending`] if there is none.
+    pub async fn rollback(&self) -> Result<(), RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        let mut rollback = RTCSessionDescription::default();
+        rollback.sdp_type = RTCSdpType::Rollback;
+        if self.pc.pending_local_description().await.is_some() {
+            guarded("rolling back", self.pc.set_local_description(rollback)).await?;
+            self.remember_local().await;
+        } else if self.pc.pending_remote_description().await.is_some() {
+            guarded("rolling back", self.pc.set_remote_description(rollback)).await?;
+            if let Some(previous) = negotiation.before_offer.take() {
+                negotiation.remote = previous;
+            }
+        } else {
+            return Err(RtcError::NothingPending);
+        }
+        Ok(())
+    }
+
+    /// Adds a remote candidate, or keeps it until there is a remote description. Candidates of an
+    /// older ICE generation and the end-of-candidates mark are accepted and ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidCandidate`] if it cannot be used, [`RtcError::TooManyCandidates`] if too
+    /// many wait already.
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), RtcError> {
+        if candidate.candidate.is_empty() {
+            return Ok(());
+        }
+        ice::validate(&candidate.candidate)?;
+        let mut negotiation = self.negotiation.lock().await;
+        if negotiation.remote.is_some() {
+            return self.add_to_stack(&negotiation, candidate).await;
+        }
+        if negotiation.early.len() >= MAX_EARLY_CANDIDATES {
+            return Err(RtcError::TooManyCandidates);
+        }
+        negotiation.early.push(candidate);
+        Ok(())
+    }
+
+    /// The handle that sends video; clones may move to the encoder's thread.
+    pub fn video_sender(&self) -> VideoSender {
+        self.video.clone()
+    }
+
+    /// The handle that sends audio; clones may move to the audio thread.
+    pub fn audio_sender(&self) -> AudioSender {
+        self.audio.clone()
+    }
+
+    /// Sends a text message on the data channel, in order with the others.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::ChannelNotOpen`], [`RtcError::ChannelBusy`] when the queue is full, or
+    /// [`RtcError::MessageTooLong`].
+    pub fn send_message(&self, text: &str) -> Result<(), RtcError> {
+        if text.len() > MAX_MESSAGE_BYTES {
+            return Err(RtcError::MessageTooLong { bytes: text.len() });
+        }
+        if !self.channel_open.load(Ordering::Relaxed) {
+            return Err(RtcError::ChannelNotOpen);
+        }
+        self.messages.try_send(text.to_owned()).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => RtcError::ChannelBusy,
+            mpsc::error::TrySendError::Closed(_) => RtcError::ChannelNotOpen,
+        })
+    }
+
+    /// Asks the remote side for a keyframe (PLI, RFC 4585 §6.3.1). Requests sooner than
+    /// a round trip, and at least [`KEYFRAME_REQUEST_INTERVAL`], after the last one are left out;
+    /// says whether one was sent.
+    pub fn request_keyframe(&self) -> bool {
+        let media_ssrc = self.session.remote_video_ssrc.load(Ordering::Relaxed);
+        if media_ssrc == 0 {
+            return false;
+        }
+        let now = Instant::now();
+        let interval = self.session.rtt().unwrap_or_default().max(KEYFRAME_REQUEST_INTERVAL);
+        let mut last = self.last_keyframe_request.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now < last + interval) {
+            return false;
+        }
+        let pli = PictureLossIndication { sender_ssrc: self.session.local.video, media_ssrc };
+        let sent = self.video_track.write_rtcp(vec![Box::new(pli)]).now_or_never();
+        let sent = matches!(sent, Some(Ok(())));
+        if sent {
+            *last = Some(now);
+        }
+        sent
+    }
+
+    /// A snapshot of everything known about the connection.
+    pub async fn stats(&self) -> PeerStats {
+        let report = self.pc.get_stats(Instant::now(), StatsSelector::None).await;
+        let stats = stats::gather(&report, &self.session);
+        if let Some(rtt) = stats.selected_pair().and_then(|pair| pair.current_round_trip_time_s)
+            && stats.outbound_video.round_trip_time_s.is_none()
+            && stats.outbound_audio.round_trip_time_s.is_none()
+        {
+            // Who only receives has no report blocks to measure with.
+            self.session.set_rtt(Duration::from_secs_f64(rtt.clamp(0.0, 60.0)));
+        }
+        stats
+    }
+
+    /// Closes the connection; no callback and no event comes after that.
+    pub async fn close(&self) {
+        if let Err(error) = self.pc.close().await {
+            tracing::debug!(%error, "closing the connection");
+        }
+        self.channel_task.abort();
+    }
+
+    async fn apply_local(
+        &self,
+        description: RTCSessionDescription,
+        kind: SdpKind,
+    ) -> Result<Description, RtcError> {
+        let sdp = description.sdp.clone();
+        // Before it is set: candidates are gathered at once and carry its user name fragment.
+        self.set_local_ice(IceGeneration::of(&sdp));
+        guarded("applying the local description", self.pc.set_local_description(description))
+            .await?;
+        Ok(Description { kind, sdp })
+    }
+
+    async fn remember_local(&self) {
+        if let Some(current) = self.pc.current_local_description().await {
+            self.set_local_ice(IceGeneration::of(&current.sdp));
+        }
+    }
+
+    fn set_local_ice(&self, generation: IceGeneration) {
+        *self.local_ice.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+    }
+
+    async fn add_to_stack(
+        &self,
+        negotiation: &Negotiation,
+        candidate: Candidate,
+    ) -> Result<(), RtcError> {
+        if !negotiation.remote.as_ref().is_some_and(|remote| remote.includes(&candidate)) {
+            tracing::debug!("candidate of another ICE generation ignored");
+            return Ok(());
+        }
+        let init = RTCIceCandidateInit {
+            candidate: candidate.candidate,
+            sdp_mid: candidate.sdp_mid,
+            sdp_mline_index: candidate.sdp_m_line_index,
+            username_fragment: candidate.username_fragment,
+            url: None,
+        };
+        guarded("adding a candidate", self.pc.add_ice_candidate(init)).await.map_err(|e| match e {
+            RtcError::Stack { message, .. } => RtcError::InvalidCandidate(message),
+            other => other,
+        })
+    }
+
+    /// Tells the sending handles what was negotiated.
+    async fn refresh_senders(&self) {
+        let (mut audio, mut video) = (None, None);
+        for transceiver in self.pc.get_transceivers().await {
+            let Ok(Some(sender)) = transceiver.sender().await else { continue };
+            let direction = transceiver.current_direction().await.unwrap_or_default();
+            let sends = matches!(
+                direction,
+                RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
+            );
+            if !sends {
+                continue;
+            }
+            let Ok(parameters) = sender.get_parameters().await else { continue };
+            let codec = |c: &RTCRtpCodecParameters, subtype: &str| {
+                let (_, theirs) = c.rtp_codec.mime_type.split_once('/').unwrap_or_default();
+                theirs.eq_ignore_ascii_case(subtype)
+            };
+            let codecs = &parameters.rtp_parameters.codecs;
+            let find = |subtype| codecs.iter().find(|c| codec(c, subtype)).map(|c| c.payload_type);
+            match sender.track().kind().await {
+                RtpCodecKind::Audio => audio = find("opus"),
+                RtpCodecKind::Video => video = find("h264"),
+                _ => {}
+            }
+        }
+        self.audio.set_payload_type(audio);
+        self.video.set_payload_type(video);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.channel_task.abort();
+        let pc = self.pc.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { pc.close().await });
+        }
+    }
+}
+
+/// Pushes what the driver says into the event channel, and nothing more: the driver waits for it.
+struct Handler {
+    session: Arc<Session>,
+    local_ice: Arc<Mutex<IceGeneration>>,
+    connected: Arc<AtomicBool>,
+}
+
+impl Handler {
+    fn candidate(&self, candidate: String) -> PeerEvent {
+        let generation = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
+        PeerEvent::LocalCandidate(Candidate {
+            candidate,
+            sdp_mid: generation.first_mid.clone(),
+            sdp_m_line_index: Some(0),
+            username_fragment: generation.ufrag().map(str::to_owned),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_negotiation_needed(&self) {
+        self.session.emit(PeerEvent::NegotiationNeeded);
+    }
+
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        if let Ok(init) = event.candidate.to_json()
+            && !init.candidate.is_empty()
+        {
+            self.session.emit(self.candidate(init.candidate));
+        }
+    }
+
+    async fn on_signaling_state_change(&self, state: RTCSignalingState) {
+        self.session.emit(PeerEvent::SignalingState(state.into()));
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        self.session.emit(PeerEvent::IceConnectionState(state.into()));
+        if state == RTCIceConnectionState::Connected && !self.connected.load(Ordering::Relaxed) {
+            self.session.emit(PeerEvent::DtlsState(DtlsState::Connecting));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.session.emit(self.candidate(String::new()));
+        }
+        self.session.emit(PeerEvent::IceGatheringState(state.into()));
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        // DTLS stays up through an ICE disconnection, so this is set once.
+        if state == RTCPeerConnectionState::Connected
+            && !self.connected.swap(true, Ordering::Relaxed)
+        {
+            self.session.emit(PeerEvent::DtlsState(DtlsState::Connected));
+        }
+        self.session.emit(PeerEvent::PeerConnectionState(state.into()));
+    }
+}
+
+/// Owns the data channel: what comes in becomes events, what is queued goes out.
+async fn run_channel(
+    channel: Arc<dyn DataChannel>,
+    mut outgoing: mpsc::Receiver<String>,
+    session: Arc<Session>,
+    open: Arc<AtomicBool>,
+) {
+    loop {
+        tokio::select! {
+            event = channel.poll() => match event {
+                Some(DataChannelEvent::OnOpen) => {
+                    open.store(true, Ordering::Relaxed);
+                    session.emit(PeerEvent::DataChannelOpen);
+                }
+                Some(DataChannelEvent::OnMessage(message)) => {
+                    match String::from_utf8(message.data.into()) {
+                        Ok(text) if message.is_string => session.emit(PeerEvent::Message(text)),
+                        _ => tracing::debug!("data channel message that is not text ignored"),
+                    }
+                }
+                Some(DataChannelEvent::OnClose) | None => break,
+                Some(_) => {}
+            },
+            Some(text) = outgoing.recv() => {
+                if let Err(error) = channel.send_text(&text).await {
+                    tracing::warn!(%error, "data channel message not sent");
+                }
+            }
+        }
+    }
+    if open.swap(false, Ordering::Relaxed) {
+        session.emit(PeerEvent::DataChannelClosed);
+    }
+}
+
+/// Runs an operation of the stack; a panic on the remote side's input becomes an error.
+async fn guarded<T>(
+    operation: &'static str,
+    run: impl Future<Output = Result<T, webrtc::error::Error>>,
+) -> Result<T, RtcError> {
+    // The stack's locks are not poisoned by a panic; after one the connection is given up.
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(result) => result.map_err(RtcError::stack(operation)),
+        Err(_) => Err(RtcError::Broken { operation }),
+    }
+}
+
+/// Random starting points (RFC 3550 §5.1, §8.1).
+struct RandomStart {
+    ssrcs: [u32; 2],
+    timestamps: [u32; 2],
+    sequences: (u16, u16),
+}
+
+fn random_start() -> Result<RandomStart, RtcError> {
+    let mut bytes = [0u8; 20];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| RtcError::Stack { operation: "random numbers", message: e.to_string() })?;
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    // Zero means "none" in places, and the two must differ.
+    let ssrcs = [word(0).max(1) | 1, word(4) & !1 | 2];
+    // The first sequence number in the lower half, so that early packets do not wrap
+    // (RFC 3711 §3.3.1: losing them across a wrap would confuse SRTP's rollover counter).
+    Ok(RandomStart {
+        ssrcs,
+        timestamps: [word(8), word(12)],
+        sequences: (half(16) & 0x7fff, half(18) & 0x7fff),
+    })
+}
+
+/// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.
+const CHANNEL_LABEL: &str = "visavis";
+const CHANNEL_ID: u16 = 0;
+/// Messages that may wait for the channel; when full [`RtcError::ChannelBusy`].
+const MESSAGE_QUEUE: usize = 64;
+/// Bytes SCTP may hold unacknowledged.
+const CHANNEL_BUFFER_BYTES: usize = 1 << 20;
+/// What every WebRTC peer accepts (RFC 8831 §6.6).
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// Chromium's offers with all codecs take about 10 kB.
+const MAX_SDP_BYTES: usize = 128 * 1024;
+/// Candidates that may come before the first description.
+const MAX_EARLY_CANDIDATES: usize = 64;
+/// Least time between two keyframe requests: an encoder's answer takes a frame or two.
+const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(150);

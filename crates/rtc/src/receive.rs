@@ -1,0 +1,217 @@
+//! From decrypted RTP to the application: RTX is undone and packets are handed over with the time
+//! they arrived, before any queue. Runs in the driver task.
+//!
+//! Handing over here rather than through the stack's remote track avoids its queue of 256 packets,
+//! which drops when it is full, and a task switch for every packet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
+use visavis_media::ReceivedRtp;
+
+use crate::interceptor::{Queues, Stage};
+use crate::session::Session;
+use crate::types::MediaKind;
+
+/// Takes received packets. Called in the network task: it must return at once.
+pub type RtpCallback = Arc<dyn Fn(ReceivedRtp) + Send + Sync>;
+
+/// What an SSRC of the remote side carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RemoteStream {
+    pub(crate) kind: MediaKind,
+    /// The stream itself, or the one it repairs.
+    pub(crate) media_ssrc: u32,
+    pub(crate) payload_type: u8,
+    /// Whether it carries retransmissions (RFC 4588).
+    pub(crate) rtx: bool,
+}
+
+impl RemoteStream {
+    /// The sequence number in the media stream; `None` for packets that carry no media: empty RTX
+    /// packets, with which browsers probe for bandwidth, and foreign payload types.
+    pub(crate) fn original_sequence(&self, rtp: &rtc::rtp::Packet) -> Option<u16> {
+        if rtp.header.payload_type != self.payload_type {
+            None
+        } else if self.rtx {
+            let osn = rtp.payload.get(..2)?;
+            Some(u16::from_be_bytes([osn[0], osn[1]]))
+        } else {
+            Some(rtp.header.sequence_number)
+        }
+    }
+}
+
+/// The remote SSRCs by what the stack says when it binds them.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteStreams(HashMap<u32, RemoteStream>);
+
+impl RemoteStreams {
+    pub(crate) fn get(&self, ssrc: u32) -> Option<RemoteStream> {
+        self.0.get(&ssrc).copied()
+    }
+
+    /// Takes up a stream. The stack also binds an RTX stream by itself, as if it carried the codec
+    /// it repairs; that is ignored, since the media stream already named it.
+    pub(crate) fn bind(&mut self, info: &StreamInfo) -> Option<RemoteStream> {
+        let known_rtx = self.get(info.ssrc).is_some_and(|s| s.rtx);
+        let kind = kind_of(&info.mime_type)?;
+        if known_rtx {
+            return None;
+        }
+        // A peer that renames its streams with every offer must not fill memory.
+        if self.0.len() >= MAX_STREAMS {
+            self.0.retain(|_, s| s.kind != kind);
+        }
+        let stream = RemoteStream {
+            kind,
+            media_ssrc: info.ssrc,
+            payload_type: info.payload_type,
+            rtx: false,
+        };
+        self.0.insert(info.ssrc, stream);
+        if let (Some(ssrc), Some(payload_type)) = (info.ssrc_rtx, info.payload_type_rtx) {
+            self.0.insert(ssrc, RemoteStream { payload_type, rtx: true, ..stream });
+        }
+        Some(stream)
+    }
+}
+
+/// Audio or video by MIME type; `None` for what is neither.
+pub(crate) fn kind_of(mime_type: &str) -> Option<MediaKind> {
+    let (kind, _) = mime_type.split_once('/')?;
+    if kind.eq_ignore_ascii_case("audio") {
+        Some(MediaKind::Audio)
+    } else if kind.eq_ignore_ascii_case("video") {
+        Some(MediaKind::Video)
+    } else {
+        None
+    }
+}
+
+/// The last interceptor on the way in: RTP ends here.
+pub(crate) struct Receiver {
+    session: Arc<Session>,
+    streams: RemoteStreams,
+    video: RtpCallback,
+    audio: RtpCallback,
+}
+
+impl Receiver {
+    pub(crate) fn new(session: Arc<Session>, video: RtpCallback, audio: RtpCallback) -> Self {
+        Self { session, streams: RemoteStreams::default(), video, audio }
+    }
+}
+
+impl Stage for Receiver {
+    fn on_read(&mut self, packet: TaggedPacket, queues: &mut Queues) {
+        let arrival = packet.now;
+        let Packet::Rtp(rtp) = packet.message.packet else {
+            queues.read.push_back(packet);
+            return;
+        };
+        let Some(stream) = self.streams.get(rtp.header.ssrc) else { return };
+        let Some(sequence) = stream.original_sequence(&rtp) else { return };
+        let payload = if stream.rtx { rtp.payload.slice(2..) } else { rtp.payload };
+        if payload.is_empty() {
+            return;
+        }
+        let received = ReceivedRtp {
+            sequence,
+            timestamp: rtp.header.timestamp,
+            marker: rtp.header.marker,
+            payload,
+            arrival: self.session.clock.at(arrival),
+            retransmitted: stream.rtx,
+        };
+        match stream.kind {
+            MediaKind::Video => (self.video)(received),
+            MediaKind::Audio => (self.audio)(received),
+        }
+    }
+
+    fn bind_remote(&mut self, info: &StreamInfo) {
+        self.streams.bind(info);
+    }
+}
+
+/// SSRCs kept: two m-lines, with RTX for one, and room for a change of each.
+const MAX_STREAMS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn video() -> StreamInfo {
+        StreamInfo {
+            ssrc: 1,
+            ssrc_rtx: Some(2),
+            payload_type: 102,
+            payload_type_rtx: Some(103),
+            mime_type: "video/H264".into(),
+            ..Default::default()
+        }
+    }
+
+    fn rtp(ssrc: u32, payload_type: u8, payload: Vec<u8>) -> rtc::rtp::Packet {
+        rtc::rtp::Packet {
+            header: rtc::rtp::Header {
+                version: 2,
+                ssrc,
+                payload_type,
+                sequence_number: 77,
+                ..Default::default()
+            },
+            payload: Bytes::from(payload),
+        }
+    }
+
+    #[test]
+    fn an_rtx_stream_bound_by_itself_stays_an_rtx_stream() {
+        let mut streams = RemoteStreams::default();
+        streams.bind(&video());
+        let again = StreamInfo { ssrc: 2, payload_type: 103, ssrc_rtx: None, ..video() };
+        assert!(streams.bind(&again).is_none());
+        assert!(streams.get(2).unwrap().rtx);
+        assert_eq!(streams.get(2).unwrap().media_ssrc, 1);
+    }
+
+    #[test]
+    fn empty_rtx_packets_carry_nothing() {
+        let mut streams = RemoteStreams::default();
+        streams.bind(&video());
+        let rtx = streams.get(2).unwrap();
+        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![])), None);
+        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![1])), None);
+        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![1, 2])), Some(0x102));
+        assert_eq!(streams.get(1).unwrap().original_sequence(&rtp(1, 102, vec![0])), Some(77));
+    }
+
+    #[test]
+    fn a_peer_that_renames_its_streams_fills_no_memory() {
+        let mut streams = RemoteStreams::default();
+        for ssrc in 0..10_000 {
+            streams.bind(&StreamInfo { ssrc: ssrc * 2, ssrc_rtx: Some(ssrc * 2 + 1), ..video() });
+        }
+        assert!(streams.0.len() <= MAX_STREAMS + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_survived(ssrc in 1u32..4, payload_type in 100u8..105, payload: Vec<u8>) {
+            let mut streams = RemoteStreams::default();
+            streams.bind(&video());
+            if let Some(stream) = streams.get(ssrc) {
+                let packet = rtp(ssrc, payload_type, payload);
+                if stream.original_sequence(&packet).is_some() && stream.rtx {
+                    prop_assert!(packet.payload.len() >= 2);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! From encoded frames to RTP: timestamps from capture time, packets made inside the driver task.
+//!
+//! A handle passes the whole access unit to the driver as one oversized "packet"; the
+//! [`Packetizer`] interceptor, next to the application, cuts it up and numbers the packets. So a
+//! picture costs one wake-up of the driver instead of one for each packet, its packets leave in
+//! one batch (with UDP GSO in few system calls), and sequence numbers have no gaps of our own.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rtc::interceptor::{Packet, TaggedPacket};
+use rtc::rtp;
+use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+
+use crate::interceptor::{Queues, Stage};
+use crate::packetize::h264_payloads;
+use crate::rtcp_tap::ticks;
+use crate::session::{RtpAnchor, Session};
+use crate::types::{MediaKind, PeerEvent};
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Handed to the network task.
+    Sent,
+    /// Nobody to send to: not connected, or the remote side does not receive this kind.
+    /// Encoding can be saved meanwhile.
+    NotReceiving,
+    /// The network task does not keep up. For video, frames are dropped until the next keyframe,
+    /// which is asked for with [`PeerEvent::KeyframeRequested`].
+    Dropped,
+}
+
+/// What both handles need.
+struct Outlet {
+    session: Arc<Session>,
+    track: Arc<TrackLocalStaticRTP>,
+    ssrc: u32,
+    /// Negotiated payload type; 0 while this kind is not to be sent.
+    payload_type: AtomicU8,
+    /// Random start of the timestamps (RFC 3550 §5.1).
+    timestamp_offset: u32,
+    connected: Arc<AtomicBool>,
+}
+
+impl Outlet {
+    fn payload_type(&self) -> Option<u8> {
+        let payload_type = self.payload_type.load(Ordering::Relaxed);
+        // Before DTLS is up the stack passes RTP by the interceptors.
+        (payload_type != 0 && self.connected.load(Ordering::Relaxed)).then_some(payload_type)
+    }
+
+    fn write(&self, payload_type: u8, timestamp: u32, marker: bool, payload: Bytes) -> bool {
+        let packet = rtp::Packet {
+            header: rtp::Header {
+                version: 2,
+                marker,
+                payload_type,
+                timestamp,
+                ssrc: self.ssrc,
+                ..Default::default()
+            },
+            payload,
+        };
+        matches!(now_or_never(self.track.write_rtp(packet)), Some(Ok(())))
+    }
+}
+
+/// Sends video frames; clones share one stream. May be used from any thread, does not block.
+///
+/// At most [`MAX_FRAMES_IN_FLIGHT`] frames wait for the network task.
+#[derive(Clone)]
+pub struct VideoSender(Arc<VideoInner>);
+
+struct VideoInner {
+    outlet: Outlet,
+    /// A frame was dropped: what follows cannot be decoded before a keyframe.
+    wait_for_keyframe: AtomicBool,
+}
+
+impl VideoSender {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        track: Arc<TrackLocalStaticRTP>,
+        timestamp_offset: u32,
+        connected: Arc<AtomicBool>,
+    ) -> Self {
+        let ssrc = session.local.video;
+        Self(Arc::new(VideoInner {
+            outlet: Outlet {
+                session,
+                track,
+                ssrc,
+                payload_type: AtomicU8::new(0),
+                timestamp_offset,
+                connected,
+            },
+            wait_for_keyframe: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether frames would go anywhere now.
+    pub fn is_receiving(&self) -> bool {
+        self.0.outlet.payload_type().is_some()
+    }
+
+    /// Sends one access unit. Frames are to be given in order, by one thread at a time.
+    pub fn send(&self, frame: &EncodedVideoFrame) -> SendOutcome {
+        let VideoInner { outlet, wait_for_keyframe } = &*self.0;
+        let Some(payload_type) = outlet.payload_type() else { return SendOutcome::NotReceiving };
+        if wait_for_keyframe.load(Ordering::Relaxed) && !frame.keyframe {
+            return SendOutcome::Dropped;
+        }
+        let session = &outlet.session;
+        let queued = session.frames_queued.load(Ordering::Relaxed);
+        let waiting = queued.wrapping_sub(session.frames_packetized.load(Ordering::Relaxed));
+        let timestamp =
+            outlet.timestamp_offset.wrapping_add(ticks(since_zero(frame.time), MediaKind::Video));
+        if waiting >= MAX_FRAMES_IN_FLIGHT
+            || !outlet.write(payload_type, timestamp, true, frame.data.clone())
+        {
+            if !wait_for_keyframe.swap(true, Ordering::Relaxed) {
+                session.emit(PeerEvent::KeyframeRequested);
+            }
+            return SendOutcome::Dropped;
+        }
+        session.frames_queued.store(queued.wrapping_add(1), Ordering::Relaxed);
+        wait_for_keyframe.store(false, Ordering::Relaxed);
+        session.set_anchor(MediaKind::Video, RtpAnchor { timestamp, time: frame.time });
+        SendOutcome::Sent
+    }
+
+    pub(crate) fn set_payload_type(&self, payload_type: Option<u8>) {
+        let session = &self.0.outlet.session;
+        // Frames that a renegotiation swallowed must not count for ever.
+        let queued = session.frames_queued.load(Ordering::Relaxed);
+        session.frames_packetized.store(queued, Ordering::Relaxed);
+        self.0.outlet.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+/// Sends Opus packets; clones share one stream. May be used from any thread, does not block.
+///
+/// When the network task does not keep up, packets are dropped and their time is left out.
+#[derive(Clone)]
+pub struct AudioSender(Arc<AudioInner>);
+
+struct AudioInner {
+    outlet: Outlet,
+    timeline: Mutex<AudioTimeline>,
+}
+
+impl AudioSender {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        track: Arc<TrackLocalStaticRTP>,
+        timestamp_offset: u32,
+        connected: Arc<AtomicBool>,
+    ) -> Self {
+        let ssrc = session.local.audio;
+        Self(Arc::new(AudioInner {
+            outlet: Outlet {
+                session,
+                track,
+                ssrc,
+                payload_type: AtomicU8::new(0),
+                timestamp_offset,
+                connected,
+            },
+            timeline: Mutex::new(AudioTimeline::new(timestamp_offset)),
+        }))
+    }
+
+    /// Whether packets would go anywhere now.
+    pub fn is_receiving(&self) -> bool {
+        self.0.outlet.payload_type().is_some()
+    }
+
+    /// Sends one packet. Where discontinuous transmission left packets out, the timestamp jumps
+    /// and the marker bit is set (RFC 7587 §4.1).
+    pub fn send(&self, frame: &EncodedAudioFrame) -> SendOutcome {
+        let AudioInner { outlet, timeline } = &*self.0;
+        let Some(payload_type) = outlet.payload_type() else { return SendOutcome::NotReceiving };
+        let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let (timestamp, marker) = timeline.place(frame.time, frame.duration);
+        drop(timeline);
+        if !outlet.write(payload_type, timestamp, marker, frame.data.clone()) {
+            return SendOutcome::Dropped;
+        }
+        outlet.session.set_anchor(MediaKind::Audio, RtpAnchor { timestamp, time: frame.time });
+        SendOutcome::Sent
+    }
+
+    pub(crate) fn set_payload_type(&self, payload_type: Option<u8>) {
+        self.0.outlet.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+/// Gives audio packets contiguous timestamps, whatever the jitter and drift of their capture
+/// times, and makes room where packets are missing.
+#[derive(Debug)]
+struct AudioTimeline {
+    offset: u32,
+    /// The timestamp after the last packet and the capture time that belongs to it.
+    next: Option<(u32, MediaTime)>,
+}
+
+impl AudioTimeline {
+    fn new(offset: u32) -> Self {
+        Self { offset, next: None }
+    }
+
+    /// Timestamp and marker of a packet.
+    fn place(&mut self, time: MediaTime, duration: Duration) -> (u32, bool) {
+        let length = ticks(duration, MediaKind::Audio);
+        let (timestamp, at, marker) = match self.next {
+            None => {
+                (self.offset.wrapping_add(ticks(since_zero(time), MediaKind::Audio)), time, true)
+            }
+            Some((next, due)) => {
+                let gap = time.saturating_since(due);
+                // Whole packets are missing; less than three quarters of one is jitter.
+                let missing =
+                    (gap.as_micros() + duration.as_micros() / 4).checked_div(duration.as_micros());
+                let missing = u32::try_from(missing.unwrap_or(0)).unwrap_or(u32::MAX);
+                if missing > 0 {
+                    (next.wrapping_add(length.wrapping_mul(missing)), time, true)
+                } else if due.saturating_since(time) > MAX_AHEAD {
+                    (next, time, false)
+                } else {
+                    // Half of the way back to the capture clock would be jitter; a 64th follows
+                    // the drift of a sound card.
+                    (next, nudge(due, time), false)
+                }
+            }
+        };
+        self.next = Some((timestamp.wrapping_add(length), at + duration));
+        (timestamp, marker)
+    }
+}
+
+/// `due` moved a 64th of the way to `time`.
+fn nudge(due: MediaTime, time: MediaTime) -> MediaTime {
+    let (due, time) = (due.as_micros(), time.as_micros());
+    MediaTime::from_micros(if time >= due {
+        due + (time - due) / 64
+    } else {
+        due - (due - time) / 64
+    })
+}
+
+fn since_zero(time: MediaTime) -> Duration {
+    time.saturating_since(MediaTime::default())
+}
+
+/// Polls a future once and gives it up if it would wait.
+fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// The interceptor next to the application: numbers audio packets and cuts up pictures.
+pub(crate) struct Packetizer {
+    session: Arc<Session>,
+    next_audio: u16,
+    next_video: u16,
+}
+
+impl Packetizer {
+    pub(crate) fn new(session: Arc<Session>, first_audio: u16, first_video: u16) -> Self {
+        Self { session, next_audio: first_audio, next_video: first_video }
+    }
+}
+
+impl Stage for Packetizer {
+    fn on_write(&mut self, mut packet: TaggedPacket, queues: &mut Queues) {
+        let Packet::Rtp(rtp) = &mut packet.message.packet else {
+            queues.write.push_back(packet);
+            return;
+        };
+        match self.session.local.kind(rtp.header.ssrc) {
+            Some(MediaKind::Audio) => {
+                rtp.header.sequence_number = self.next_audio;
+                self.next_audio = self.next_audio.wrapping_add(1);
+                queues.write.push_back(packet);
+            }
+            Some(MediaKind::Video) => {
+                self.session.frames_packetized.fetch_add(1, Ordering::Relaxed);
+                let payloads = h264_payloads(&rtp.payload, MAX_PAYLOAD_BYTES);
+                let last = payloads.len().saturating_sub(1);
+                for (index, payload) in payloads.into_iter().enumerate() {
+                    let mut header = rtp.header.clone();
+                    header.sequence_number = self.next_video;
+                    header.marker = index == last;
+                    self.next_video = self.next_video.wrapping_add(1);
+                    queues.write.push_back(TaggedPacket {
+                        now: packet.now,
+                        transport: packet.transport,
+                        message: Packet::Rtp(rtp::Packet { header, payload }).into(),
+                    });
+                }
+            }
+            None => queues.write.push_back(packet),
+        }
+    }
+}
+
+/// Frames that may wait for the network task: a third of a second at 30 fps. More would only be
+/// latency.
+pub(crate) const MAX_FRAMES_IN_FLIGHT: u32 = 10;
+/// 1200 bytes a packet (RFC 8831 and libwebrtc keep to that for any path) less RTP header, header
+/// extensions, the RTX sequence number and the SRTP tag.
+const MAX_PAYLOAD_BYTES: usize = 1200 - 12 - 16 - 2 - 16;
+/// Capture times this far before the timeline mean that the clock was set back, not jitter.
+const MAX_AHEAD: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Duration = Duration::from_millis(20);
+
+    fn at(us: u64) -> MediaTime {
+        MediaTime::from_micros(us)
+    }
+
+    #[test]
+    fn jitter_of_capture_times_leaves_timestamps_contiguous() {
+        let mut timeline = AudioTimeline::new(u32::MAX - 100);
+        let (first, marker) = timeline.place(at(1_000_000), FRAME);
+        assert!(marker);
+        for n in 1..500u32 {
+            let jitter = u64::from(n % 3) * 4_000;
+            let (timestamp, marker) =
+                timeline.place(at(1_000_000 + u64::from(n) * 20_000 + jitter), FRAME);
+            assert_eq!(timestamp.wrapping_sub(first), n * 960);
+            assert!(!marker);
+        }
+    }
+
+    #[test]
+    fn silence_left_out_makes_the_timestamp_jump() {
+        let mut timeline = AudioTimeline::new(0);
+        let (first, _) = timeline.place(at(0), FRAME);
+        let (second, marker) = timeline.place(at(400_300), FRAME);
+        assert_eq!(second.wrapping_sub(first), 20 * 960);
+        assert!(marker);
+        let (third, marker) = timeline.place(at(420_300), FRAME);
+        assert_eq!(third.wrapping_sub(second), 960);
+        assert!(!marker);
+    }
+
+    #[test]
+    fn a_slow_sound_card_does_not_make_gaps() {
+        let mut timeline = AudioTimeline::new(0);
+        let mut expected = 0;
+        // 0.05 % slow for ten minutes: 300 ms of drift.
+        for n in 0..30_000u64 {
+            let (timestamp, _) = timeline.place(at(n * 20_010), FRAME);
+            assert_eq!(timestamp, expected);
+            expected = expected.wrapping_add(960);
+        }
+    }
+
+    #[test]
+    fn a_clock_set_back_keeps_the_stream_going() {
+        let mut timeline = AudioTimeline::new(0);
+        timeline.place(at(10_000_000), FRAME);
+        let (a, _) = timeline.place(at(1_000_000), FRAME);
+        let (b, marker) = timeline.place(at(1_020_000), FRAME);
+        assert_eq!(b.wrapping_sub(a), 960);
+        assert!(!marker);
+    }
+}

@@ -1,0 +1,148 @@
+//! What the interceptors, the sending handles and the peer share. Locks are held for a few
+//! instructions only; nothing here waits.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use visavis_media::MediaTime;
+
+use crate::clock::MediaClock;
+use crate::stream_stats::{InboundStats, OutboundStats};
+use crate::types::{MediaKind, PeerEvent};
+
+/// The SSRCs we send with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalStreams {
+    pub(crate) audio: u32,
+    pub(crate) video: u32,
+}
+
+impl LocalStreams {
+    pub(crate) fn kind(&self, ssrc: u32) -> Option<MediaKind> {
+        if ssrc == self.video {
+            Some(MediaKind::Video)
+        } else if ssrc == self.audio {
+            Some(MediaKind::Audio)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn ssrc(&self, kind: MediaKind) -> u32 {
+        match kind {
+            MediaKind::Audio => self.audio,
+            MediaKind::Video => self.video,
+        }
+    }
+}
+
+/// A pair of things, one for each kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PerKind<T> {
+    pub(crate) audio: T,
+    pub(crate) video: T,
+}
+
+impl<T> PerKind<T> {
+    pub(crate) fn get(&self, kind: MediaKind) -> &T {
+        match kind {
+            MediaKind::Audio => &self.audio,
+            MediaKind::Video => &self.video,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, kind: MediaKind) -> &mut T {
+        match kind {
+            MediaKind::Audio => &mut self.audio,
+            MediaKind::Video => &mut self.video,
+        }
+    }
+}
+
+/// Where a stream of ours is in RTP time: the timestamp that a capture time got.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RtpAnchor {
+    pub(crate) timestamp: u32,
+    pub(crate) time: MediaTime,
+}
+
+/// Counters that the RTCP tap writes and `stats()` reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) outbound: PerKind<OutboundStats>,
+    pub(crate) inbound: PerKind<InboundStats>,
+}
+
+/// One connection's shared state.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) clock: MediaClock,
+    pub(crate) local: LocalStreams,
+    events: mpsc::Sender<PeerEvent>,
+    pub(crate) dropped_events: AtomicU64,
+    counters: Mutex<Counters>,
+    anchors: Mutex<PerKind<Option<RtpAnchor>>>,
+    /// Round trip from report blocks or ICE checks, microseconds; 0 while unknown.
+    rtt_us: AtomicU64,
+    /// The remote video stream; 0 while unknown.
+    pub(crate) remote_video_ssrc: AtomicU32,
+    /// Video frames handed to the stack, and taken up by the packetizer.
+    pub(crate) frames_queued: AtomicU32,
+    pub(crate) frames_packetized: AtomicU32,
+}
+
+impl Session {
+    pub(crate) fn new(
+        clock: MediaClock,
+        local: LocalStreams,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> Self {
+        Self {
+            clock,
+            local,
+            events,
+            dropped_events: AtomicU64::new(0),
+            counters: Mutex::default(),
+            anchors: Mutex::default(),
+            rtt_us: AtomicU64::new(0),
+            remote_video_ssrc: AtomicU32::new(0),
+            frames_queued: AtomicU32::new(0),
+            frames_packetized: AtomicU32::new(0),
+        }
+    }
+
+    /// Tells the owner. When its queue is full the event is dropped and counted, because the
+    /// network task must not wait.
+    pub(crate) fn emit(&self, event: PeerEvent) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            let dropped = self.dropped_events.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(?event, dropped, "peer event dropped: the owner does not keep up");
+        }
+    }
+
+    pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn anchor(&self, kind: MediaKind) -> Option<RtpAnchor> {
+        *self.anchors.lock().unwrap_or_else(PoisonError::into_inner).get(kind)
+    }
+
+    pub(crate) fn set_anchor(&self, kind: MediaKind, anchor: RtpAnchor) {
+        *self.anchors.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kind) = Some(anchor);
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        match self.rtt_us.load(Ordering::Relaxed) {
+            0 => None,
+            us => Some(Duration::from_micros(us)),
+        }
+    }
+
+    pub(crate) fn set_rtt(&self, rtt: Duration) {
+        let us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.rtt_us.store(us, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,221 @@
+//! A snapshot of a connection for the debug panel, recovery and adaptation, with the names of W3C
+//! webrtc-stats. What the stack leaves at zero comes from the RTCP tap.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use webrtc::peer_connection::{RTCStatsReport, RTCStatsReportEntry};
+
+use crate::session::Session;
+use crate::stream_stats::{InboundStats, OutboundStats};
+
+/// Everything known about a connection at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PeerStats {
+    /// The transport all streams share (BUNDLE).
+    pub transport: TransportStats,
+    /// Candidates of this side.
+    pub local_candidates: Vec<CandidateStats>,
+    /// Candidates of the remote side.
+    pub remote_candidates: Vec<CandidateStats>,
+    /// Pairs that were formed of them.
+    pub candidate_pairs: Vec<CandidatePairStats>,
+    /// Codecs negotiated, as MIME types.
+    pub codecs: Vec<String>,
+    /// Our video.
+    pub outbound_video: OutboundStats,
+    /// Our audio.
+    pub outbound_audio: OutboundStats,
+    /// The remote video.
+    pub inbound_video: InboundStats,
+    /// The remote audio.
+    pub inbound_audio: InboundStats,
+    /// Events the owner did not take in time.
+    pub dropped_events: u64,
+}
+
+impl PeerStats {
+    /// The pair that carries the media, once there is one.
+    pub fn selected_pair(&self) -> Option<&CandidatePairStats> {
+        self.candidate_pairs.iter().find(|pair| pair.selected)
+    }
+
+    /// The candidate with this id.
+    pub fn candidate(&self, id: &str) -> Option<&CandidateStats> {
+        self.local_candidates.iter().chain(&self.remote_candidates).find(|c| c.id == id)
+    }
+}
+
+/// `RTCTransportStats`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TransportStats {
+    /// Datagrams' payload bytes sent.
+    pub bytes_sent: u64,
+    /// Datagrams' payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received.
+    pub packets_received: u64,
+    /// "controlling" or "controlled".
+    pub ice_role: String,
+    /// State of the ICE transport.
+    pub ice_state: String,
+    /// State of the DTLS transport.
+    pub dtls_state: String,
+    /// "client" or "server".
+    pub dtls_role: String,
+    /// DTLS version in words; empty before the handshake.
+    pub tls_version: String,
+    /// DTLS cipher suite; empty before the handshake.
+    pub dtls_cipher: String,
+    /// SRTP protection profile; empty before the handshake.
+    pub srtp_cipher: String,
+    /// Changes of the selected pair.
+    pub selected_candidate_pair_changes: u32,
+}
+
+/// `RTCIceCandidateStats`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CandidateStats {
+    /// Id that pairs refer to.
+    pub id: String,
+    /// Address; `None` if the stack does not know it (unresolved mDNS).
+    pub address: Option<String>,
+    /// Port.
+    pub port: u16,
+    /// "udp" or "tcp".
+    pub protocol: String,
+    /// "host", "srflx", "prflx" or "relay".
+    pub candidate_type: String,
+    /// The server it was gathered from; empty for host candidates.
+    pub url: String,
+}
+
+/// State of a candidate pair (RFC 8445 §6.1.2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the words are the RFC's")]
+pub enum CandidatePairState {
+    #[default]
+    Frozen,
+    Waiting,
+    InProgress,
+    Failed,
+    Succeeded,
+}
+
+/// `RTCIceCandidatePairStats`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CandidatePairStats {
+    /// Id of the local candidate.
+    pub local_candidate_id: String,
+    /// Id of the remote candidate.
+    pub remote_candidate_id: String,
+    /// Where its checks are.
+    pub state: CandidatePairState,
+    /// Whether it was nominated.
+    pub nominated: bool,
+    /// Whether media goes over it now.
+    pub selected: bool,
+    /// Last round trip of a check, seconds.
+    pub current_round_trip_time_s: Option<f64>,
+    /// Checks sent.
+    pub requests_sent: u64,
+    /// Checks received.
+    pub requests_received: u64,
+    /// Answers to checks sent.
+    pub responses_sent: u64,
+    /// Answers to checks received.
+    pub responses_received: u64,
+    /// Bytes sent over it.
+    pub bytes_sent: u64,
+    /// Bytes received over it.
+    pub bytes_received: u64,
+}
+
+/// Puts the stack's report and the tap's counters together.
+pub(crate) fn gather(report: &RTCStatsReport, session: &Session) -> PeerStats {
+    let mut stats = PeerStats::default();
+    let mut selected = String::new();
+    for entry in report.iter() {
+        match entry {
+            RTCStatsReportEntry::Transport(t) => {
+                selected.clone_from(&t.selected_candidate_pair_id);
+                stats.transport = TransportStats {
+                    bytes_sent: t.bytes_sent,
+                    bytes_received: t.bytes_received,
+                    packets_sent: t.packets_sent,
+                    packets_received: t.packets_received,
+                    ice_role: t.ice_role.to_string(),
+                    ice_state: t.ice_state.to_string(),
+                    dtls_state: t.dtls_state.to_string(),
+                    dtls_role: t.dtls_role.to_string(),
+                    tls_version: t.tls_version.clone(),
+                    dtls_cipher: t.dtls_cipher.clone(),
+                    srtp_cipher: t.srtp_cipher.clone(),
+                    selected_candidate_pair_changes: t.selected_candidate_pair_changes,
+                };
+            }
+            RTCStatsReportEntry::LocalCandidate(c) => stats.local_candidates.push(candidate(c)),
+            RTCStatsReportEntry::RemoteCandidate(c) => stats.remote_candidates.push(candidate(c)),
+            RTCStatsReportEntry::IceCandidatePair(p) => stats.candidate_pairs.push(pair(p)),
+            RTCStatsReportEntry::Codec(c) if !stats.codecs.contains(&c.mime_type) => {
+                stats.codecs.push(c.mime_type.clone());
+            }
+            _ => {}
+        }
+    }
+    for (entry, pair) in report
+        .iter()
+        .filter(|entry| matches!(entry, RTCStatsReportEntry::IceCandidatePair(_)))
+        .zip(&mut stats.candidate_pairs)
+    {
+        pair.selected = !selected.is_empty() && entry.id() == selected;
+    }
+    stats.codecs.sort_unstable();
+    let counters = session.counters();
+    stats.outbound_video = counters.outbound.video.clone();
+    stats.outbound_audio = counters.outbound.audio.clone();
+    stats.inbound_video = counters.inbound.video.clone();
+    stats.inbound_audio = counters.inbound.audio.clone();
+    stats.dropped_events = session.dropped_events.load(Ordering::Relaxed);
+    stats
+}
+
+fn candidate(c: &rtc::statistics::stats::ice_candidate::RTCIceCandidateStats) -> CandidateStats {
+    CandidateStats {
+        id: c.stats.id.clone(),
+        address: c.address.clone(),
+        port: c.port,
+        protocol: c.protocol.clone(),
+        candidate_type: c.candidate_type.to_string(),
+        url: c.url.clone(),
+    }
+}
+
+fn pair(
+    p: &rtc::statistics::stats::ice_candidate_pair::RTCIceCandidatePairStats,
+) -> CandidatePairStats {
+    use rtc::statistics::stats::ice_candidate_pair::RTCStatsIceCandidatePairState as Theirs;
+    CandidatePairStats {
+        local_candidate_id: p.local_candidate_id.clone(),
+        remote_candidate_id: p.remote_candidate_id.clone(),
+        state: match p.state {
+            Theirs::Waiting => CandidatePairState::Waiting,
+            Theirs::InProgress => CandidatePairState::InProgress,
+            Theirs::Failed => CandidatePairState::Failed,
+            Theirs::Succeeded => CandidatePairState::Succeeded,
+            _ => CandidatePairState::Frozen,
+        },
+        nominated: p.nominated,
+        selected: false,
+        current_round_trip_time_s: (p.responses_received > 0).then_some(p.current_round_trip_time),
+        requests_sent: p.requests_sent,
+        requests_received: p.requests_received,
+        responses_sent: p.responses_sent,
+        responses_received: p.responses_received,
+        bytes_sent: p.bytes_sent,
+        bytes_received: p.bytes_received,
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the public interface over real sockets on this machine; one program, as each links the
+//! whole stack.
+
+mod bad_input;
+mod common;
+mod connection;
