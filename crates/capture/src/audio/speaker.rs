@@ -1,0 +1,292 @@
+//! Speakers. Thread "speaker": keeps a small ring filled for the audio callback, which is woken
+//! by that callback, so that the device's clock sets the pace and nothing drifts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread::Thread;
+use std::time::Duration;
+
+use cpal::traits::{DeviceTrait, StreamTrait};
+use visavis_media::audio::resample::Resampler;
+use visavis_media::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaError};
+
+use super::{
+    AudioDeviceFormat, AudioStats, Counters, STREAM_TIMEOUT, convert, failure, find, format_of,
+    name_of, watch_errors, with_small_blocks,
+};
+use crate::worker::{Stop, Worker};
+use crate::{CaptureError, DeviceId, DeviceKind, OnEnd};
+
+/// What the ring can hold; far more than is ever kept in it.
+const RING: Duration = Duration::from_millis(500);
+/// What is kept in the ring beyond the callback's largest block: how long the feeding thread may
+/// be late. Every millisecond of it is heard as delay.
+const RESERVE: Duration = Duration::from_millis(10);
+/// No device asks for more at once than a person would bear as delay.
+const MAX_BLOCK: Duration = Duration::from_millis(200);
+/// How late the thread looks if nobody wakes it.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// An open speaker; sound is pulled until it is dropped or [`OnEnd`] is called.
+#[derive(Debug)]
+pub struct Speaker {
+    format: AudioDeviceFormat,
+    shared: Arc<Shared>,
+    _worker: Worker,
+}
+
+impl Speaker {
+    /// Opens a speaker (`None`: the default) and starts it. Blocks until it runs, 5 s at most.
+    ///
+    /// `source` fills 10 ms of 48 kHz mono (given as silence) whenever the device needs more: on
+    /// average 100 times a second of the device's clock, on the speaker's thread. It must not
+    /// block; the callback plays silence if it takes longer than the sound in reserve.
+    ///
+    /// # Errors
+    ///
+    /// Every [`CaptureError`]; each says what to do.
+    pub fn open(
+        id: Option<DeviceId>,
+        mut source: impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]) + Send + 'static,
+        on_end: OnEnd,
+    ) -> Result<Self, CaptureError> {
+        let device = id.as_ref().map_or_else(|| "the speaker".to_owned(), ToString::to_string);
+        let shared = Arc::new(Shared::default());
+        let share = shared.clone();
+        let (format, worker) = Worker::start(
+            "speaker",
+            &device,
+            move || {
+                let output = Output::open(id.as_ref(), share)?;
+                let format = output.format.clone();
+                Ok((output, format))
+            },
+            move |output, stop| {
+                if let Err(error) = output.run(stop, &mut source) {
+                    tracing::warn!(%error, "the speaker ended");
+                    on_end(error);
+                }
+            },
+        )?;
+        tracing::info!(?format, "speaker opened");
+        Ok(Self { format, shared, _worker: worker })
+    }
+
+    /// What the device plays.
+    pub fn format(&self) -> &AudioDeviceFormat {
+        &self.format
+    }
+
+    /// What was lost so far.
+    pub fn stats(&self) -> AudioStats {
+        self.shared.counters.read()
+    }
+
+    /// Estimated time from `source` to the ear: what waits here, and what the sound system says
+    /// that it holds. Zero until the first block has played.
+    pub fn latency(&self) -> Duration {
+        Duration::from_micros(self.shared.latency_us.load(Ordering::Relaxed))
+    }
+}
+
+/// What callback, thread and owner all see.
+#[derive(Debug, Default)]
+struct Shared {
+    counters: Arc<Counters>,
+    latency_us: AtomicU64,
+    /// The largest block the callback has asked for, frames.
+    largest_block: AtomicU64,
+}
+
+/// The callback's side.
+struct Outlet {
+    channels: usize,
+    rate_hz: u32,
+    samples: rtrb::Consumer<f32>,
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Outlet {
+    fn give(&mut self, data: &mut cpal::Data, info: &cpal::OutputCallbackInfo) {
+        let frames = (data.len() / self.channels) as u64;
+        self.shared.largest_block.fetch_max(frames, Ordering::Relaxed);
+        let stamp = info.timestamp();
+        let device = stamp.playback.saturating_duration_since(stamp.callback);
+        let waiting_us = self.samples.slots() as u64 * 1_000_000 / u64::from(self.rate_hz);
+        let device_us = u64::try_from(device.as_micros()).unwrap_or(0);
+        self.shared.latency_us.store(waiting_us + device_us, Ordering::Relaxed);
+        if convert::write_mono(data, self.channels, &mut self.samples) > 0 {
+            self.shared.counters.gaps.fetch_add(1, Ordering::Relaxed);
+        }
+        self.thread.unpark();
+    }
+}
+
+/// The thread's side.
+struct Output {
+    format: AudioDeviceFormat,
+    feed: Feed,
+    shared: Arc<Shared>,
+    errors: Receiver<cpal::Error>,
+    stream: cpal::Stream,
+}
+
+impl Output {
+    /// Runs on the speaker's thread, which the callbacks wake from then on.
+    fn open(id: Option<&DeviceId>, shared: Arc<Shared>) -> Result<Self, CaptureError> {
+        let kind = DeviceKind::Speaker;
+        let device = find(kind, id)?;
+        let name = name_of(&device);
+        // ALSA has a default even on a machine without any sound.
+        let missing = |error| match error {
+            CaptureError::Gone { .. } if id.is_none() => CaptureError::NoDevice(kind),
+            other => other,
+        };
+        let failed = |e: cpal::Error| missing(failure(kind, &name, &e));
+        let format = format_of(kind, &device).map_err(missing)?;
+        let (rate, channels) = (format.config.sample_rate, format.config.channels);
+        let thread = std::thread::current();
+        let (on_error, errors) = watch_errors(shared.counters.clone(), thread.clone());
+        let mut ring = None;
+        let stream = with_small_blocks(format, |config| {
+            let (samples_in, samples) = rtrb::RingBuffer::new(frames(RING, rate));
+            ring = Some(samples_in);
+            let mut outlet = Outlet {
+                channels: usize::from(channels),
+                rate_hz: rate,
+                samples,
+                shared: shared.clone(),
+                thread: thread.clone(),
+            };
+            device.build_output_stream_raw(
+                config,
+                format.samples,
+                move |data, info| outlet.give(data, info),
+                on_error.clone(),
+                Some(STREAM_TIMEOUT),
+            )
+        })
+        .map_err(failed)?;
+        let Some(ring) = ring else {
+            return Err(CaptureError::NoUsableFormat { device: name });
+        };
+        let block_frames = stream.buffer_size().ok();
+        shared
+            .largest_block
+            .store(u64::from(block_frames.unwrap_or(rate / 100)), Ordering::Relaxed);
+        let format = AudioDeviceFormat { name, rate_hz: rate, channels, block_frames };
+        let feed = Feed::new(rate, ring).map_err(|e| broken(&format.name, &e))?;
+        Ok(Self { format, feed, shared, errors, stream })
+    }
+
+    /// Feeds the ring until told to stop.
+    fn run(
+        mut self,
+        stop: &Stop,
+        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]),
+    ) -> Result<(), CaptureError> {
+        let failed = |e: &cpal::Error| failure(DeviceKind::Speaker, &self.format.name, e);
+        let shared = self.shared.clone();
+        let mut fill = |feed: &mut Feed| {
+            feed.fill(shared.largest_block.load(Ordering::Relaxed), source)
+                .map_err(|e| broken(&self.format.name, &e))
+        };
+        // The first block is there before it is asked for.
+        fill(&mut self.feed)?;
+        self.stream.play().map_err(|e| failed(&e))?;
+        while !stop.requested() {
+            if let Ok(error) = self.errors.try_recv() {
+                return Err(failed(&error));
+            }
+            fill(&mut self.feed)?;
+            std::thread::park_timeout(IDLE);
+        }
+        Ok(())
+    }
+}
+
+/// Pulls frames from the source, resamples them and puts them into the ring.
+struct Feed {
+    rate_hz: u32,
+    ring: rtrb::Producer<f32>,
+    resampler: Resampler,
+    resampled: Vec<f32>,
+}
+
+impl Feed {
+    fn new(rate_hz: u32, ring: rtrb::Producer<f32>) -> Result<Self, MediaError> {
+        let resampler = Resampler::new(AUDIO_RATE_HZ, rate_hz)?;
+        Ok(Self { rate_hz, ring, resampler, resampled: Vec::new() })
+    }
+
+    /// Until there is enough for one block of `block` frames and the reserve.
+    fn fill(
+        &mut self,
+        block: u64,
+        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]),
+    ) -> Result<(), MediaError> {
+        let block = usize::try_from(block).unwrap_or(0).min(frames(MAX_BLOCK, self.rate_hz));
+        let target = block + frames(RESERVE, self.rate_hz);
+        while self.ring.buffer().capacity() - self.ring.slots() < target {
+            let mut frame = [0.0; AUDIO_FRAME_SAMPLES];
+            source(&mut frame);
+            self.resampled.clear();
+            self.resampler.process(&frame, &mut self.resampled)?;
+            // All of it fits: the ring holds more than the largest target and a frame.
+            let _ = self.ring.push_partial_slice(&self.resampled);
+        }
+        Ok(())
+    }
+}
+
+/// The resampler's complaint, as the device's.
+fn broken(device: &str, error: &MediaError) -> CaptureError {
+    CaptureError::Failed { device: device.to_owned(), detail: error.to_string() }
+}
+
+/// Frames in a time.
+fn frames(time: Duration, rate_hz: u32) -> usize {
+    (time.as_micros() * u128::from(rate_hz) / 1_000_000) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_feed_keeps_a_block_and_the_reserve_and_no_more_than_a_frame_beyond() {
+        for rate_hz in [16_000, 44_100, 48_000, 96_000] {
+            let (producer, mut consumer) = rtrb::RingBuffer::new(frames(RING, rate_hz));
+            let mut feed = Feed::new(rate_hz, producer).unwrap();
+            let mut pulled = 0_u32;
+            let block = frames(Duration::from_millis(10), rate_hz);
+            let mut source = |frame: &mut [f32; AUDIO_FRAME_SAMPLES]| {
+                pulled += 1;
+                frame.fill(0.25);
+            };
+            feed.fill(block as u64, &mut source).unwrap();
+            let target = block + frames(RESERVE, rate_hz);
+            for _ in 0..100 {
+                let waiting = consumer.slots();
+                assert!(waiting >= target, "{rate_hz}: {waiting}");
+                assert!(waiting <= target + 2 * block, "{rate_hz}: {waiting}");
+                consumer.read_chunk(block).unwrap().commit_all();
+                feed.fill(block as u64, &mut source).unwrap();
+            }
+            // The device's clock decides: 100 blocks taken, 100 pulled and the standing reserve.
+            assert!((102..=106).contains(&pulled), "{rate_hz}: {pulled}");
+        }
+    }
+
+    #[test]
+    fn an_absurd_block_does_not_overfill_the_ring() {
+        let (producer, consumer) = rtrb::RingBuffer::new(frames(RING, 48_000));
+        let mut feed = Feed::new(48_000, producer).unwrap();
+        feed.fill(u64::MAX, &mut |_| {}).unwrap();
+        assert!(consumer.slots() <= frames(MAX_BLOCK + RESERVE + RESERVE, 48_000));
+    }
+}
