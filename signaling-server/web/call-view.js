@@ -11,6 +11,7 @@ const IDLE_MS = 2500;
 const COPIED_MS = 2000;
 /** A muted person who is louder than this is probably speaking. */
 const TALKING_DBFS = -38;
+const TALKING_SHOWN_MS = 3000;
 
 export class CallView {
   #media;
@@ -20,10 +21,15 @@ export class CallView {
   #remote = byId("remote");
   #idleTimer = null;
   #isHoldingToTalk = false;
+  #talkMeter = null;
+  #talkedAt = -Infinity;
+  #wakeLock = null;
+  /** Own states as last announced. */
+  #said = {};
 
   constructor(media) {
     this.#media = media;
-    media.addEventListener("change", () => this.#showOwnStates());
+    media.addEventListener("change", () => this.#onDevices());
     byId("leave").addEventListener("click", () => this.#call?.leave());
     byId("devices").addEventListener("click", () => byId("devices-dialog").showModal());
     byId("tap-to-hear").addEventListener("click", () => this.#play());
@@ -35,13 +41,16 @@ export class CallView {
     for (const event of ["pointermove", "pointerdown", "keydown", "focusin"]) {
       this.#view.addEventListener(event, () => this.#wake());
     }
-    setInterval(() => this.#showDuration(), 500);
+    document.addEventListener("visibilitychange", () => this.#keepAwake());
+    setInterval(() => this.#everyHalfSecond(), 500);
   }
 
   /** Shows `call` until it has ended. */
   show(call, room) {
     this.#call = call;
     this.#room = room;
+    this.#said = this.#media.state;
+    this.#keepAwake();
     call.addEventListener("change", () => this.#update());
     call.addEventListener("stats", () => this.#showQuality());
     call.addEventListener("stream", () => this.#showStream());
@@ -57,6 +66,60 @@ export class CallView {
     return `${location.origin}/r/${this.#room}`;
   }
 
+  #onDevices() {
+    this.#showOwnStates();
+    if (!this.#isCurrent()) return;
+    const { microphone, camera } = this.#media.state;
+    if (microphone !== this.#said.microphone) {
+      announce(microphone ? "Your microphone is on." : "Your microphone is off.");
+    }
+    if (camera !== this.#said.camera) {
+      announce(camera ? "Your camera is on." : "Your camera is off.");
+    }
+    this.#said = { microphone, camera };
+    this.#chooseSpeaker();
+  }
+
+  #everyHalfSecond() {
+    if (!this.#isCurrent()) return;
+    this.#showDuration();
+    this.#watchForTalking();
+  }
+
+  /** Says so to somebody who speaks while muted; listens to a copy of the muted track. */
+  #watchForTalking() {
+    const { track, on } = this.#media.microphone;
+    const isWatched = track !== null && !on && this.#call.phase === "connected";
+    if (this.#talkMeter && (!isWatched || this.#talkMeter.of !== track)) {
+      this.#talkMeter.meter.close();
+      this.#talkMeter.meter.track.stop();
+      this.#talkMeter = null;
+    }
+    if (isWatched && !this.#talkMeter) {
+      const copy = track.clone();
+      copy.enabled = true;
+      this.#talkMeter = { of: track, meter: new LevelMeter(copy) };
+    }
+    const isTalking = this.#talkMeter !== null && this.#talkMeter.meter.levelDbfs() > TALKING_DBFS;
+    if (isTalking) this.#talkedAt = performance.now();
+    const isRecent = isWatched && performance.now() - this.#talkedAt < TALKING_SHOWN_MS;
+    byId("state-talking").hidden = !isRecent;
+  }
+
+  /** A phone must not go to sleep in a call. */
+  async #keepAwake() {
+    const isWanted = this.#isCurrent() && !document.hidden;
+    try {
+      if (isWanted && (!this.#wakeLock || this.#wakeLock.released)) {
+        this.#wakeLock = await navigator.wakeLock?.request("screen");
+      } else if (!isWanted) {
+        await this.#wakeLock?.release();
+      }
+    } catch (error) {
+      console.debug("visavis: wake lock:", error.name);
+    }
+  }
+
   #isCurrent() {
     return this.#call !== null && this.#call.phase !== "ended";
   }
@@ -70,6 +133,7 @@ export class CallView {
       byId("tap-to-hear").hidden = true;
       byId("devices-dialog").close();
       if (document.fullscreenElement) document.exitFullscreen();
+      this.#keepAwake();
       return;
     }
     const { phase } = call;
@@ -146,13 +210,18 @@ export class CallView {
     this.#play();
   }
 
-  async #play() {
+  async #chooseSpeaker() {
     const { deviceId } = this.#media.speaker;
+    if (!this.#remote.setSinkId || this.#remote.sinkId === deviceId) return;
     try {
-      if (deviceId && this.#remote.setSinkId) await this.#remote.setSinkId(deviceId);
+      await this.#remote.setSinkId(deviceId);
     } catch (error) {
       console.info("visavis: speaker:", error.name);
     }
+  }
+
+  async #play() {
+    await this.#chooseSpeaker();
     try {
       await this.#remote.play();
       byId("tap-to-hear").hidden = true;
@@ -180,7 +249,8 @@ export class CallView {
     button.hidden = !document.fullscreenEnabled;
     button.addEventListener("click", () => this.#toggleFullScreen());
     document.addEventListener("fullscreenchange", () => {
-      setAttribute(button, "aria-pressed", String(document.fullscreenElement !== null));
+      const words = document.fullscreenElement ? "Exit full screen" : "Full screen";
+      button.querySelector(".round-label").firstChild.data = words;
     });
   }
 

@@ -9,8 +9,8 @@
 // impolite side makes the first offer; the polite side adopts the transceivers of that offer, so
 // that there are never more than one audio and one video m-line.
 //
-// Nothing that is sent is kept for later: whatever a dead WebSocket swallowed is made good by
-// sending an unanswered offer again, and by restarting ICE when no connection comes.
+// A lost WebSocket loses no message (signaling.js). A restarted server does: then an unanswered
+// offer is sent again, and ICE is restarted if there is no connection.
 
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
@@ -19,12 +19,12 @@ import { every } from "./ticker.js";
 const TICK_MS = 500;
 /** Silence on a `disconnected` path after which ICE is restarted, instead of waiting for `failed`. */
 const GRACE_MS = 1000;
-/** An offer that is still unanswered by then is sent again. */
-const OFFER_AGAIN_MS = 4000;
 /** Between two ICE restarts. */
 const RESTART_EVERY_MS = 6000;
 /** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
 const POLITE_PATIENCE_MS = 2000;
+/** How long a server that was never reached is tried; it may just be restarting. */
+const SERVER_PATIENCE_MS = 5000;
 /** No connection by then: there is no path. */
 const CONNECT_LIMIT_MS = 30000;
 /** A call without media whose other side has left the server is over by then. */
@@ -35,6 +35,8 @@ const LOST_LIMIT_MS = 30000;
 const CLOCK_PING_MS = 10000;
 
 const MAX_VIDEO_BPS = 2_500_000;
+/** Chromium would begin with 300 kbps: a stamp-sized picture that grows slowly. */
+const START_VIDEO_KBPS = 1000;
 const MAX_VIDEO_FPS = 30;
 
 /**
@@ -74,7 +76,6 @@ export class Call extends EventTarget {
   #makingOffer = false;
   #ignoreOffer = false;
   #settingAnswer = false;
-  #offeredAt = 0;
   #restartedAt = 0;
   #phaseSince = performance.now();
   #heardAt = 0;
@@ -94,7 +95,8 @@ export class Call extends EventTarget {
     this.#signaling.addEventListener("joined", ({ detail }) => this.#onJoined(detail));
     this.#signaling.addEventListener("message", ({ detail }) => this.#onMessage(detail));
     this.#signaling.addEventListener("lost", ({ detail }) => {
-      if (detail.everJoined) this.#changed();
+      const isHopeless = performance.now() - this.#phaseSince > SERVER_PATIENCE_MS;
+      if (detail.everJoined || !isHopeless) this.#changed();
       else this.#end("server-unreachable");
     });
     this.#signaling.addEventListener("refused", ({ detail }) => {
@@ -142,12 +144,15 @@ export class Call extends EventTarget {
 
   // ---- Signaling --------------------------------------------------------------------------------
 
-  #onJoined({ peerId, peers, polite, iceServers, resumeToken }) {
+  #onJoined({ peerId, peers, polite, iceServers, resumeToken, resumed }) {
     this.#iceServers = iceServers;
     this.polite = polite;
     this.#pc?.setConfiguration(this.#configuration());
     this.dispatchEvent(new CustomEvent("seat", { detail: { peerId, resumeToken } }));
-    if (peers.length > 0) {
+    if (resumed) {
+      // What has happened to the other side meanwhile follows, in its order.
+      this.#changed();
+    } else if (peers.length > 0) {
       this.#meet(peers[0]);
     } else if (this.#pc) {
       // The server was restarted, or the other side's seat is free: it may still come back.
@@ -201,7 +206,7 @@ export class Call extends EventTarget {
   }
 
   #signal(payload) {
-    if (this.peer) this.#signaling.send({ type: "signal", to: this.peer.peerId, ...payload });
+    if (this.peer) this.#signaling.signal(this.peer.peerId, payload);
   }
 
   // ---- The peer connection ----------------------------------------------------------------------
@@ -311,7 +316,7 @@ export class Call extends EventTarget {
       if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
       if (!this.#senders) this.#setUp(pc);
       this.#settingAnswer = description.type === "answer";
-      await pc.setRemoteDescription(description);
+      await pc.setRemoteDescription(withStartBitrate(description));
       if (pc !== this.#pc) return;
       this.#settingAnswer = false;
       if (description.type === "offer") {
@@ -338,7 +343,6 @@ export class Call extends EventTarget {
   }
 
   #sendDescription({ localDescription: { type, sdp } }) {
-    this.#offeredAt = performance.now();
     this.#signal({ description: { type, sdp } });
   }
 
@@ -457,10 +461,8 @@ export class Call extends EventTarget {
         return this.#end(this.#peerGoneAt === null ? "connection-failed" : "remote-lost");
       }
     }
-    if (!this.#canSignal()) return;
-    if (pc.signalingState === "have-local-offer") {
-      if (now - this.#offeredAt > OFFER_AGAIN_MS) this.#sendDescription(pc);
-    } else if (this.#restartedAt < this.#phaseSince) {
+    if (!this.#canSignal() || pc.signalingState !== "stable") return;
+    if (this.#restartedAt < this.#phaseSince) {
       // The path broke. The impolite side acts at once; the other one only if nothing came of it.
       if (isDown && (!this.polite || sincePhase > POLITE_PATIENCE_MS)) this.#restartIce();
     } else if (now - this.#restartedAt > RESTART_EVERY_MS && (isDown || !this.polite)) {
@@ -515,4 +517,18 @@ function preferH264(transceiver) {
     return /profile-level-id=42[ec]0/i.test(sdpFmtpLine) ? 0 : 1;
   };
   transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
+}
+
+/**
+ * The same description as if the other side had asked Chromium's sender to start there
+ * (`x-google-start-bitrate`, libwebrtc's media_constants.cc). Other browsers ignore it.
+ */
+function withStartBitrate({ type, sdp }) {
+  const sections = sdp.split(/^(?=m=)/m).map((section) => {
+    if (!section.startsWith("m=video")) return section;
+    return section.replace(/^(a=fmtp:\d+ (?!apt=)[^\r\n]*)/gm, (line) => {
+      return line.includes("x-google-") ? line : `${line};x-google-start-bitrate=${START_VIDEO_KBPS}`;
+    });
+  });
+  return { type, sdp: sections.join("") };
 }

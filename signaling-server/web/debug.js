@@ -46,6 +46,7 @@ function describe(media, call) {
     endDetail,
     polite,
     peer: peer && { ...peer },
+    isPeerGone: call.isPeerGone,
     remoteMedia,
     states,
     stats,

@@ -16,6 +16,11 @@ const KINDS = [
 ];
 const CAN_CHOOSE_SPEAKER = "setSinkId" in HTMLMediaElement.prototype;
 
+const LABELS = {
+  microphone: { on: "Mute", off: "Unmute", problem: "No microphone" },
+  camera: { on: "Stop camera", off: "Start camera", problem: "No camera" },
+};
+
 /** Wires everything of that sort in the document to `media`. */
 export function connectDevices(media) {
   for (const place of document.querySelectorAll("[data-pickers]")) addPickers(place, media);
@@ -78,7 +83,7 @@ function showChoices(picker, select, media, { kind, name, label }) {
   select.value = options.some(({ value }) => value === inUse) ? inUse : options[0].value;
 }
 
-/** The name of the state is in the label, the pressed state says "off" to screen readers too. */
+/** The label says what a press does; the icon and its colour say what is. */
 function showToggle(button, media) {
   const name = button.dataset.toggle;
   const off = !media.state[name];
@@ -86,24 +91,19 @@ function showToggle(button, media) {
   const icon = name === "camera" ? "video-camera" : "microphone";
   setIcon(button, off ? `${icon}-slash` : icon);
   button.classList.toggle("is-off", off);
-  setAttribute(button, "aria-pressed", String(off));
   const inCall = button.closest("#call") !== null;
-  const words = labels[name][hasProblem ? "problem" : off ? "off" : "on"];
+  const words = LABELS[name][hasProblem ? "problem" : off ? "off" : "on"];
   const label = button.querySelector(".round-label");
   if (label.dataset.words === words) return;
   label.dataset.words = words;
   label.replaceChildren(words);
+  button.title = hasProblem ? `Try the ${name} again` : "";
   if (inCall) {
     const key = document.createElement("kbd");
     key.textContent = name === "camera" ? "V" : "M";
     label.append(key);
   }
 }
-
-const labels = {
-  microphone: { on: "Mute", off: "Unmute", problem: "No mic" },
-  camera: { on: "Camera off", off: "Camera on", problem: "No camera" },
-};
 
 function showProblems(place, media) {
   const rows = ["camera", "microphone"]

@@ -36,7 +36,7 @@ export class Lobby {
   show(room) {
     if (room) {
       this.#code.value = room;
-      setText(byId("lobby-lead"), "You are invited to a call. Look at yourself, then join.");
+      setText(byId("lobby-lead"), "You are invited to a call. Check your camera and microphone, then join.");
     }
     this.#problem("");
     this.#showRecent();

@@ -69,6 +69,7 @@ function onEnded({ endReason, endDetail, durationMs }) {
   byId("ended-duration").hidden = durationMs === 0;
   setText(byId("ended-detail"), endDetail ?? "");
   byId("ended-detail").hidden = !endDetail;
+  setText(byId("call-again"), durationMs > 0 ? "Call again" : "Try again");
   document.title = "Visavis";
   showView("ended", byId("ended-title"));
   announce(`${title}. ${text}`);

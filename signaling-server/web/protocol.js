@@ -6,33 +6,29 @@ export const PROTOCOL_VERSION = 1;
 
 /** Limits that both ends respect; the same values as the crate's `limits` module. */
 export const LIMITS = Object.freeze({
-  maxMessageBytes: 64 * 1024,
-  maxDisplayNameChars: 64,
-  maxIdBytes: 64,
   pingIntervalMs: 4000,
   silenceLimitMs: 12000,
   backlogMessages: 256,
 });
 
-const FATAL = true;
 /** Stable names of faults: whether the connection ends, and whether to connect again. */
 const ERROR_CODES = new Map([
-  ["bad-json", { fatal: FATAL, transient: false }],
-  ["bad-message", { fatal: FATAL, transient: false }],
-  ["too-large", { fatal: FATAL, transient: false }],
-  ["rate-limited", { fatal: FATAL, transient: true }],
-  ["too-many-joins", { fatal: FATAL, transient: false }],
-  ["unsupported-version", { fatal: FATAL, transient: false }],
-  ["bad-room-code", { fatal: FATAL, transient: false }],
-  ["room-full", { fatal: FATAL, transient: false }],
-  ["room-locked", { fatal: FATAL, transient: false }],
-  ["too-many-rooms", { fatal: FATAL, transient: false }],
-  ["not-joined", { fatal: FATAL, transient: false }],
-  ["already-joined", { fatal: FATAL, transient: false }],
+  ["bad-json", { fatal: true, transient: false }],
+  ["bad-message", { fatal: true, transient: false }],
+  ["too-large", { fatal: true, transient: false }],
+  ["rate-limited", { fatal: true, transient: true }],
+  ["too-many-joins", { fatal: true, transient: false }],
+  ["unsupported-version", { fatal: true, transient: false }],
+  ["bad-room-code", { fatal: true, transient: false }],
+  ["room-full", { fatal: true, transient: false }],
+  ["room-locked", { fatal: true, transient: false }],
+  ["too-many-rooms", { fatal: true, transient: false }],
+  ["not-joined", { fatal: true, transient: false }],
+  ["already-joined", { fatal: true, transient: false }],
   ["no-such-peer", { fatal: false, transient: false }],
-  ["idle-timeout", { fatal: FATAL, transient: true }],
-  ["replaced", { fatal: FATAL, transient: false }],
-  ["server-shutdown", { fatal: FATAL, transient: true }],
+  ["idle-timeout", { fatal: true, transient: true }],
+  ["replaced", { fatal: true, transient: false }],
+  ["server-shutdown", { fatal: true, transient: true }],
 ]);
 
 export const isFatal = (code) => ERROR_CODES.get(code)?.fatal ?? true;
@@ -49,7 +45,13 @@ export class ProtocolError extends Error {
 export const parseServerMessage = (text) => parse(text, SERVER_MESSAGES);
 
 /** Parses one text frame as the server does; the page itself never needs it, its tests do. */
-export const parseClientMessage = (text) => parse(text, CLIENT_MESSAGES);
+export function parseClientMessage(text) {
+  const message = parse(text, CLIENT_MESSAGES);
+  if (message.type === "join" && message.protocolVersion !== PROTOCOL_VERSION) {
+    throw new ProtocolError("another version");
+  }
+  return message;
+}
 
 /** One message as a text frame; absent (`undefined` or `null`) optional fields are left out. */
 export function serialize(message) {
@@ -77,10 +79,11 @@ const CLIENT_MESSAGES = {
       displayName: optional(string),
       resumeToken: optional(id),
       session: optional(id),
+      received: optional(count),
     }),
   signal: (o) => ({ ...fields(o, { to: id }), ...payload(o) }),
   leave: () => ({}),
-  ping: () => ({}),
+  ping: (o) => fields(o, { received: optional(count) }),
 };
 
 const SERVER_MESSAGES = {
@@ -92,12 +95,13 @@ const SERVER_MESSAGES = {
       iceServers: list(iceServer),
       resumeToken: id,
       resumed: boolean,
+      received: optional(count),
     }),
   "peer-joined": peerInfo,
   "peer-left": (o) => fields(o, { peerId: id, reason: oneOf("left", "timeout") }),
   signal: (o) => ({ ...fields(o, { from: id }), ...payload(o) }),
   error: (o) => fields(o, { code: oneOf(...ERROR_CODES.keys()), message: string }),
-  pong: () => ({}),
+  pong: (o) => fields(o, { received: optional(count) }),
 };
 
 /** Exactly one of the W3C dictionaries. */
@@ -181,6 +185,9 @@ const unsigned = (max) => (value) => {
   }
   return value;
 };
+
+/** How many messages have arrived; exact as far as a JavaScript number is. */
+const count = unsigned(Number.MAX_SAFE_INTEGER);
 
 function string(value) {
   if (typeof value !== "string") throw new ProtocolError("not a string");

@@ -1,6 +1,7 @@
 // The signaling channel: JSON over one WebSocket, with heartbeat, backoff and resume
 // (docs/protocol.md). It outlives any single WebSocket; a lost one is replaced until `close()` or
-// a refusal of the server. No document, no peer connection.
+// a refusal of the server. Both ends count what they have received, so that a resume goes on
+// exactly where the dead WebSocket stopped. No document, no peer connection.
 //
 // Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left or signal),
 // "lost" (the WebSocket is gone, another attempt follows), "refused" (detail: {code, message};
@@ -34,6 +35,11 @@ export class Signaling extends EventTarget {
   #retryMs = FIRST_RETRY_MS;
   #lastHeard = 0;
   #stopHeartbeat = null;
+  /** Numbered messages (signal, peer-joined, peer-left) had from the server in this session. */
+  #received = 0;
+  /** `signal`s that the server has not confirmed; the first one has the number `#confirmed`. */
+  #outbox = [];
+  #confirmed = 0;
 
   /** `join`: the fields `room`, `session`, and optionally `displayName`, `resumeToken`. */
   constructor(url, join) {
@@ -49,17 +55,22 @@ export class Signaling extends EventTarget {
     this.#open();
   }
 
-  /** Sends a message; false if the channel is not open at the moment. */
-  send(message) {
-    if (this.state !== "open") return false;
-    this.#socket.send(serialize(message));
-    return true;
+  /** Sends a payload to a peer of the room; while the WebSocket is gone, it is kept. */
+  signal(to, payload) {
+    const message = { type: "signal", to, ...payload };
+    this.#outbox.push(message);
+    if (this.#outbox.length > LIMITS.backlogMessages) this.#confirm(this.#confirmed + 1);
+    this.#send(message);
+  }
+
+  #send(message) {
+    if (this.state === "open") this.#socket.send(serialize(message));
   }
 
   /** Ends the channel; `leave` also frees the seat at once. */
   close({ leave = false } = {}) {
     if (this.state === "closed") return;
-    if (leave) this.send({ type: "leave" });
+    if (leave) this.#send({ type: "leave" });
     this.state = "closed";
     this.#stopHeartbeat?.();
     removeEventListener("online", this.#hurry);
@@ -74,7 +85,9 @@ export class Signaling extends EventTarget {
     this.#joinTimer = setTimeout(() => this.#lose(), JOIN_TIMEOUT_MS);
     socket.onopen = () => {
       this.#lastHeard = performance.now();
-      socket.send(serialize({ type: "join", protocolVersion: PROTOCOL_VERSION, ...this.#join }));
+      const received = this.#received;
+      const join = { type: "join", protocolVersion: PROTOCOL_VERSION, ...this.#join, received };
+      socket.send(serialize(join));
     };
     socket.onmessage = ({ data }) => this.#onFrame(data);
     socket.onclose = () => this.#lose();
@@ -93,20 +106,42 @@ export class Signaling extends EventTarget {
     }
     switch (message.type) {
       case "pong":
+        this.#confirm(message.received ?? 0);
         break;
       case "joined":
-        clearTimeout(this.#joinTimer);
-        this.#retryMs = FIRST_RETRY_MS;
-        this.#join.resumeToken = message.resumeToken;
-        this.state = "open";
-        this.#emit("joined", message);
+        this.#onJoined(message);
         break;
       case "error":
         this.#onError(message);
         break;
       default:
+        this.#received += 1;
         this.#emit("message", message);
     }
+  }
+
+  #onJoined(message) {
+    clearTimeout(this.#joinTimer);
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#join.resumeToken = message.resumeToken;
+    this.state = "open";
+    if (message.resumed) {
+      this.#confirm(message.received ?? 0);
+      for (const kept of this.#outbox) this.#send(kept);
+    } else {
+      // Another seat, or a server that knows nothing of us: both counts begin anew.
+      this.#received = this.#confirmed = 0;
+      this.#outbox = [];
+    }
+    this.#emit("joined", message);
+  }
+
+  /** The server has had the first `received` signals of this session. */
+  #confirm(received) {
+    const arrived = received - this.#confirmed;
+    if (arrived <= 0) return;
+    this.#outbox.splice(0, arrived);
+    this.#confirmed = received;
   }
 
   #onError({ code, message }) {
@@ -153,7 +188,7 @@ export class Signaling extends EventTarget {
   #beat() {
     if (this.state !== "open") return;
     if (performance.now() - this.#lastHeard > LIMITS.silenceLimitMs) this.#lose();
-    else this.send({ type: "ping" });
+    else this.#send({ type: "ping", received: this.#received });
   }
 
   #emit(name, detail) {
