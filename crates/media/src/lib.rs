@@ -4,11 +4,15 @@
 //! it, and the time is passed in.
 
 pub mod assembler;
+pub mod audio;
 pub mod codec;
+pub mod convert;
 pub mod depacketize;
 pub mod error;
+pub mod files;
 pub mod frame;
 pub mod pool;
+pub mod scale;
 pub mod synthetic;
 
 pub use error::MediaError;

@@ -1,0 +1,5 @@
+//! Sound: rates, levels, tones. Each object belongs to one thread at a time.
+
+pub mod level;
+pub mod resample;
+pub mod tone_meter;
