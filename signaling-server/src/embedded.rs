@@ -27,15 +27,16 @@ impl EmbeddedServer {
         let fingerprint = server.fingerprint().map(str::to_owned);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (shutdown, asked) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("signaling-server".into()).spawn(move || {
-            let asked = async {
-                // An error is a dropped sender, which asks as well.
-                let _ = asked.await;
-            };
-            if let Err(error) = runtime.block_on(server.run(asked)) {
-                tracing::error!(%error, "the embedded signaling server ended");
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("signaling-server".into()).spawn(move || {
+                let asked = async {
+                    // An error is a dropped sender, which asks as well.
+                    let _ = asked.await;
+                };
+                if let Err(error) = runtime.block_on(server.run(asked)) {
+                    tracing::error!(%error, "the embedded signaling server ended");
+                }
+            })?;
         Ok(Self { address, url, fingerprint, shutdown: Some(shutdown), thread: Some(thread) })
     }
 

@@ -138,7 +138,9 @@ impl State {
                 }
                 Output::Probe { connection } => (connection, Frame::Probe, false),
                 Output::Close { connection, code } => {
-                    tracing::debug!(connection = connection.0, ?code, "closing");
+                    if let Some(code) = code {
+                        tracing::info!(connection = connection.0, code = code.as_str(), "ended");
+                    }
                     (connection, Frame::Close(code), true)
                 }
             };

@@ -35,10 +35,8 @@ impl TurnSecret {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expiry = now.saturating_add(self.lifetime).as_secs();
         let username = format!("{expiry}:{}", peer.as_str());
-        let key = ring::hmac::Key::new(
-            ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            self.secret.as_bytes(),
-        );
+        let key =
+            ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, self.secret.as_bytes());
         let credential = STANDARD.encode(ring::hmac::sign(&key, username.as_bytes()));
         IceServer {
             urls: self.urls.clone(),

@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum_server::tls_rustls::RustlsConfig;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use visavis_signaling_protocol::IceServer;
 
@@ -151,6 +152,7 @@ impl Server {
                 }
             }
         });
+        tracing::info!(tls = self.tls.is_some(), "serving");
         let handle = axum_server::Handle::new();
         let app = router(App { hub: Arc::clone(&hub), config: Arc::new(self.config) })
             .into_make_service_with_connect_info::<SocketAddr>();
@@ -171,6 +173,7 @@ impl Server {
         let outcome = tokio::select! {
             outcome = &mut serving => outcome.map_err(ServerError::from),
             () = shutdown => {
+                tracing::info!("going down");
                 hub.shut_down();
                 let _ = timeout(GOODBYE_LIMIT, all_gone.recv()).await;
                 handle.shutdown();
@@ -187,12 +190,11 @@ impl Server {
 fn prepare<A>(
     mut server: axum_server::Server<SocketAddr, A>,
 ) -> axum_server::Server<SocketAddr, A> {
+    // Not the server's own `http1_only`, with which it forbids upgrades.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    *server.http_builder() = builder;
     server
-        .http_builder()
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT);
-    server.http1_only()
 }
 
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! The browser client, embedded in the program, and the headers under which it is served.
 
 use axum::extract::Path;
-use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::StatusCode;
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
 struct Asset {
@@ -31,12 +31,10 @@ fn serve(path: &str, request: &HeaderMap) -> Response {
     };
     // Names carry no version, so that a browser must ask; the answer is nearly always 304.
     let caching = [(header::ETAG, asset.etag), (header::CACHE_CONTROL, "no-cache")];
-    let known = request
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| {
-            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
-        });
+    let known =
+        request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(
+            |tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag),
+        );
     if known {
         return (StatusCode::NOT_MODIFIED, security_headers(request), caching).into_response();
     }

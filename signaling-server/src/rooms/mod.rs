@@ -37,11 +37,7 @@ pub(crate) enum Input {
     /// A WebSocket is open.
     Connected { connection: ConnectionId, address: IpAddr },
     /// A text frame of `bytes` bytes arrived.
-    Message {
-        connection: ConnectionId,
-        message: Result<ClientMessage, ParseError>,
-        bytes: usize,
-    },
+    Message { connection: ConnectionId, message: Result<ClientMessage, ParseError>, bytes: usize },
     /// A WebSocket ping or pong arrived.
     Heard { connection: ConnectionId },
     /// A frame arrived that is no message at all.
@@ -370,13 +366,7 @@ impl Rooms {
 
     /// The own seat number `own` of the room is taken back: by the same session, which goes on
     /// where it was, or by another (a reloaded page), which starts afresh.
-    fn take_back(
-        &mut self,
-        id: ConnectionId,
-        code: &RoomCode,
-        own: usize,
-        join: Join,
-    ) {
+    fn take_back(&mut self, id: ConnectionId, code: &RoomCode, own: usize, join: Join) {
         let now = self.now;
         let Some(seat) = self.rooms.get_mut(code).and_then(|room| room.seats.get_mut(own)) else {
             return;
@@ -535,7 +525,9 @@ impl Rooms {
         let late: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, c)| matches!(c.place, Place::Fresh) && past(c.opened, limits.join_deadline))
+            .filter(|(_, c)| {
+                matches!(c.place, Place::Fresh) && past(c.opened, limits.join_deadline)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in late {

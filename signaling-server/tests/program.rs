@@ -1,0 +1,152 @@
+//! The program itself: flags, what it prints and logs, signals.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::{Command as StdCommand, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{Client, DEADLINE};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_visavis-signaling");
+
+/// Starts it on a free port, with what it prints after its address.
+async fn start(flags: &[&str]) -> (Child, SocketAddr, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(PROGRAM)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(flags)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let address = first.rsplit(' ').next().unwrap().parse().unwrap();
+    (child, address, lines)
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    assert!(StdCommand::new("kill").args([name, &id]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn logs_hold_nothing_private() {
+    let (mut child, address, _out) = start(&[]).await;
+    let join = json!({"type": "join", "protocolVersion": 1, "room": "qzx-qzxq-qzx",
+        "displayName": "Hypatia"});
+    let mut a = Client::open_from("127.0.0.77", address).await;
+    a.send(join.clone()).await;
+    let joined = a.next().await;
+    let mut b = Client::open_from("127.0.0.78", address).await;
+    b.send(join.clone()).await;
+    b.next().await;
+    let offer = json!({"type": "offer", "sdp": "v=0 SECRETSDP 192.0.2.99"});
+    b.send(json!({"type": "signal", "to": joined["peerId"], "description": offer})).await;
+    assert_eq!(a.next().await["type"], "peer-joined");
+    assert_eq!(a.next().await["type"], "signal");
+    b.send_text("{\"type\":\"qzx-qzxq-qzx SECRETSDP 192.0.2.99\"}").await;
+    b.refused("bad-message").await;
+    signal(&child, "-TERM");
+    a.refused("server-shutdown").await;
+    let mut log = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    timeout(DEADLINE, stderr.read_to_string(&mut log)).await.unwrap().unwrap();
+    assert!(log.contains("INFO"), "there is a log at all: {log}");
+    let log = log.to_lowercase();
+    let (peer, token) =
+        (joined["peerId"].as_str().unwrap(), joined["resumeToken"].as_str().unwrap());
+    for secret in
+        ["qzx", "secretsdp", "192.0.2.99", "127.0.0.77", "127.0.0.78", "hypatia", peer, token]
+    {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[tokio::test]
+async fn signals_end_it_within_two_seconds() {
+    for name in ["-TERM", "-INT"] {
+        let (mut child, address, _out) = start(&[]).await;
+        let (mut client, _) = Client::join(address, support::ROOM).await;
+        let begin = Instant::now();
+        signal(&child, name);
+        client.refused("server-shutdown").await;
+        let status = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_server_prints_its_links_and_fingerprint() {
+    let (_child, address, mut out) = start(&["--tls-self-signed"]).await;
+    let mut text = String::new();
+    while !text.contains("SHA-256") {
+        text += &timeout(DEADLINE, out.next_line()).await.unwrap().unwrap().unwrap();
+    }
+    assert!(text.contains(&format!("https://{address}")), "{text}");
+    let fingerprint = text.rsplit(' ').next().unwrap();
+    assert_eq!(fingerprint.split(':').count(), 32, "{fingerprint}");
+}
+
+#[tokio::test]
+async fn turn_credentials_are_minted_on_every_join() {
+    let flags = [
+        "--turn-url",
+        "turn:turn.example.org:3478?transport=udp",
+        "--turn-secret",
+        "north",
+        "--ice-server",
+        "stun:stun.example.org",
+    ];
+    let (_child, address, _out) = start(&flags).await;
+    let (_client, joined) = Client::join(address, support::ROOM).await;
+    assert_eq!(joined["iceServers"][0], json!({"urls": ["stun:stun.example.org"]}));
+    let turn = &joined["iceServers"][1];
+    assert_eq!(turn["urls"], json!(["turn:turn.example.org:3478?transport=udp"]));
+    let (expiry, peer) = turn["username"].as_str().unwrap().split_once(':').unwrap();
+    assert_eq!(peer, joined["peerId"]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let left = expiry.parse::<u64>().unwrap() - now;
+    assert!((86_300..=86_400).contains(&left), "{left}");
+    assert_eq!(turn["credential"].as_str().unwrap().len(), 28);
+}
+
+#[test]
+fn wrong_flags_are_explained() {
+    for (flags, word) in [
+        (vec!["--listen", "8080"], "--listen"),
+        (vec!["--ice-server", "http://example.org"], "stun:"),
+        (vec!["--ice-server", "turn:example.org"], "USER,CREDENTIAL"),
+        (vec!["--turn-url", "turn:example.org"], "--turn-secret"),
+        (vec!["--turn-secret", "x"], "--turn-url"),
+        (vec!["--turn-secret-file", "/nowhere"], "/nowhere"),
+        (vec!["--tls-cert", "x.pem"], "--tls-key"),
+        (vec!["--tls-self-signed", "--tls-cert", "x", "--tls-key", "y"], "--tls-cert"),
+        (vec!["--max-rooms", "0"], "--max-rooms"),
+        (vec!["--messages-per-second", "many"], "--messages-per-second"),
+        (vec!["--shout"], "--shout"),
+    ] {
+        let output = StdCommand::new(PROGRAM).args(&flags).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+        assert!(text.contains(word), "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = StdCommand::new(PROGRAM).args(["--listen", &address]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
+}
