@@ -333,7 +333,15 @@ impl Peer {
     /// A snapshot of everything known about the connection.
     pub async fn stats(&self) -> PeerStats {
         let report = self.pc.get_stats(Instant::now(), StatsSelector::None).await;
-        let stats = stats::gather(&report, &self.session);
+        let mut candidates = (Vec::new(), Vec::new());
+        if let Some(sctp) = self.pc.sctp().await {
+            let ice = sctp.transport().ice_transport();
+            candidates = (
+                ice.get_local_candidates().await.unwrap_or_default(),
+                ice.get_remote_candidates().await.unwrap_or_default(),
+            );
+        }
+        let stats = stats::gather(&report, candidates, &self.session);
         if let Some(rtt) = stats.selected_pair().and_then(|pair| pair.current_round_trip_time_s)
             && stats.outbound_video.round_trip_time_s.is_none()
             && stats.outbound_audio.round_trip_time_s.is_none()

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use webrtc::peer_connection::{RTCStatsReport, RTCStatsReportEntry};
+use webrtc::peer_connection::{RTCIceCandidate, RTCStatsReport, RTCStatsReportEntry};
 
 use crate::session::Session;
 use crate::stream_stats::{InboundStats, OutboundStats};
@@ -18,7 +18,7 @@ pub struct PeerStats {
     pub local_candidates: Vec<CandidateStats>,
     /// Candidates of the remote side.
     pub remote_candidates: Vec<CandidateStats>,
-    /// Pairs that were formed of them.
+    /// Pairs that carried media, now or before; the stack tells of no others.
     pub candidate_pairs: Vec<CandidatePairStats>,
     /// Codecs negotiated, as MIME types.
     pub codecs: Vec<String>,
@@ -80,8 +80,8 @@ pub struct TransportStats {
 pub struct CandidateStats {
     /// Id that pairs refer to.
     pub id: String,
-    /// Address; `None` if the stack does not know it (unresolved mDNS).
-    pub address: Option<String>,
+    /// IP address, or the `.local` name while it is not resolved.
+    pub address: String,
     /// Port.
     pub port: u16,
     /// "udp" or "tcp".
@@ -134,9 +134,21 @@ pub struct CandidatePairStats {
     pub bytes_received: u64,
 }
 
-/// Puts the stack's report and the tap's counters together.
-pub(crate) fn gather(report: &RTCStatsReport, session: &Session) -> PeerStats {
-    let mut stats = PeerStats::default();
+/// The ICE agent's candidates, local and remote; unlike the report's they include peer-reflexive
+/// ones and resolved `.local` names.
+pub(crate) type AgentCandidates = (Vec<RTCIceCandidate>, Vec<RTCIceCandidate>);
+
+/// Puts the stack's report, the agent's candidates and the tap's counters together.
+pub(crate) fn gather(
+    report: &RTCStatsReport,
+    (local, remote): AgentCandidates,
+    session: &Session,
+) -> PeerStats {
+    let mut stats = PeerStats {
+        local_candidates: local.iter().map(candidate).collect(),
+        remote_candidates: remote.iter().map(candidate).collect(),
+        ..Default::default()
+    };
     let mut selected = String::new();
     for entry in report.iter() {
         match entry {
@@ -157,8 +169,6 @@ pub(crate) fn gather(report: &RTCStatsReport, session: &Session) -> PeerStats {
                     selected_candidate_pair_changes: t.selected_candidate_pair_changes,
                 };
             }
-            RTCStatsReportEntry::LocalCandidate(c) => stats.local_candidates.push(candidate(c)),
-            RTCStatsReportEntry::RemoteCandidate(c) => stats.remote_candidates.push(candidate(c)),
             RTCStatsReportEntry::IceCandidatePair(p) => stats.candidate_pairs.push(pair(p)),
             RTCStatsReportEntry::Codec(c) if !stats.codecs.contains(&c.mime_type) => {
                 stats.codecs.push(c.mime_type.clone());
@@ -174,6 +184,7 @@ pub(crate) fn gather(report: &RTCStatsReport, session: &Session) -> PeerStats {
         pair.selected = !selected.is_empty() && entry.id() == selected;
     }
     stats.codecs.sort_unstable();
+    merge_peer_reflexive(&mut stats);
     let counters = session.counters();
     stats.outbound_video = counters.outbound.video.clone();
     stats.outbound_audio = counters.outbound.audio.clone();
@@ -183,14 +194,43 @@ pub(crate) fn gather(report: &RTCStatsReport, session: &Session) -> PeerStats {
     stats
 }
 
-fn candidate(c: &rtc::statistics::stats::ice_candidate::RTCIceCandidateStats) -> CandidateStats {
+/// A check that overtakes its candidate in signaling makes a peer-reflexive one of it. When the
+/// candidate comes after all, it is the same address and has the better name (RFC 8445 §7.3.1.3);
+/// the agent keeps both.
+fn merge_peer_reflexive(stats: &mut PeerStats) {
+    let known = stats.remote_candidates.clone();
+    let twin = |c: &CandidateStats| {
+        let same = |k: &&CandidateStats| {
+            k.candidate_type != PRFLX
+                && (&k.address, k.port, &k.protocol) == (&c.address, c.port, &c.protocol)
+        };
+        known.iter().find(same).cloned()
+    };
+    let mut aliases: Vec<(String, String)> = Vec::new();
+    stats.remote_candidates.retain(|c| match twin(c) {
+        Some(twin) if c.candidate_type == PRFLX => {
+            aliases.push((c.id.clone(), twin.id));
+            false
+        }
+        _ => true,
+    });
+    for pair in &mut stats.candidate_pairs {
+        if let Some((_, twin)) = aliases.iter().find(|(id, _)| *id == pair.remote_candidate_id) {
+            pair.remote_candidate_id.clone_from(twin);
+        }
+    }
+}
+
+const PRFLX: &str = "prflx";
+
+fn candidate(c: &RTCIceCandidate) -> CandidateStats {
     CandidateStats {
-        id: c.stats.id.clone(),
+        id: c.id.clone(),
         address: c.address.clone(),
         port: c.port,
-        protocol: c.protocol.clone(),
-        candidate_type: c.candidate_type.to_string(),
-        url: c.url.clone(),
+        protocol: c.protocol.to_string(),
+        candidate_type: c.typ.to_string(),
+        url: c.url.clone().unwrap_or_default(),
     }
 }
 

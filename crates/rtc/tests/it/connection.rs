@@ -194,6 +194,31 @@ async fn collision_in_a_running_call_is_resolved_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_remote_side_does_not_receive_is_not_sent() {
+    for (direction, sends) in [("recvonly", true), ("inactive", false), ("sendonly", false)] {
+        let (a, b) = (side().await, side().await);
+        b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
+        let mut answer = b.peer.create_answer().await.unwrap();
+        let video = answer.sdp.find("m=video").unwrap();
+        let (head, tail) = answer.sdp.split_at(video);
+        answer.sdp = format!("{head}{}", tail.replacen("a=sendrecv", &format!("a={direction}"), 1));
+        a.peer.set_remote(answer).await.unwrap();
+        tokio::join!(a.until_connected(&b), b.until_connected(&a));
+        assert_eq!(a.peer.video_sender().is_receiving(), sends, "{direction}");
+        assert!(a.peer.audio_sender().is_receiving());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_before_the_connection_go_nowhere() {
+    let a = side().await;
+    let sender = a.peer.video_sender();
+    assert_eq!(sender.send(&picture(a.clock, true, 100, 2)), SendOutcome::NotReceiving);
+    a.peer.create_offer(false).await.unwrap();
+    assert_eq!(sender.send(&picture(a.clock, true, 100, 2)), SendOutcome::NotReceiving);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stats_know_the_path_and_both_directions() {
     let (a, b, _) = connected_pair().await;
     within("report blocks", async {
