@@ -146,7 +146,7 @@ export class CallView {
     byId("waiting").hidden = phase !== "waiting";
     setText(byId("waiting-title"), phaseWords("waiting", { signalingLink: call.states.signalingLink }));
     const isNoticed = ["joining", "connecting", "reconnecting"].includes(phase);
-    showPill(byId("notice"), isNoticed ? words.replace(/^$/, "…") : null);
+    showPill(byId("notice"), isNoticed ? words : null);
     if (hasChanged && phase === "waiting") byId("waiting-title").focus({ preventScroll: true });
     if (hasChanged && phase === "connected") this.#view.focus({ preventScroll: true });
     announce(phase === "connected" ? this.#connectedWords() : words);
@@ -171,10 +171,11 @@ export class CallView {
     const { peer, phase, remoteMedia } = this.#call;
     const inCall = phase === "connected" || phase === "reconnecting";
     const name = peer?.displayName ?? null;
-    const isCameraOff = inCall && remoteMedia?.camera === false;
+    const isCameraOff = phase === "connected" && remoteMedia?.camera === false;
     this.#view.classList.toggle("remote-camera-off", isCameraOff);
     byId("remote-off").hidden = !isCameraOff;
-    setText(byId("remote-initial"), [...(name ?? "·")][0].toUpperCase());
+    setText(byId("remote-initial"), [...(name ?? "")].slice(0, 1).join("").toUpperCase());
+    byId("remote-nameless").toggleAttribute("hidden", name !== null);
     setText(byId("remote-off-text"), `${name ? `${name}'s` : "The other side's"} camera is off`);
     showPill(byId("state-peer"), inCall ? name : null);
     const isMuted = inCall && remoteMedia?.microphone === false;

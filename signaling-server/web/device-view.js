@@ -17,7 +17,7 @@ const KINDS = [
 const CAN_CHOOSE_SPEAKER = "setSinkId" in HTMLMediaElement.prototype;
 
 const LABELS = {
-  microphone: { on: "Mute", off: "Unmute", problem: "No microphone" },
+  microphone: { on: "Mute", off: "Unmute", problem: "No mic" },
   camera: { on: "Stop camera", off: "Start camera", problem: "No camera" },
 };
 
@@ -106,30 +106,36 @@ function showToggle(button, media) {
 }
 
 function showProblems(place, media) {
-  const rows = ["camera", "microphone"]
-    .map((name) => ({ name, text: problemWords(name, media[name].problem) }))
-    .filter(({ text }) => text !== null);
+  const { camera, microphone } = media;
+  const rows =
+    camera.problem === microphone.problem
+      ? [{ name: "camera and microphone", problem: camera.problem }]
+      : [
+          { name: "camera", problem: camera.problem },
+          { name: "microphone", problem: microphone.problem },
+        ];
   const now = JSON.stringify(rows);
   if (place.dataset.rows === now) return;
   place.dataset.rows = now;
-  place.replaceChildren(...rows.map((row) => problemRow(row, media)));
+  const shown = rows.filter(({ problem }) => problem !== null);
+  place.replaceChildren(...shown.map((row) => problemRow(row, media)));
 }
 
-function problemRow({ name, text }, media) {
+function problemRow({ name, problem }, media) {
   const row = document.createElement("div");
   row.className = "problem";
   const icon = byId("picker-template").content.querySelector(".icon").cloneNode(true);
   icon.querySelector("use").setAttribute("href", "/icons.svg#warning");
   const sentence = document.createElement("p");
-  setText(sentence, text);
+  setText(sentence, problemWords(name, problem));
   row.append(icon, sentence);
-  if (media[name].problem !== "insecure") {
+  if (problem !== "insecure") {
     const again = document.createElement("button");
     again.type = "button";
     again.className = "button small";
     again.textContent = "Try again";
-    again.setAttribute("aria-label", `Try the ${name} again`);
-    again.addEventListener("click", () => toggle(media, name));
+    again.setAttribute("aria-label", `Try again: ${name}`);
+    again.addEventListener("click", () => (media[name] ? toggle(media, name) : media.open()));
     row.append(again);
   }
   return row;

@@ -143,10 +143,7 @@ export class Media extends EventTarget {
     this.#release(device);
     const kind = device === this.camera ? "camera" : "microphone";
     try {
-      const track = this.#synthesize(kind) ?? (await this.#capture(device));
-      // It may have been switched off while the browser was asking.
-      if (device === this.camera && !this.camera.on) track.stop();
-      else this.#use(device, track);
+      this.#use(device, this.#synthesize(kind) ?? (await this.#capture(device)));
     } catch (error) {
       this.#fail(device, error);
     }
@@ -171,10 +168,18 @@ export class Media extends EventTarget {
   }
 
   #use(device, track) {
-    device.track = track;
     device.problem = null;
-    if (device === this.camera) track.contentHint = "motion";
-    else track.enabled = device.on;
+    if (device === this.microphone) {
+      track.enabled = device.on;
+    } else if (device.on) {
+      track.contentHint = "motion";
+    } else {
+      // Switched off while the browser was asking.
+      track.stop();
+      this.#changed();
+      return;
+    }
+    device.track = track;
     track.onended = () => {
       if (device.track !== track) return;
       device.track = null;

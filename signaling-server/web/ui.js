@@ -23,7 +23,7 @@ export function setAttribute(element, name, value) {
 /** Shows a badge with a text, or hides it where the text is null. */
 export function showPill(element, text) {
   element.hidden = text === null;
-  if (text !== null) setText(element.querySelector("span:not(.dot)") ?? element, text);
+  if (text !== null) setText(element.querySelector("span:not(.dot, .spinner)") ?? element, text);
 }
 
 let announced = "";

@@ -47,23 +47,27 @@ export function endWords(reason) {
   return { title, text };
 }
 
-/** One sentence on why there is no picture or sound of our own; null if there is no problem. */
+/**
+ * One sentence on why there is no picture or sound of our own; null if there is no problem.
+ * `kind`: "camera", "microphone", or "camera and microphone" where both have the same one.
+ */
 export function problemWords(kind, problem) {
-  const without =
-    kind === "camera"
-      ? "You can join without it; the other side will not see you."
-      : "You can join without it; the other side will not hear you.";
+  const isBoth = kind.includes(" and ");
+  const it = isBoth ? "them" : "it";
+  const is = isBoth ? "are" : "is";
+  const deprived = { camera: "see you", microphone: "hear you" }[kind] ?? "see or hear you";
+  const without = `You can join without ${it}; the other side will not ${deprived}.`;
   switch (problem) {
     case null:
       return null;
     case "refused":
-      return `The ${kind} is blocked for this page. ${without} To allow it, use the icon beside the address, then try again.`;
+      return `The ${kind} ${is} blocked for this page. ${without} To allow ${it}, use the icon beside the address, then try again.`;
     case "missing":
-      return `No ${kind} was found. ${without}`;
+      return `No ${kind.replace(" and ", " and no ")} was found. ${without}`;
     case "busy":
-      return `The ${kind} is in use by another program, or did not start. Close that program, then try again.`;
+      return `The ${kind} ${is} in use by another program, or did not start. Close that program, then try again.`;
     case "unplugged":
-      return `The ${kind} was unplugged. Plug it in again, or choose another one.`;
+      return `The ${kind} ${isBoth ? "were" : "was"} unplugged. Plug ${it} in again, or choose another one.`;
     case "insecure":
       return `The browser gives the ${kind} only to pages opened over https:// or on this computer. ${without}`;
     default:
