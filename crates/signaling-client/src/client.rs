@@ -251,8 +251,8 @@ impl Task {
             let end = match self.connection(&connector).await {
                 Ok(end) => end,
                 Err(error) => {
-                    let patience_ends = self.attempt >= FIRST_ATTEMPTS
-                        && started.elapsed() >= self.timing.patience;
+                    let patience_ends =
+                        self.attempt >= FIRST_ATTEMPTS && started.elapsed() >= self.timing.patience;
                     if self.token.is_none() && (error.permanent || patience_ends) {
                         let _ = self.emit(SignalingEvent::Unreachable(error.reason)).await;
                         return;
@@ -523,3 +523,7 @@ async fn other_wish(wished: &mut watch::Receiver<Wish>, generation: u64) -> End 
 const FIRST_ATTEMPTS: u32 = 3;
 /// Time that hanging up may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -53,7 +53,8 @@ impl FromStr for CertificateFingerprint {
             .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
             .collect();
         let digits = digits.ok_or(ClientError::BadFingerprint)?;
-        let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |b, d| b << 4 | d)).collect();
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |b, d| b << 4 | d)).collect();
         match (digits.len(), <[u8; 32]>::try_from(bytes)) {
             (64, Ok(bytes)) => Ok(Self(bytes)),
             _ => Err(ClientError::BadFingerprint),
@@ -75,7 +76,9 @@ impl fmt::Debug for CertificateFingerprint {
 }
 
 /// What TLS trusts: the system's roots, or one certificate alone.
-pub(crate) fn connector(trusted: Option<CertificateFingerprint>) -> Result<Connector, ConnectError> {
+pub(crate) fn connector(
+    trusted: Option<CertificateFingerprint>,
+) -> Result<Connector, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -112,7 +115,10 @@ pub(crate) async fn open(
     }
 }
 
-async fn open_at_leisure(server: &ServerUrl, connector: &Connector) -> Result<Socket, ConnectError> {
+async fn open_at_leisure(
+    server: &ServerUrl,
+    connector: &Connector,
+) -> Result<Socket, ConnectError> {
     let (host, port) = server.host_and_port();
     let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
         .await
@@ -179,7 +185,10 @@ fn explain(server: &ServerUrl, error: &Error) -> ConnectError {
         (None, tungstenite::Error::Io(error)) => {
             passing(format!("{server} hangs up ({error}): perhaps it wants https://"))
         }
-        (None, error) => passing(format!("{server} does not answer as a server should: {error}")),
+        (None, error) => passing(format!(
+            "{server} does not answer as a signaling server should ({error}): perhaps it wants \
+             https://, or something else listens there"
+        )),
     }
 }
 

@@ -19,7 +19,9 @@ pub use server_url::ServerUrl;
 #[non_exhaustive]
 pub enum ClientError {
     /// Not the address of a server.
-    #[error("`{0}` is not the address of a server, such as https://example.org or 192.168.1.5:8080")]
+    #[error(
+        "`{0}` is not the address of a server, such as https://example.org or 192.168.1.5:8080"
+    )]
     BadServerUrl(String),
     /// Not a fingerprint.
     #[error("a fingerprint is 32 bytes in hexadecimal, such as the server prints at its start")]

@@ -75,6 +75,10 @@ impl FromStr for ServerUrl {
                 format!("{}://{trimmed}", if plain { "http" } else { "https" })
             }
         };
+        // The URL parser would take `///path` for a host.
+        if full.split_once("://").is_some_and(|(_, rest)| rest.starts_with(['/', '\\'])) {
+            return Err(bad());
+        }
         let mut url = Url::parse(&full).map_err(|_| bad())?;
         if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
             return Err(bad());
@@ -108,7 +112,11 @@ mod tests {
             ("HTTPS://Example.org:443/", "https://example.org", "wss://example.org/ws"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "ws://127.0.0.1:8080/ws"),
             ("ws://127.0.0.1:8080/ws", "http://127.0.0.1:8080", "ws://127.0.0.1:8080/ws"),
-            ("wss://example.org:8443/ws?x#y", "https://example.org:8443", "wss://example.org:8443/ws"),
+            (
+                "wss://example.org:8443/ws?x#y",
+                "https://example.org:8443",
+                "wss://example.org:8443/ws",
+            ),
             ("https://example.org/r/abc-defg-hjk", "https://example.org", "wss://example.org/ws"),
             ("https://ada:secret@example.org", "https://example.org", "wss://example.org/ws"),
             (" example.org ", "https://example.org", "wss://example.org/ws"),
@@ -127,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "  ", "ftp://example.org", "http://", "a b", "host:port", "host:0", "/r/x"] {
+        for text in ["", "  ", "ftp://example.org", "http://", "a b", "host:port", "host:0", "/r/x"]
+        {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }
