@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::worker::list_within;
 
 /// How long a list may take before it is given up and comes back empty.
-const LIST_TIMEOUT: Duration = Duration::from_secs(4);
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A device's identity: stays the same when the program or the machine starts again, and when the
 /// device is plugged into the same socket again. Opaque, made by this crate, fit for a
@@ -67,7 +67,7 @@ pub struct DeviceInfo {
 
 /// Cameras that can be captured from: no metadata or output nodes, none twice.
 ///
-/// Blocks for some 10 ms, with sleeping USB cameras for a second, never for more than four:
+/// Blocks for some 10 ms, with sleeping USB cameras for a second, never for more than ten:
 /// not for the thread that draws. Never panics; a machine without cameras has an empty list.
 pub fn list_cameras() -> Vec<DeviceInfo> {
     list_within(LIST_TIMEOUT, crate::camera::list)

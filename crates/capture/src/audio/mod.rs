@@ -80,7 +80,7 @@ pub(crate) fn list(kind: DeviceKind) -> Vec<DeviceInfo> {
         let Some(id) = id_of(&device) else { continue };
         // Which way ALSA's default goes is not known until it is opened.
         let fits = Some(&id) == default.as_ref() || goes(&device, kind);
-        if !fits || !for_people(&device, &id, kind) || list.iter().any(|d| d.id == id) {
+        if !fits || !for_people(&id, kind) || list.iter().any(|d| d.id == id) {
             continue;
         }
         let name = name_of(&device);
@@ -99,11 +99,11 @@ fn goes(device: &cpal::Device, kind: DeviceKind) -> bool {
 }
 
 /// Whether a person would call it a microphone or a speaker.
-fn for_people(device: &cpal::Device, id: &DeviceId, kind: DeviceKind) -> bool {
+fn for_people(id: &DeviceId, kind: DeviceKind) -> bool {
     if let Some(pcm) = id.as_str().strip_prefix("alsa:") {
         return match pcm {
             // They are there even if nothing is behind them.
-            "default" | "pulse" | "pipewire" => opens(device, kind),
+            "default" | "pulse" | "pipewire" => opens(pcm, kind),
             _ => card_of(pcm).is_some(),
         };
     }
@@ -112,12 +112,20 @@ fn for_people(device: &cpal::Device, id: &DeviceId, kind: DeviceKind) -> bool {
     !(id.as_str().starts_with("pulseaudio:") && id.as_str().ends_with(".monitor"))
 }
 
-fn opens(device: &cpal::Device, kind: DeviceKind) -> bool {
-    let error = match kind {
-        DeviceKind::Speaker => device.supported_output_configs().err(),
-        _ => device.supported_input_configs().err(),
+/// Whether something is behind an ALSA name.
+#[cfg(target_os = "linux")]
+fn opens(pcm: &str, kind: DeviceKind) -> bool {
+    let direction = match kind {
+        DeviceKind::Speaker => alsa::Direction::Playback,
+        _ => alsa::Direction::Capture,
     };
-    error.is_none_or(|e| e.kind() == ErrorKind::DeviceBusy)
+    // Not waiting for one that is in use: that it is shows that it is there.
+    alsa::PCM::new(pcm, direction, true).err().is_none_or(|e| e.errno() == libc::EBUSY)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn opens(_pcm: &str, _kind: DeviceKind) -> bool {
+    false
 }
 
 /// Of an ALSA name for a piece of hardware, the card.

@@ -95,8 +95,8 @@ impl Speaker {
 struct Shared {
     counters: Arc<Counters>,
     latency_us: AtomicU64,
-    /// The largest block the callback has asked for, frames.
-    largest_block: AtomicU64,
+    /// The largest block the callback has lately asked for, frames.
+    recent_block: AtomicU64,
 }
 
 /// The callback's side.
@@ -111,7 +111,9 @@ struct Outlet {
 impl Outlet {
     fn give(&mut self, data: &mut cpal::Data, info: &cpal::OutputCallbackInfo) {
         let frames = (data.len() / self.channels) as u64;
-        self.shared.largest_block.fetch_max(frames, Ordering::Relaxed);
+        // A large block (the first one always is) is forgotten within half a second.
+        let before = self.shared.recent_block.load(Ordering::Relaxed);
+        self.shared.recent_block.store(frames.max(before - before / 16), Ordering::Relaxed);
         let stamp = info.timestamp();
         let device = stamp.playback.saturating_duration_since(stamp.callback);
         let waiting_us = self.samples.slots() as u64 * 1_000_000 / u64::from(self.rate_hz);
@@ -173,9 +175,9 @@ impl Output {
             return Err(CaptureError::NoUsableFormat { device: name });
         };
         let block_frames = stream.buffer_size().ok();
-        shared
-            .largest_block
-            .store(u64::from(block_frames.unwrap_or(rate / 100)), Ordering::Relaxed);
+        // At first it fills both of its halves.
+        let first_block = 2 * u64::from(block_frames.unwrap_or(rate / 100));
+        shared.recent_block.store(first_block, Ordering::Relaxed);
         let format = AudioDeviceFormat { name, rate_hz: rate, channels, block_frames };
         let feed = Feed::new(rate, ring).map_err(|e| broken(&format.name, &e))?;
         Ok(Self { format, feed, shared, errors, stream })
@@ -190,7 +192,7 @@ impl Output {
         let failed = |e: &cpal::Error| failure(DeviceKind::Speaker, &self.format.name, e);
         let shared = self.shared.clone();
         let mut fill = |feed: &mut Feed| {
-            feed.fill(shared.largest_block.load(Ordering::Relaxed), source)
+            feed.fill(shared.recent_block.load(Ordering::Relaxed), source)
                 .map_err(|e| broken(&self.format.name, &e))
         };
         // The first block is there before it is asked for.

@@ -202,6 +202,8 @@ fn modes(node: &Node, wanted: Wanted) -> Vec<Mode> {
 
 #[cfg(test)]
 mod tests {
+    use visavis_media::Size;
+
     use super::*;
 
     #[test]
