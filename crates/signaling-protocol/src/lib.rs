@@ -4,12 +4,14 @@
 //! exchange, `fixtures/` holds one golden file per message, checked here and against the page's
 //! JavaScript. Plain data: no thread, no clock, no socket.
 
+mod control;
 mod id;
 pub mod limits;
 mod message;
 mod parse;
 mod room;
 
+pub use control::ControlMessage;
 pub use id::{IdError, PeerId, ResumeToken, SessionId};
 pub use message::{
     ClientMessage, ErrorCode, IceCandidateInit, IceServer, LeaveReason, PeerInfo, SdpType,

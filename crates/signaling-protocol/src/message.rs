@@ -110,11 +110,8 @@ impl ServerMessage {
     /// A name fit to be shown: control characters removed, white space trimmed, cut to
     /// [`MAX_DISPLAY_NAME_CHARS`]; `None` if nothing is left.
     pub fn clean_display_name(name: &str) -> Option<String> {
-        let name: String = name
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_DISPLAY_NAME_CHARS)
-            .collect();
+        let name: String =
+            name.chars().filter(|c| !c.is_control()).take(MAX_DISPLAY_NAME_CHARS).collect();
         let name = name.trim();
         (!name.is_empty()).then(|| name.to_owned())
     }

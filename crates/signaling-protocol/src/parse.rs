@@ -51,8 +51,9 @@ impl ClientMessage {
         }
         let kind = kind.to_owned();
         // Serde's text may quote the offending value, hence a text of our own.
-        serde_json::from_value(value)
-            .map_err(|_| ParseError::bad_message(format!("a field of `{kind}` is missing or wrong")))
+        serde_json::from_value(value).map_err(|_| {
+            ParseError::bad_message(format!("a field of `{kind}` is missing or wrong"))
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use visavis_signaling_protocol::{
-    ClientMessage, ErrorCode, IceCandidateInit, SdpType, ServerMessage, SignalPayload,
+    ClientMessage, ControlMessage, ErrorCode, IceCandidateInit, SdpType, ServerMessage,
+    SignalPayload, limits,
 };
 
 /// `(file name without .json, text)` of every golden file in `folder`.
@@ -46,6 +47,60 @@ fn server_messages_survive_reading_and_writing() {
         let written = serde_json::to_string(&message).unwrap();
         assert_eq!(value(&written), value(&text), "{name}");
         assert_eq!(ServerMessage::parse(&written).unwrap(), message, "{name}");
+    }
+}
+
+#[test]
+fn messages_of_the_data_channel_survive_reading_and_writing() {
+    for (name, text) in golden("control") {
+        let message: ControlMessage =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(serde_json::to_value(message).unwrap(), value(&text), "{name}");
+    }
+}
+
+fn specification() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn examples_of_the_specification_are_golden() {
+    let golden: Vec<_> = ["client", "server", "control"]
+        .into_iter()
+        .flat_map(golden)
+        .map(|(_, text)| value(&text))
+        .collect();
+    let text = specification();
+    let examples: Vec<_> =
+        text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 10);
+    for example in examples {
+        assert!(golden.contains(&value(example)), "no golden file holds {example}");
+    }
+}
+
+#[test]
+fn the_specification_names_every_error_and_the_limits() {
+    let text = specification();
+    for code in ErrorCode::ALL {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", code.as_str())));
+        let cells: Vec<_> = row.unwrap_or_else(|| panic!("{code:?}")).split('|').collect();
+        assert_eq!(cells[3].trim(), if code.is_fatal() { "yes" } else { "no" }, "{code:?}");
+        let again = cells[4].trim().starts_with("Connect again");
+        assert_eq!(again, code.is_transient(), "{code:?}");
+    }
+    for words in [
+        format!("Size of a message | {} KiB", limits::MAX_MESSAGE_BYTES / 1024),
+        format!("{}, and {} at once", limits::MESSAGES_PER_SECOND, limits::MESSAGE_BURST),
+        format!("one /64) | {} |", limits::JOINS_PER_MINUTE),
+        format!("Time until `join` | {} s", limits::JOIN_DEADLINE.as_secs()),
+        format!("Silence | {} s", limits::SILENCE_LIMIT.as_secs()),
+        format!("ping` every {} s", limits::PING_INTERVAL.as_secs()),
+        format!("{}, and {} KiB", limits::BACKLOG_MESSAGES, limits::BACKLOG_BYTES / 1024),
+        format!("Display name | {} characters", limits::MAX_DISPLAY_NAME_CHARS),
+    ] {
+        assert!(text.contains(&words), "{words}");
     }
 }
 

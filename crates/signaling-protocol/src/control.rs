@@ -1,0 +1,30 @@
+//! Messages on the data channel `visavis` (negotiated, id 0): JSON text, from peer to peer.
+
+use serde::{Deserialize, Serialize};
+
+/// One message. Unknown types are ignored by the receiver.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ControlMessage {
+    /// What the sender sends; said when the channel opens and on each change.
+    MediaState {
+        /// Whether the microphone is on.
+        microphone: bool,
+        /// Whether the camera is on.
+        camera: bool,
+    },
+    /// Asks for the other side's clock (as in RFC 5905 §8).
+    ClockPing {
+        /// Sender's Unix time on sending, ms.
+        t0: f64,
+    },
+    /// Answers `clock-ping`.
+    ClockPong {
+        /// As asked.
+        t0: f64,
+        /// Answerer's Unix time on receiving, ms.
+        t1: f64,
+        /// Answerer's Unix time on sending, ms.
+        t2: f64,
+    },
+}
