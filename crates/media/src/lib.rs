@@ -11,6 +11,7 @@ pub mod depacketize;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod jitter;
 pub mod pool;
 pub mod scale;
 pub mod synthetic;

@@ -2,4 +2,5 @@
 
 pub mod level;
 pub mod resample;
+pub mod stretch;
 pub mod tone_meter;

@@ -189,9 +189,23 @@ pub fn packet_samples(packet: &[u8]) -> Option<usize> {
         .filter(|n| (1..=MAX_PACKET_SAMPLES).contains(n))
 }
 
-/// Whether a packet may carry in-band FEC: only SILK and hybrid frames do (RFC 6716 §2.1.7, §3.1).
-pub fn may_have_fec(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|toc| toc >> 3 < 16)
+/// Whether a packet carries in-band FEC for the one before it: the LBRR flag of its first SILK frame
+/// (RFC 6716 §4.2.3 and §4.2.4, as libopus' `opus_packet_has_lbrr` reads it).
+pub fn has_fec(packet: &[u8]) -> bool {
+    let Some(&toc) = packet.first() else { return false };
+    // Configurations from 16 on are CELT alone (RFC 6716 §3.1), which has no FEC.
+    if toc >> 3 >= 16 {
+        return false;
+    }
+    let Ok(samples) = opus::packet::get_samples_per_frame(packet, AUDIO_RATE_HZ) else {
+        return false;
+    };
+    let Ok(parsed) = opus::packet::parse(packet) else { return false };
+    let Some(&flags) = parsed.frames.first().and_then(|frame| frame.first()) else { return false };
+    // One voice activity flag per 20 ms, then the LBRR flag; for stereo the same again.
+    let silk_frames = if samples > PACKET_SAMPLES { samples / PACKET_SAMPLES } else { 1 };
+    let bit = |index: usize| flags.checked_shr(7 - index.min(7) as u32).is_some_and(|f| f & 1 == 1);
+    bit(silk_frames) || (toc & 0x04 != 0 && bit(2 * silk_frames + 1))
 }
 
 /// Whether a packet only says that silence follows (DTX).

@@ -1,0 +1,248 @@
+//! What coding costs: CPU milliseconds per 720p picture and per 10 ms of sound, and the bitrate
+//! that came out of the one asked for.
+//!
+//! `cargo run --release -p visavis-media --example codec_speed`
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use visavis_media::codec::h264::{Complexity, H264Decoder, H264Encoder, H264EncoderConfig};
+use visavis_media::codec::opus::{OpusDecoder, OpusEncoder, OpusEncoderConfig};
+use visavis_media::codec::{VideoDecoder, VideoEncoder};
+use visavis_media::convert::{CameraFormat, CameraPicture, Converter};
+use visavis_media::scale::{Fit, Scaler};
+use visavis_media::synthetic::{TestPattern, Tone};
+use visavis_media::{Bitrate, I420Buffer, MediaError, MediaTime, Size, VideoFrame};
+
+fn main() -> Result<(), MediaError> {
+    let size = Size::new(1280, 720);
+    let start = Instant::now();
+    let mut pattern = TestPattern::new(size);
+    for n in 0..FRAMES {
+        std::hint::black_box(pattern.frame(Duration::from_millis(n * 33), n as u32));
+    }
+    println!("test pattern                      {:6.3} ms", ms(start) / FRAMES as f64);
+    others(size)?;
+
+    for (name, pictures) in
+        [("test pattern", pattern_pictures(size)), ("head and noise", camera_pictures(size))]
+    {
+        for complexity in [Complexity::Low, Complexity::Medium, Complexity::High] {
+            for slices in [1, 2] {
+                run(name, &pictures, H264EncoderConfig { complexity, slices, ..BASE })?;
+            }
+        }
+        for kbps in [300, 2500] {
+            let config = H264EncoderConfig { bitrate: Bitrate::from_kbps(kbps), ..BASE };
+            run(name, &pictures, config)?;
+        }
+        run(
+            name,
+            &pictures,
+            H264EncoderConfig { frame_skip: true, bitrate: Bitrate::from_kbps(300), ..BASE },
+        )?;
+    }
+    for complexity in [5, 7, 9, 10] {
+        opus(complexity)?;
+    }
+    Ok(())
+}
+
+const FRAMES: u64 = 240;
+const BASE: H264EncoderConfig = H264EncoderConfig {
+    max_bitrate: Bitrate::from_kbps(2500),
+    bitrate: Bitrate::from_kbps(1500),
+    frame_rate: 30.0,
+    frame_skip: false,
+    complexity: Complexity::Low,
+    slices: 1,
+};
+
+fn run(
+    name: &str,
+    pictures: &[Arc<I420Buffer>],
+    config: H264EncoderConfig,
+) -> Result<(), MediaError> {
+    let (mut encoder, mut decoder) = (H264Encoder::new(config), H264Decoder::new());
+    let (mut encode_ms, mut decode_ms, mut bytes, mut skipped, mut largest) = (0.0, 0.0, 0, 0, 0);
+    let cpu_before = cpu_seconds();
+    let (mut squared_error, mut compared) = (0.0, 0u32);
+    for (n, picture) in (0u64..).zip(pictures.iter().cycle()).take(FRAMES as usize) {
+        let time = MediaTime::from_micros(n * 33_333);
+        let frame = VideoFrame { buffer: Arc::clone(picture), time, rtp_timestamp: 0 };
+        let start = Instant::now();
+        let coded = encoder.encode(&frame)?;
+        encode_ms += ms(start);
+        let Some(coded) = coded else {
+            skipped += 1;
+            continue;
+        };
+        bytes += coded.data.len();
+        if n > 0 {
+            largest = largest.max(coded.data.len());
+        }
+        let start = Instant::now();
+        let decoded = decoder.decode(&coded.data)?;
+        decode_ms += ms(start);
+        if let Some(decoded) = decoded
+            && n % 30 == 29
+        {
+            squared_error += mean_squared_error(picture, &decoded);
+            compared += 1;
+        }
+    }
+    let cpu_ms = (cpu_seconds() - cpu_before) * 1000.0 / FRAMES as f64;
+    let psnr = 10.0 * (255.0 * 255.0 / (squared_error / f64::from(compared))).log10();
+    println!(
+        "{name:14} {:>6?} {} slice(s) {:>5} kbps: encode {:5.2} ms, decode {:5.2} ms, CPU of both {cpu_ms:5.2} ms, {:>5} kbps, \
+         largest {:>3} kB, {psnr:.1} dB, {skipped} skipped",
+        config.complexity,
+        config.slices,
+        config.bitrate.as_bps() / 1000,
+        encode_ms / FRAMES as f64,
+        decode_ms / FRAMES as f64,
+        bytes as u64 * 8 * 30 / FRAMES / 1000,
+        largest / 1000,
+    );
+    Ok(())
+}
+
+fn others(size: Size) -> Result<(), MediaError> {
+    let (width, height) = (size.width_px as usize, size.height_px as usize);
+    let mut converter = Converter::new();
+    let mut out = I420Buffer::black(size);
+    let data: Vec<u8> = (0..width * height * 3).map(|i| (i * 7 / 5) as u8).collect();
+    for format in [CameraFormat::Yuyv, CameraFormat::Nv12, CameraFormat::Rgb24] {
+        let picture = CameraPicture { format, size, stride_bytes: None, data: &data };
+        let start = Instant::now();
+        for _ in 0..100 {
+            converter.to_i420(&picture, &mut out)?;
+        }
+        println!("{format:?} to I420                      {:6.3} ms", ms(start) / 100.0);
+    }
+    let mut scaler = Scaler::new();
+    let source = Arc::new(out);
+    for to in [Size::new(960, 540), Size::new(640, 360), Size::new(1920, 1080)] {
+        let start = Instant::now();
+        for _ in 0..50 {
+            std::hint::black_box(scaler.scale(&source, to, Fit::Crop)?);
+        }
+        println!(
+            "scale 720p to {:>4}x{:<4}             {:6.3} ms",
+            to.width_px,
+            to.height_px,
+            ms(start) / 50.0
+        );
+    }
+    Ok(())
+}
+
+fn opus(complexity: u8) -> Result<(), MediaError> {
+    let mut encoder = OpusEncoder::new(OpusEncoderConfig { complexity, ..Default::default() })?;
+    let mut decoder = OpusDecoder::new()?;
+    let (mut tone, mut out) = (Tone::default(), Vec::new());
+    let (mut encode_ms, mut decode_ms, mut bytes) = (0.0, 0.0, 0);
+    for n in 0..1000 {
+        let mut frame = tone.next_frame(MediaTime::from_micros(n * 10_000));
+        for (i, sample) in frame.samples.iter_mut().enumerate() {
+            *sample *= 0.5 + 0.5 * ((n * 480 + i as u64) as f32 / 1900.0).sin();
+        }
+        let start = Instant::now();
+        let packet = encoder.encode(&frame)?;
+        encode_ms += ms(start);
+        if let Some(packet) = packet {
+            bytes += packet.data.len();
+            out.clear();
+            let start = Instant::now();
+            decoder.decode(&packet.data, &mut out)?;
+            decode_ms += ms(start);
+        }
+    }
+    println!(
+        "opus complexity {complexity:2}: encode {:.3} ms, decode {:.3} ms per 10 ms, {} kbps",
+        encode_ms / 1000.0,
+        decode_ms / 1000.0,
+        bytes * 8 / 10_000
+    );
+    Ok(())
+}
+
+fn pattern_pictures(size: Size) -> Vec<Arc<I420Buffer>> {
+    (0..60)
+        .map(|n| TestPattern::new(size).frame(Duration::from_millis(n * 33), n as u32 * 33 + 1))
+        .collect()
+}
+
+/// What a camera sees: a still, textured room with sensor noise, and someone moving in front.
+fn camera_pictures(size: Size) -> Vec<Arc<I420Buffer>> {
+    let (width, height) = (size.width_px as usize, size.height_px as usize);
+    let mut state = 7u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 24
+    };
+    (0..60)
+        .map(|n| {
+            let mut picture = I420Buffer::black(size);
+            let sway = (f64::from(n) / 60.0 * std::f64::consts::TAU).sin();
+            let (cx, cy) = (
+                width as f64 * (0.5 + 0.06 * sway),
+                height as f64 * (0.55 + 0.02 * (2.0 * sway).cos()),
+            );
+            let (rx, ry) = (width as f64 * 0.16, height as f64 * 0.4);
+            let chroma_stride = picture.chroma_stride();
+            let [y, u, v] = picture.planes_mut();
+            for (row, line) in y.chunks_exact_mut(width).enumerate() {
+                for (column, pixel) in line.iter_mut().enumerate() {
+                    let (dx, dy) = ((column as f64 - cx) / rx, (row as f64 - cy) / ry);
+                    let inside = dx * dx + dy * dy < 1.0;
+                    let texture = if inside {
+                        150.0 - 40.0 * dx + 12.0 * (12.0 * dx).sin() * (9.0 * dy).cos()
+                    } else {
+                        let shelf = if row / 90 % 2 == 0 { 20.0 } else { 0.0 };
+                        90.0 + shelf
+                            + 18.0 * (column as f64 / 23.0).sin()
+                            + 14.0 * (row as f64 / 17.0 + column as f64 / 51.0).cos()
+                    };
+                    *pixel = (texture + f64::from(random() % 5)) as u8;
+                }
+            }
+            for (plane, (skin, wall)) in [(u, (112, 124)), (v, (150, 132))] {
+                for (row, line) in plane.chunks_exact_mut(chroma_stride).enumerate() {
+                    for (column, pixel) in line.iter_mut().enumerate() {
+                        let (dx, dy) =
+                            ((2.0 * column as f64 - cx) / rx, (2.0 * row as f64 - cy) / ry);
+                        *pixel = if dx * dx + dy * dy < 1.0 { skin } else { wall };
+                    }
+                }
+            }
+            Arc::new(picture)
+        })
+        .collect()
+}
+
+fn mean_squared_error(a: &I420Buffer, b: &I420Buffer) -> f64 {
+    let (a, b) = (a.planes()[0], b.planes()[0]);
+    let sum: u64 = a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
+    sum as f64 / a.len() as f64
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// CPU time of this process so far, all threads; 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return 0.0 };
+    // User and system time, fields 14 and 15, in ticks of 10 ms (proc(5)).
+    let fields: Vec<f64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|f| f.parse().ok())
+        .collect();
+    fields.iter().sum::<f64>() / 100.0
+}
