@@ -12,6 +12,7 @@
 // A lost WebSocket loses no message (signaling.js). A restarted server does: then an unanswered
 // offer is sent again, and ICE is restarted if there is no connection.
 
+import { ProtocolError, parseControlMessage } from "./protocol.js";
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
@@ -366,13 +367,14 @@ export class Call extends EventTarget {
     const receivedAt = Date.now();
     let message;
     try {
-      message = JSON.parse(data);
-    } catch {
+      message = parseControlMessage(data);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
       return;
     }
-    switch (message?.type) {
+    switch (message.type) {
       case "media-state":
-        this.remoteMedia = { microphone: message.microphone === true, camera: message.camera === true };
+        this.remoteMedia = { microphone: message.microphone, camera: message.camera };
         this.#changed();
         break;
       case "clock-ping":
@@ -391,7 +393,6 @@ export class Call extends EventTarget {
 
   /** NTP's offset (RFC 5905 §8); the exchange with the shortest round trip wins. */
   #onClock({ t0, t1, t2 }, t3) {
-    if (![t0, t1, t2].every(Number.isFinite)) return;
     const rtt = t3 - t0 - (t2 - t1);
     if (rtt < 0 || rtt > this.#bestClockRttMs) return;
     this.#bestClockRttMs = rtt;

@@ -53,6 +53,9 @@ export function parseClientMessage(text) {
   return message;
 }
 
+/** Parses one message of the data channel; throws `ProtocolError`. */
+export const parseControlMessage = (text) => parse(text, CONTROL_MESSAGES);
+
 /** One message as a text frame; absent (`undefined` or `null`) optional fields are left out. */
 export function serialize(message) {
   return JSON.stringify(message, (_key, value) => (value === null ? undefined : value));
@@ -100,8 +103,16 @@ const SERVER_MESSAGES = {
   "peer-joined": peerInfo,
   "peer-left": (o) => fields(o, { peerId: id, reason: oneOf("left", "timeout") }),
   signal: (o) => ({ ...fields(o, { from: id }), ...payload(o) }),
-  error: (o) => fields(o, { code: oneOf(...ERROR_CODES.keys()), message: string }),
+  // A code that is not known is fatal and final, see `isFatal` and `isTransient`.
+  error: (o) => fields(o, { code: string, message: string }),
   pong: (o) => fields(o, { received: optional(count) }),
+};
+
+/** From peer to peer, over the data channel `visavis`. */
+const CONTROL_MESSAGES = {
+  "media-state": (o) => fields(o, { microphone: boolean, camera: boolean }),
+  "clock-ping": (o) => fields(o, { t0: number }),
+  "clock-pong": (o) => fields(o, { t0: number, t1: number, t2: number }),
 };
 
 /** Exactly one of the W3C dictionaries. */
@@ -188,6 +199,11 @@ const unsigned = (max) => (value) => {
 
 /** How many messages have arrived; exact as far as a JavaScript number is. */
 const count = unsigned(Number.MAX_SAFE_INTEGER);
+
+function number(value) {
+  if (typeof value !== "number") throw new ProtocolError("not a number");
+  return value;
+}
 
 function string(value) {
   if (typeof value !== "string") throw new ProtocolError("not a string");

@@ -18,8 +18,8 @@ import {
 } from "./protocol.js";
 import { every } from "./ticker.js";
 
-const FIRST_RETRY_MS = 250;
-const SLOWEST_RETRY_MS = 4000;
+/** Waits before each attempt after a loss, the last one for all that follow. */
+const RETRY_MS = [100, 250, 500, 1000, 2000, 4000];
 /** An attempt that has not been answered by then is given up. */
 const JOIN_TIMEOUT_MS = 8000;
 
@@ -32,7 +32,7 @@ export class Signaling extends EventTarget {
   #socket = null;
   #retry = null;
   #joinTimer = null;
-  #retryMs = FIRST_RETRY_MS;
+  #attempts = 0;
   #lastHeard = 0;
   #stopHeartbeat = null;
   /** Numbered messages (signal, peer-joined, peer-left) had from the server in this session. */
@@ -122,7 +122,7 @@ export class Signaling extends EventTarget {
 
   #onJoined(message) {
     clearTimeout(this.#joinTimer);
-    this.#retryMs = FIRST_RETRY_MS;
+    this.#attempts = 0;
     this.#join.resumeToken = message.resumeToken;
     this.state = "open";
     if (message.resumed) {
@@ -161,9 +161,10 @@ export class Signaling extends EventTarget {
     this.#drop();
     const wasFirst = this.state === "connecting";
     if (!wasFirst) this.state = "reconnecting";
-    // Half fixed, half random, so that the clients of a restarted server do not return in step.
-    const wait = this.#retryMs * (0.5 + Math.random() / 2);
-    this.#retryMs = Math.min(this.#retryMs * 2, SLOWEST_RETRY_MS);
+    const longest = RETRY_MS[Math.min(this.#attempts, RETRY_MS.length - 1)];
+    this.#attempts += 1;
+    // Partly random, so that the clients of a restarted server do not return in step.
+    const wait = longest * (1 - Math.random() / 4);
     this.#retry = setTimeout(() => this.#open(), wait);
     this.#emit("lost", { everJoined: !wasFirst });
   }

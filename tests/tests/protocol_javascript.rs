@@ -35,7 +35,11 @@ fn javascript_agrees_with_every_golden_message() -> anyhow::Result<()> {
     page.wait_for("document.readyState === 'complete'", LIMIT)?;
     page.run_async("import('/protocol.js').then((module) => { globalThis.protocol = module; })")?;
 
-    for (kind, parse) in [("client", "parseClientMessage"), ("server", "parseServerMessage")] {
+    for (kind, parse) in [
+        ("client", "parseClientMessage"),
+        ("server", "parseServerMessage"),
+        ("control", "parseControlMessage"),
+    ] {
         for (name, text) in fixtures(kind)? {
             let back = page
                 .run(&format!("protocol.serialize(protocol.{parse}({}))", json!(text)))
