@@ -215,8 +215,9 @@ const FAILED_AFTER: Duration = Duration::from_secs(25);
 const PRFLX_WAIT: Duration = Duration::ZERO;
 const SRFLX_WAIT: Duration = Duration::from_millis(100);
 const RELAY_WAIT: Duration = Duration::from_millis(300);
-/// Machines with many virtual interfaces would otherwise make hundreds of pairs.
-const MAX_ADDRESSES_PER_FAMILY: usize = 6;
+/// The agent checks every pair at every tick: machines with many virtual interfaces would make
+/// hundreds of pairs and flood the path.
+const MAX_ADDRESSES_PER_FAMILY: usize = 4;
 /// Twice what a browser's longest line takes.
 const MAX_CANDIDATE_BYTES: usize = 512;
 const MAX_UFRAGS: usize = 16;

@@ -13,7 +13,7 @@ use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use visavis_media::ReceivedRtp;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
@@ -104,10 +104,12 @@ impl Peer {
 
         let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
         let connected = Arc::new(AtomicBool::new(false));
+        let wake = Arc::new(Notify::new());
         let handler = Handler {
             session: session.clone(),
             local_ice: local_ice.clone(),
             connected: connected.clone(),
+            wake: wake.clone(),
         };
         let pc = PeerConnectionBuilder::new()
             .with_configuration(ice::configuration(&config.ice_servers, config.relay_only))
@@ -115,7 +117,7 @@ impl Peer {
             .with_setting_engine(ice::settings())
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
-            .with_runtime(Arc::new(NetRuntime))
+            .with_runtime(Arc::new(NetRuntime::new(session.clone(), wake)))
             .with_udp_addrs(vec![LocalAddresses])
             .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_BYTES)
             .build()
@@ -252,6 +254,7 @@ impl Peer {
         } else {
             return Err(RtcError::NothingPending);
         }
+        self.refresh_senders().await;
         Ok(())
     }
 
@@ -354,6 +357,7 @@ impl Peer {
 
     /// Closes the connection; no callback and no event comes after that.
     pub async fn close(&self) {
+        self.session.closed.store(true, Ordering::Relaxed);
         if let Err(error) = self.pc.close().await {
             tracing::debug!(%error, "closing the connection");
         }
@@ -438,6 +442,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        self.session.closed.store(true, Ordering::Relaxed);
         self.channel_task.abort();
         let pc = self.pc.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -451,6 +456,8 @@ struct Handler {
     session: Arc<Session>,
     local_ice: Arc<Mutex<IceGeneration>>,
     connected: Arc<AtomicBool>,
+    /// Ends the driver's sleep; see [`NetRuntime`].
+    wake: Arc<Notify>,
 }
 
 impl Handler {
@@ -484,6 +491,7 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        self.wake.notify_one();
         self.session.emit(PeerEvent::IceConnectionState(state.into()));
         if state == RTCIceConnectionState::Connected && !self.connected.load(Ordering::Relaxed) {
             self.session.emit(PeerEvent::DtlsState(DtlsState::Connecting));
@@ -498,6 +506,7 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.wake.notify_one();
         // DTLS stays up through an ICE disconnection, so this is set once.
         if state == RTCPeerConnectionState::Connected
             && !self.connected.swap(true, Ordering::Relaxed)

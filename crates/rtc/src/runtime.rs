@@ -1,24 +1,58 @@
-//! The tokio runtime as the stack sees it, with larger socket buffers: a keyframe is a burst of
-//! some eighty packets, as many as fit into Linux' default receive buffer.
+//! The tokio runtime as the stack sees it, with three differences. Socket buffers are larger: a
+//! keyframe is a burst of some eighty packets, as many as fit into Linux' default receive buffer.
+//! And the end of the driver task does not go unnoticed: if it stops by itself, or panics on what
+//! the remote side sent, the owner is told that the connection failed. Third, its sleep can be cut
+//! short: the stack queues the first DTLS flight when ICE connects but sends it at the next timer,
+//! which is up to a check interval away.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::Notify;
 
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
     TokioRuntime,
 };
 
+use crate::session::Session;
+use crate::types::{PeerConnectionState, PeerEvent};
+
 #[derive(Debug)]
-pub(crate) struct NetRuntime;
+pub(crate) struct NetRuntime {
+    session: Arc<Session>,
+    driver_spawned: AtomicBool,
+    /// Ends the current sleep, or the next one if there is none.
+    wake: Arc<Notify>,
+}
+
+impl NetRuntime {
+    pub(crate) fn new(session: Arc<Session>, wake: Arc<Notify>) -> Self {
+        Self { session, driver_spawned: AtomicBool::new(false), wake }
+    }
+}
 
 impl Runtime for NetRuntime {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
-        TokioRuntime.spawn(future)
+        // The first task is the driver; others open TCP connections.
+        if self.driver_spawned.swap(true, Ordering::Relaxed) {
+            return TokioRuntime.spawn(future);
+        }
+        let session = self.session.clone();
+        TokioRuntime.spawn(Box::pin(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                tracing::error!("the network task broke on the remote side's input");
+            }
+            // Not told if the owner closed the connection.
+            session.emit(PeerEvent::PeerConnectionState(PeerConnectionState::Failed));
+        }))
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -54,7 +88,11 @@ impl Runtime for NetRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        TokioRuntime.sleep(duration)
+        let wake = self.wake.clone();
+        Box::pin(async move {
+            // Timers of the stack check the time themselves; early is harmless.
+            let _ = tokio::time::timeout(duration, wake.notified()).await;
+        })
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {

@@ -51,31 +51,26 @@ struct Outlet {
 }
 
 impl Outlet {
+    /// The packetizer replaces the sequence number.
+    fn header(&self, payload_type: u8, timestamp: u32) -> rtp::Header {
+        rtp::Header { version: 2, payload_type, timestamp, ssrc: self.ssrc, ..Default::default() }
+    }
+
     fn payload_type(&self) -> Option<u8> {
         let payload_type = self.payload_type.load(Ordering::Relaxed);
         // Before DTLS is up the stack passes RTP by the interceptors.
         (payload_type != 0 && self.connected.load(Ordering::Relaxed)).then_some(payload_type)
     }
 
-    fn write(&self, payload_type: u8, timestamp: u32, marker: bool, payload: Bytes) -> bool {
-        let packet = rtp::Packet {
-            header: rtp::Header {
-                version: 2,
-                marker,
-                payload_type,
-                timestamp,
-                ssrc: self.ssrc,
-                ..Default::default()
-            },
-            payload,
-        };
+    fn write(&self, header: rtp::Header, payload: Bytes) -> bool {
+        let packet = rtp::Packet { header, payload };
         matches!(now_or_never(self.track.write_rtp(packet)), Some(Ok(())))
     }
 }
 
 /// Sends video frames; clones share one stream. May be used from any thread, does not block.
 ///
-/// At most [`MAX_FRAMES_IN_FLIGHT`] frames wait for the network task.
+/// At most ten frames wait for the network task.
 #[derive(Clone)]
 pub struct VideoSender(Arc<VideoInner>);
 
@@ -123,9 +118,9 @@ impl VideoSender {
         let waiting = queued.wrapping_sub(session.frames_packetized.load(Ordering::Relaxed));
         let timestamp =
             outlet.timestamp_offset.wrapping_add(ticks(since_zero(frame.time), MediaKind::Video));
-        if waiting >= MAX_FRAMES_IN_FLIGHT
-            || !outlet.write(payload_type, timestamp, true, frame.data.clone())
-        {
+        let mut header = outlet.header(payload_type, timestamp);
+        header.sequence_number = queued.wrapping_add(1);
+        if waiting >= MAX_FRAMES_IN_FLIGHT || !outlet.write(header, frame.data.clone()) {
             if !wait_for_keyframe.swap(true, Ordering::Relaxed) {
                 session.emit(PeerEvent::KeyframeRequested);
             }
@@ -191,7 +186,9 @@ impl AudioSender {
         let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
         let (timestamp, marker) = timeline.place(frame.time, frame.duration);
         drop(timeline);
-        if !outlet.write(payload_type, timestamp, marker, frame.data.clone()) {
+        let mut header = outlet.header(payload_type, timestamp);
+        header.marker = marker;
+        if !outlet.write(header, frame.data.clone()) {
             return SendOutcome::Dropped;
         }
         outlet.session.set_anchor(MediaKind::Audio, RtpAnchor { timestamp, time: frame.time });
@@ -294,7 +291,9 @@ impl Stage for Packetizer {
                 queues.write.push_back(packet);
             }
             Some(MediaKind::Video) => {
-                self.session.frames_packetized.fetch_add(1, Ordering::Relaxed);
+                // The carrier's number is the frame's: see `VideoSender::send`.
+                let frame = rtp.header.sequence_number;
+                self.session.frames_packetized.store(frame, Ordering::Relaxed);
                 let payloads = h264_payloads(&rtp.payload, MAX_PAYLOAD_BYTES);
                 let last = payloads.len().saturating_sub(1);
                 for (index, payload) in payloads.into_iter().enumerate() {
@@ -316,7 +315,7 @@ impl Stage for Packetizer {
 
 /// Frames that may wait for the network task: a third of a second at 30 fps. More would only be
 /// latency.
-pub(crate) const MAX_FRAMES_IN_FLIGHT: u32 = 10;
+const MAX_FRAMES_IN_FLIGHT: u16 = 10;
 /// 1200 bytes a packet (RFC 8831 and libwebrtc keep to that for any path) less RTP header, header
 /// extensions, the RTX sequence number and the SRTP tag.
 const MAX_PAYLOAD_BYTES: usize = 1200 - 12 - 16 - 2 - 16;

@@ -1,7 +1,7 @@
 //! What the interceptors, the sending handles and the peer share. Locks are held for a few
 //! instructions only; nothing here waits.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,9 +88,12 @@ pub(crate) struct Session {
     rtt_us: AtomicU64,
     /// The remote video stream; 0 while unknown.
     pub(crate) remote_video_ssrc: AtomicU32,
-    /// Video frames handed to the stack, and taken up by the packetizer.
-    pub(crate) frames_queued: AtomicU32,
-    pub(crate) frames_packetized: AtomicU32,
+    /// Number of the last video frame handed to the stack, and of the last one that the packetizer
+    /// took up; their difference is what waits.
+    pub(crate) frames_queued: AtomicU16,
+    pub(crate) frames_packetized: AtomicU16,
+    /// Set when the owner closes the connection: nothing is told after that.
+    pub(crate) closed: AtomicBool,
 }
 
 impl Session {
@@ -108,14 +111,18 @@ impl Session {
             anchors: Mutex::default(),
             rtt_us: AtomicU64::new(0),
             remote_video_ssrc: AtomicU32::new(0),
-            frames_queued: AtomicU32::new(0),
-            frames_packetized: AtomicU32::new(0),
+            frames_queued: AtomicU16::new(0),
+            frames_packetized: AtomicU16::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
     /// Tells the owner. When its queue is full the event is dropped and counted, because the
     /// network task must not wait.
     pub(crate) fn emit(&self, event: PeerEvent) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
             let dropped = self.dropped_events.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(?event, dropped, "peer event dropped: the owner does not keep up");
