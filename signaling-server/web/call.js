@@ -20,6 +20,11 @@ import { every } from "./ticker.js";
 const TICK_MS = 500;
 /** Silence on a `disconnected` path after which ICE is restarted, instead of waiting for `failed`. */
 const GRACE_MS = 1000;
+/**
+ * Silence after which a path counts as broken although the browser still calls it connected, which
+ * Chromium does for 7 s. Even a call that sends nothing has a STUN check every 2.5 s.
+ */
+const SILENCE_LIMIT_MS = 3500;
 /** Between two ICE restarts. */
 const RESTART_EVERY_MS = 6000;
 /** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
@@ -237,7 +242,7 @@ export class Call extends EventTarget {
     pc.onconnectionstatechange = pc.oniceconnectionstatechange = () => this.#judge();
     this.dispatchEvent(new CustomEvent("stream"));
     this.#setPhase(this.connectedAt === null ? "connecting" : "reconnecting");
-    this.#restartedAt = performance.now();
+    this.#restartedAt = this.#heardAt = performance.now();
     if (!this.polite) this.#setUp(pc);
   }
 
@@ -436,19 +441,18 @@ export class Call extends EventTarget {
     if (!pc || this.phase === "ended") return;
     const now = performance.now();
     const sincePhase = now - this.#phaseSince;
-    const silent = now - this.#heardAt > GRACE_MS;
-    const isUp = pc.connectionState === "connected";
+    const silentFor = now - this.#heardAt;
     const isDown =
       pc.connectionState === "failed" ||
-      (["disconnected", "failed"].includes(pc.iceConnectionState) && silent);
+      (["disconnected", "failed"].includes(pc.iceConnectionState) && silentFor > GRACE_MS) ||
+      (this.connectedAt !== null && silentFor > SILENCE_LIMIT_MS);
+    const isUp = pc.connectionState === "connected" && !isDown;
 
     if (this.phase === "connected") {
-      // Without the other side at the server, silence alone is enough: it will not say goodbye.
-      if (isDown || (this.#peerGoneAt !== null && silent)) this.#setPhase("reconnecting");
-      else return;
-    } else if (isUp && !(this.#peerGoneAt !== null && silent)) {
+      if (!isDown) return;
+      this.#setPhase("reconnecting");
+    } else if (isUp) {
       this.connectedAt ??= now;
-      this.#heardAt = now;
       this.#setPhase("connected");
       return;
     }
