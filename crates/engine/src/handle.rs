@@ -1,7 +1,6 @@
 //! What a user interface holds of the engine. All calls return at once, from any thread.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 pub use visavis_call::CallEndReason;
 pub use visavis_media::{Bitrate, I420Buffer, MediaTime, Size, VideoFrame};
@@ -130,10 +129,14 @@ pub enum Command {
 /// Something that happened once. Kept until read, at most 256; the oldest is dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Alone in the room.
+    Waiting,
     /// The other side entered.
     PeerJoined,
     /// Media flows.
     Connected,
+    /// Media stopped; the call is being mended.
+    Reconnecting,
     /// First decoded picture of the other side.
     FirstVideoFrame,
     /// First sound of the other side.
@@ -144,7 +147,7 @@ pub enum Event {
     Ended(CallEndReason),
 }
 
-/// How pictures of the engine look by default.
+/// What an engine starts with.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Camera asked for at first.
@@ -228,8 +231,3 @@ pub enum EngineError {
     #[error("the call engine could not start: {0}")]
     Start(#[from] std::io::Error),
 }
-
-/// A wait that ran out.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing happened within {0:?}")]
-pub struct TimedOut(pub Duration);

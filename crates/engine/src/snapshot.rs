@@ -156,8 +156,8 @@ pub struct CandidateInfo {
     pub protocol: String,
     /// `ADDRESS:PORT`.
     pub address: String,
-    /// RFC 8445 §5.1.2.
-    pub priority: u32,
+    /// RFC 8445 §5.1.2, where it was signaled.
+    pub priority: Option<u32>,
 }
 
 /// `RTCIceCandidatePairStats`.
@@ -233,6 +233,8 @@ pub struct VideoReceivedStats {
     pub fps: f32,
     /// `framesDecoded`.
     pub frames_decoded: u64,
+    /// From the first decoded picture to the last.
+    pub span: Option<Duration>,
     /// Access units that the decoder refused.
     pub decode_errors: u64,
     /// `packetsReceived`.

@@ -1,0 +1,234 @@
+//! Flags.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use visavis_engine::{
+    CameraSource, DeviceId, DisplaySink, IceServer, MicrophoneSource, RoomCode, Size, SpeakerSink,
+};
+
+/// Visavis without a window.
+#[derive(Debug, Parser)]
+#[command(name = "visavis-cli", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Join a room and stay until the call ends.
+    Join(Box<JoinArgs>),
+    /// List cameras, microphones and speakers.
+    Devices(DevicesArgs),
+    /// Measure calls on this machine.
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// Room code (abc-defg-hij) or link.
+    pub(crate) room: RoomCode,
+    /// Signaling server, such as http://127.0.0.1:8080.
+    #[arg(long)]
+    pub(crate) server: String,
+    /// Name shown to the other side.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// test-pattern, none, file:PATH.y4m, device:ID or default.
+    #[arg(long, default_value = "test-pattern", value_parser = camera)]
+    pub(crate) camera: CameraSource,
+    /// tone, silence, file:PATH.wav, device:ID or default.
+    #[arg(long, default_value = "tone", value_parser = microphone)]
+    pub(crate) microphone: MicrophoneSource,
+    /// none or file:PATH.y4m.
+    #[arg(long, default_value = "none", value_parser = display)]
+    pub(crate) display: DisplaySink,
+    /// none, file:PATH.wav, device:ID or default.
+    #[arg(long, default_value = "none", value_parser = speaker)]
+    pub(crate) speaker: SpeakerSink,
+    /// Size of the pictures sent.
+    #[arg(long, default_value = "1280x720", value_parser = size)]
+    pub(crate) size: Size,
+    /// Pictures a second.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=120))]
+    pub(crate) fps: u32,
+    /// Ceiling of the video bitrate, bits a second.
+    #[arg(long, default_value_t = 2_500_000, value_parser = clap::value_parser!(u64).range(50_000..=50_000_000))]
+    pub(crate) max_bitrate: u64,
+    /// A STUN or TURN server besides the server's own: URL[,user,credential]. Repeatable.
+    #[arg(long = "ice-server", value_parser = ice_server)]
+    pub(crate) ice_servers: Vec<IceServer>,
+    /// Use relayed candidates only.
+    #[arg(long)]
+    pub(crate) relay_only: bool,
+    /// Hang up after this time, such as 20s, 500ms or 2m.
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// JSON lines on standard output; the last one is the summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub(crate) kind: BenchKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchKind {
+    /// Two headless peers on one machine, 1280x720 at 30 fps and Opus both ways.
+    Loopback(LoopbackArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoopbackArgs {
+    /// Calls measured; the figures are their medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Length of each call.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn camera(text: &str) -> Result<CameraSource, String> {
+    Ok(match text {
+        "test-pattern" => CameraSource::TestPattern,
+        "none" => CameraSource::None,
+        "default" => CameraSource::Default,
+        _ => match file_or_device(text) {
+            Some(FileOrDevice::File(path)) => CameraSource::File(path),
+            Some(FileOrDevice::Device(id)) => CameraSource::Device(id),
+            None => {
+                return Err("expected test-pattern, none, default, file:PATH or device:ID".into());
+            }
+        },
+    })
+}
+
+fn microphone(text: &str) -> Result<MicrophoneSource, String> {
+    Ok(match text {
+        "tone" => MicrophoneSource::Tone,
+        "silence" => MicrophoneSource::Silence,
+        "default" => MicrophoneSource::Default,
+        _ => match file_or_device(text) {
+            Some(FileOrDevice::File(path)) => MicrophoneSource::File(path),
+            Some(FileOrDevice::Device(id)) => MicrophoneSource::Device(id),
+            None => return Err("expected tone, silence, default, file:PATH or device:ID".into()),
+        },
+    })
+}
+
+fn speaker(text: &str) -> Result<SpeakerSink, String> {
+    Ok(match text {
+        "none" => SpeakerSink::None,
+        "default" => SpeakerSink::Default,
+        _ => match file_or_device(text) {
+            Some(FileOrDevice::File(path)) => SpeakerSink::File(path),
+            Some(FileOrDevice::Device(id)) => SpeakerSink::Device(id),
+            None => return Err("expected none, default, file:PATH or device:ID".into()),
+        },
+    })
+}
+
+fn display(text: &str) -> Result<DisplaySink, String> {
+    match (text, file_or_device(text)) {
+        ("none", _) => Ok(DisplaySink::None),
+        (_, Some(FileOrDevice::File(path))) => Ok(DisplaySink::File(path)),
+        _ => Err("expected none or file:PATH".into()),
+    }
+}
+
+enum FileOrDevice {
+    File(PathBuf),
+    Device(DeviceId),
+}
+
+fn file_or_device(text: &str) -> Option<FileOrDevice> {
+    match text.split_once(':')? {
+        (_, "") => None,
+        ("file", path) => Some(FileOrDevice::File(path.into())),
+        ("device", id) => Some(FileOrDevice::Device(DeviceId(id.to_owned()))),
+        _ => None,
+    }
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    text.split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
+        .filter(|(w, h)| {
+            let side = 32..=4096;
+            side.contains(w) && side.contains(h) && w % 2 == 0 && h % 2 == 0
+        })
+        .map(|(w, h)| Size::new(w, h))
+        .ok_or_else(|| "expected WIDTHxHEIGHT, even, 32 to 4096 each, such as 1280x720".into())
+}
+
+fn ice_server(text: &str) -> Result<IceServer, String> {
+    let mut parts = text.splitn(3, ',');
+    let url = parts.next().unwrap_or_default().to_owned();
+    let (username, credential) = (parts.next().map(str::to_owned), parts.next().map(str::to_owned));
+    let is_turn = url.starts_with("turn:") || url.starts_with("turns:");
+    if !(is_turn || url.starts_with("stun:") || url.starts_with("stuns:")) {
+        return Err("expected stun:HOST[:PORT], turn:HOST[:PORT],USER,CREDENTIAL or turns:…".into());
+    }
+    if is_turn && credential.is_none() {
+        return Err("a TURN server needs a user and a credential: URL,USER,CREDENTIAL".into());
+    }
+    Ok(IceServer { urls: vec![url], username, credential })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("expected a time such as 500ms, 20s, 2m or 1h".into()),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|n| Duration::try_from_secs_f64(n * factor).ok())
+        .ok_or_else(|| "expected a time such as 500ms, 20s, 2m or 1h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_checked() {
+        assert_eq!(size("640x360"), Ok(Size::new(640, 360)));
+        for bad in ["", "640", "641x360", "0x0", "9999x9999", "axb"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "s", "-1s", "5d", "1e400s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(ice_server("stun:127.0.0.1:3478").is_ok());
+        assert!(ice_server("turn:127.0.0.1:3478").is_err());
+        assert!(ice_server("turn:127.0.0.1:3478,user,pass,word").is_ok());
+        assert!(ice_server("http://x").is_err());
+        assert_eq!(camera("file:a:b.y4m"), Ok(CameraSource::File("a:b.y4m".into())));
+        assert!(camera("file:").is_err());
+        assert!(microphone("loud").is_err());
+    }
+}

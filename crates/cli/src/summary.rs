@@ -1,0 +1,100 @@
+//! The last line of `join --json`. Absent parts are null, never invented.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use visavis_engine::{CallEndReason, CallSnapshot, CandidateInfo};
+
+/// The summary of a call that began `before_join` after the process.
+pub(crate) fn summary(
+    room: &str,
+    duration: Duration,
+    before_join: Duration,
+    reason: Option<&CallEndReason>,
+    snapshot: &CallSnapshot,
+    usage: (Option<f64>, Option<u64>),
+) -> Value {
+    let setup = |time: Option<Duration>| time.map(|t| ms(t + before_join));
+    let s = &snapshot.setup;
+    let (sent, received, audio) =
+        (&snapshot.video_sent, &snapshot.video_received, &snapshot.audio_received);
+    let pair = snapshot.pairs.iter().find(|p| p.selected).map(|pair| {
+        json!({
+            "local": candidate(&pair.local),
+            "remote": candidate(&pair.remote),
+            "rtt_ms": pair.rtt.map(ms),
+        })
+    });
+    json!({
+        "event": "summary",
+        "room": room,
+        "duration_ms": ms(duration),
+        "end_reason": reason.map(CallEndReason::code),
+        "setup_ms": {
+            "joined": setup(s.joined),
+            "remote_peer": setup(s.remote_peer),
+            "negotiated": setup(s.negotiated),
+            "ice_connected": setup(s.ice_connected),
+            "dtls_connected": setup(s.dtls_connected),
+            "first_audio": setup(s.first_audio),
+            "first_video_frame": setup(s.first_video_frame),
+        },
+        "candidate_pair": pair,
+        "video_sent": (sent.frames > 0).then(|| json!({
+            "codec": sent.codec,
+            "width": sent.width_px,
+            "height": sent.height_px,
+            "frames": sent.frames,
+            "bytes": sent.bytes,
+            "keyframes": sent.keyframes,
+            "retransmitted_packets": sent.retransmitted_packets,
+            "target_bitrate_bps": sent.target_bitrate_bps,
+        })),
+        "video_received": (received.frames_decoded > 0).then(|| json!({
+            "codec": received.codec,
+            "width": received.width_px,
+            "height": received.height_px,
+            "frames_decoded": received.frames_decoded,
+            "decode_errors": received.decode_errors,
+            "fps": mean_fps(snapshot),
+            "freeze_count": received.freeze_count,
+            "freeze_ms": ms(received.freeze_time),
+            "latency_ms": received.latency.map(|l| json!({
+                "p50": ms(l.p50), "p95": ms(l.p95), "max": ms(l.max),
+            })),
+            "packets_lost": received.packets_lost,
+            "nacks": received.nacks,
+            "plis": received.plis,
+        })),
+        "audio_received": (audio.packets > 0).then(|| json!({
+            "packets": audio.packets,
+            "lost": audio.lost,
+            "concealed_ratio": audio.concealed_ratio,
+            "jitter_buffer_ms": ms(audio.jitter_buffer),
+            "level_dbfs": audio.level_dbfs,
+            "tone_hz": audio.tone_hz,
+        })),
+        "cpu_seconds": usage.0,
+        "max_rss_bytes": usage.1,
+    })
+}
+
+/// Pictures decoded a second, between the first picture and the end of the call.
+#[expect(clippy::cast_precision_loss, reason = "a count of pictures")]
+fn mean_fps(snapshot: &CallSnapshot) -> Option<f64> {
+    let span = snapshot.video_received.span?;
+    let frames = snapshot.video_received.frames_decoded.checked_sub(1)?;
+    (!span.is_zero()).then(|| frames as f64 / span.as_secs_f64())
+}
+
+fn candidate(candidate: &CandidateInfo) -> Value {
+    json!({
+        "type": candidate.kind,
+        "protocol": candidate.protocol,
+        "address": candidate.address,
+    })
+}
+
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,526 @@
+//! One call: executes what the session says, listens to signaling and the peer connection, and
+//! keeps what the snapshot tells of them.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
+use visavis_media::files::Y4mWriter;
+use visavis_rtc::{
+    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats,
+};
+use visavis_signaling_client::{ClientConfig, ServerUrl, SignalingClient, SignalingEvent};
+use visavis_signaling_protocol::{ControlMessage, IceServer, RoomCode, SessionId, SignalPayload};
+
+use crate::clock_sync::ClockSync;
+use crate::diagnostics::{History, Log};
+use crate::peer_task::{PeerHandle, PeerParts, from_rtc_candidate};
+use crate::receive::{AudioReceive, unix_ms};
+use crate::run_loop::{Internal, Tag};
+use crate::send::{AudioSend, VideoSend};
+use crate::shared::{Shared, lock};
+use crate::stats::Priorities;
+use crate::{
+    CallEndReason, CallSnapshot, Event, HistoryPoint, JoinOptions, RemoteParty, SetupTimes,
+    SignalingLink, States,
+};
+
+/// Signaling events waiting for the loop; the client waits for room.
+const SIGNALING_EVENTS: usize = 64;
+/// How often the peer connection is asked for its statistics.
+const STATS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long farewells may take when the program ends.
+const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
+
+/// Farewells under way: `leave` on the WebSocket, DTLS `close_notify`.
+#[derive(Clone, Default)]
+pub(crate) struct Closing(Arc<Mutex<JoinSet<()>>>);
+
+impl Closing {
+    fn spawn(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+        let mut set = lock(&self.0);
+        while set.try_join_next().is_some() {}
+        set.spawn(farewell);
+    }
+
+    /// Waits until all are out.
+    pub(crate) async fn wait(&self) {
+        let mut set = std::mem::take(&mut *lock(&self.0));
+        let _ =
+            tokio::time::timeout(CLOSING_LIMIT, async { while set.join_next().await.is_some() {} })
+                .await;
+    }
+}
+
+/// What calls share with the engine.
+#[derive(Clone)]
+pub(crate) struct CallContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: MediaClock,
+    pub(crate) reports: mpsc::Sender<Internal>,
+    pub(crate) video_send: Arc<VideoSend>,
+    pub(crate) audio_send: Arc<AudioSend>,
+    pub(crate) audio_receive: Arc<AudioReceive>,
+    pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
+    pub(crate) closing: Closing,
+}
+
+pub(crate) struct Call {
+    id: u32,
+    context: CallContext,
+    started: Instant,
+    session: Session,
+    /// When the session wants to be called again, since `started`.
+    deadline: Option<Duration>,
+    client: Option<SignalingClient>,
+    room: RoomCode,
+    room_link: String,
+    own_ice_servers: Vec<IceServer>,
+    server_ice_servers: Vec<IceServer>,
+    relay_only: bool,
+    peer: Option<PeerHandle>,
+    peer_stats: Option<Box<PeerStats>>,
+    next_stats: Instant,
+    history: History,
+    states: States,
+    setup: SetupTimes,
+    connected_at: Option<Instant>,
+    remote: RemoteParty,
+    media_state: (bool, bool),
+    channel_open: bool,
+    clock_sync: ClockSync,
+    priorities: Priorities,
+}
+
+impl Call {
+    pub(crate) fn start(
+        id: u32,
+        options: JoinOptions,
+        context: CallContext,
+        log: &mut Log,
+    ) -> Result<Self, CallEndReason> {
+        let JoinOptions { room, server, display_name, ice_servers, relay_only } = options;
+        let server: ServerUrl =
+            server.parse().map_err(|e: <ServerUrl as std::str::FromStr>::Err| {
+                CallEndReason::ServerUnreachable(e.to_string())
+            })?;
+        let room_link = server.room_link(&room);
+        let (events, mut queue) = mpsc::channel(SIGNALING_EVENTS);
+        let config = ClientConfig {
+            server,
+            room: room.clone(),
+            display_name,
+            session: SessionId::random(),
+            trusted_certificate: None,
+        };
+        let client = SignalingClient::connect(config, events);
+        let reports = context.reports.clone();
+        tokio::spawn(async move {
+            while let Some(event) = queue.recv().await {
+                if reports.send(Internal::Signaling(id, event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        log.add("call", "joining".into());
+        let started = Instant::now();
+        Ok(Self {
+            id,
+            context,
+            started,
+            session: Session::new(),
+            deadline: None,
+            client: Some(client),
+            room,
+            room_link,
+            own_ice_servers: ice_servers,
+            server_ice_servers: Vec::new(),
+            relay_only,
+            peer: None,
+            peer_stats: None,
+            next_stats: started,
+            history: History::new(started),
+            states: States { signaling_link: SignalingLink::Connecting, ..States::default() },
+            setup: SetupTimes::default(),
+            connected_at: None,
+            remote: RemoteParty::default(),
+            media_state: (true, true),
+            channel_open: false,
+            clock_sync: ClockSync::default(),
+            priorities: Priorities::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn is_current(&self, tag: Tag) -> bool {
+        tag.call == self.id && self.peer.as_ref().is_some_and(|p| p.epoch == tag.epoch)
+    }
+
+    /// When [`Self::drive`] wants a tick.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(|d| self.started + d)
+    }
+
+    /// Feeds the session, executes its outputs; the state, if it changed.
+    pub(crate) async fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
+        self.session.handle_input(self.started.elapsed(), input);
+        let mut changed = None;
+        let mut inner = Vec::new();
+        loop {
+            match self.session.poll_output() {
+                Output::CreatePeer(epoch) => {
+                    if let Err(why) = self.create_peer(epoch).await {
+                        log.add("call", format!("no peer connection: {why}"));
+                        inner.push(Input::OperationFailed { epoch, why, remote_fault: false });
+                    }
+                }
+                Output::ClosePeer => self.close_peer(),
+                Output::Run { epoch, operation } => {
+                    if let Some(peer) = self.peer.as_ref().filter(|p| p.epoch == epoch) {
+                        peer.run(operation);
+                    }
+                }
+                Output::Send { to, payload } => {
+                    if !self.client.as_ref().is_some_and(|c| c.send(to, payload)) {
+                        log.add("signaling", "too many messages wait: one was dropped".into());
+                    }
+                }
+                Output::LeaveRoom => {
+                    if let Some(client) = self.client.take() {
+                        self.context.closing.spawn(client.leave());
+                    }
+                }
+                Output::State(state) => {
+                    log.add("call", format!("{state:?}"));
+                    if state == CallState::Connected && self.connected_at.is_none() {
+                        self.connected_at = Some(Instant::now());
+                    }
+                    self.remote.present = !matches!(state, CallState::Joining | CallState::Waiting);
+                    changed = Some(state);
+                }
+                Output::Log(text) => log.add("call", text),
+                Output::Wait(deadline) => match inner.pop() {
+                    Some(input) => self.session.handle_input(self.started.elapsed(), input),
+                    None => {
+                        self.deadline = deadline;
+                        return changed;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
+        self.close_peer();
+        let ice_servers =
+            self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect();
+        let peer = PeerHandle::start(PeerParts {
+            tag: Tag { call: self.id, epoch },
+            clock: self.context.clock,
+            reports: self.context.reports.clone(),
+            ice_servers,
+            relay_only: self.relay_only,
+            slot: self.context.shared.remote_video.clone(),
+            display_file: self.context.display_file.clone(),
+            audio: self.context.audio_receive.clone(),
+        })
+        .await?;
+        self.context.video_send.set_target(Some(peer.peer.video_sender()));
+        self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    fn close_peer(&mut self) {
+        let Some(peer) = self.peer.take() else { return };
+        self.context.video_send.set_target(None);
+        self.context.audio_send.set_target(None);
+        self.context.audio_receive.set_jitter(None);
+        self.context.shared.remote_video.clear();
+        self.channel_open = false;
+        self.clock_sync = ClockSync::default();
+        self.remote.microphone_on = None;
+        self.remote.camera_on = None;
+        self.context.closing.spawn(async move { peer.peer.close().await });
+    }
+
+    /// What signaling says, as input for the session.
+    pub(crate) fn signaling(&mut self, event: SignalingEvent, log: &mut Log) -> Option<Input> {
+        let elapsed = self.started.elapsed();
+        match event {
+            SignalingEvent::Connecting { attempt } => {
+                if attempt > 1 {
+                    log.add("signaling", format!("connecting, attempt {attempt}"));
+                }
+                None
+            }
+            SignalingEvent::Opened => {
+                self.setup.websocket.get_or_insert(elapsed);
+                log.add("signaling", "WebSocket open".into());
+                None
+            }
+            SignalingEvent::Joined { peers, polite, ice_servers, resumed, .. } => {
+                self.setup.joined.get_or_insert(elapsed);
+                self.states.signaling_link = SignalingLink::Open;
+                self.states.polite = Some(polite);
+                self.server_ice_servers = ice_servers;
+                if let Some(peer) = peers.first() {
+                    self.remote_known(elapsed, peer.display_name.clone());
+                }
+                log.add("signaling", if resumed { "seat resumed" } else { "joined" }.into());
+                Some(Input::Joined { peers, polite, resumed })
+            }
+            SignalingEvent::PeerJoined(peer) => {
+                self.remote_known(elapsed, peer.display_name.clone());
+                log.add("signaling", "the other side is in the room".into());
+                Some(Input::PeerJoined(peer))
+            }
+            SignalingEvent::PeerLeft { peer_id, reason } => {
+                log.add("signaling", format!("the other side left the room ({reason:?})"));
+                Some(Input::PeerLeft { peer_id, reason })
+            }
+            SignalingEvent::Signal { from, payload } => {
+                match &payload {
+                    SignalPayload::Candidate(c) => self.priorities.note(&c.candidate),
+                    SignalPayload::Description(d) => {
+                        d.sdp.lines().for_each(|line| self.priorities.note(line));
+                    }
+                }
+                Some(Input::Signal { from, payload })
+            }
+            SignalingEvent::Lost { why, retry_in } => {
+                self.states.signaling_link = SignalingLink::Reconnecting;
+                log.add("signaling", format!("connection lost ({why}); again in {retry_in:.1?}"));
+                None
+            }
+            SignalingEvent::Refused { code, message } => {
+                self.states.signaling_link = SignalingLink::Closed;
+                log.add("signaling", format!("refused: {message}"));
+                Some(Input::Refused(code))
+            }
+            SignalingEvent::Unreachable(why) => {
+                self.states.signaling_link = SignalingLink::Closed;
+                log.add("signaling", format!("unreachable: {why}"));
+                Some(Input::Unreachable(why))
+            }
+        }
+    }
+
+    fn remote_known(&mut self, elapsed: Duration, display_name: Option<String>) {
+        self.setup.remote_peer.get_or_insert(elapsed);
+        self.remote.display_name = display_name;
+    }
+
+    /// What the peer connection says, as input for the session.
+    pub(crate) fn peer_event(&mut self, event: PeerEvent, log: &mut Log) -> Option<Input> {
+        let epoch = self.peer.as_ref()?.epoch;
+        let elapsed = self.started.elapsed();
+        match event {
+            PeerEvent::LocalCandidate(candidate) => {
+                self.priorities.note(&candidate.candidate);
+                let candidate = from_rtc_candidate(candidate);
+                return Some(Input::LocalCandidate { epoch, candidate });
+            }
+            PeerEvent::SignalingState(state) => {
+                self.states.signaling = state.to_string();
+                if state == visavis_rtc::SignalingState::Stable {
+                    self.setup.negotiated.get_or_insert(elapsed);
+                }
+                log.add("call", format!("signaling state {state}"));
+            }
+            PeerEvent::IceGatheringState(state) => {
+                self.states.ice_gathering = state.to_string();
+                log.add("ice", format!("gathering {state}"));
+            }
+            PeerEvent::IceConnectionState(state) => {
+                self.states.ice_connection = state.to_string();
+                if matches!(state, IceConnectionState::Connected | IceConnectionState::Completed) {
+                    self.setup.ice_connected.get_or_insert(elapsed);
+                }
+                log.add("ice", format!("connection {state}"));
+            }
+            PeerEvent::DtlsState(state) => {
+                self.states.dtls = state.to_string();
+                if state == DtlsState::Connected {
+                    self.setup.dtls_connected.get_or_insert(elapsed);
+                }
+                log.add("dtls", state.to_string());
+            }
+            PeerEvent::PeerConnectionState(state) => {
+                self.states.peer_connection = state.to_string();
+                log.add("call", format!("peer connection {state}"));
+                let state = match state {
+                    PeerConnectionState::New | PeerConnectionState::Connecting => {
+                        TransportState::Connecting
+                    }
+                    PeerConnectionState::Connected => {
+                        self.setup.dtls_connected.get_or_insert(elapsed);
+                        TransportState::Connected
+                    }
+                    PeerConnectionState::Disconnected => TransportState::Disconnected,
+                    PeerConnectionState::Failed => TransportState::Failed,
+                    PeerConnectionState::Closed => return None,
+                };
+                return Some(Input::Transport { epoch, state });
+            }
+            PeerEvent::KeyframeRequested => self.context.video_send.request_keyframe(),
+            PeerEvent::DataChannelOpen => {
+                self.channel_open = true;
+                log.add("call", "data channel open".into());
+                self.say_media_state();
+            }
+            PeerEvent::DataChannelClosed => self.channel_open = false,
+            PeerEvent::Message(text) => self.message(&text),
+            // The session decides when to offer; sender reports are for lip sync.
+            _ => {}
+        }
+        None
+    }
+
+    fn message(&mut self, text: &str) {
+        let arrived = unix_ms();
+        let Ok(message) = serde_json::from_str(text) else {
+            tracing::debug!("a message of an unknown kind was ignored");
+            return;
+        };
+        match message {
+            ControlMessage::MediaState { microphone, camera } => {
+                self.remote.microphone_on = Some(microphone);
+                if self.remote.camera_on.replace(camera) != Some(camera)
+                    && let Some(peer) = &self.peer
+                {
+                    peer.video.paused();
+                    if !camera {
+                        self.context.shared.remote_video.clear();
+                    }
+                }
+            }
+            ControlMessage::ClockPing { t0 } => {
+                self.say(&ControlMessage::ClockPong { t0, t1: arrived, t2: unix_ms() });
+            }
+            ControlMessage::ClockPong { t0, t1, t2 } => {
+                let offset = self.clock_sync.pong(t0, t1, t2, arrived);
+                if let Some(peer) = &self.peer {
+                    peer.video.set_clock_offset_ms(offset);
+                }
+            }
+        }
+    }
+
+    /// What we send; the other side is told when it changes.
+    pub(crate) fn set_media_state(&mut self, microphone: bool, camera: bool) {
+        if self.media_state != (microphone, camera) {
+            self.media_state = (microphone, camera);
+            self.say_media_state();
+        }
+    }
+
+    fn say_media_state(&self) {
+        let (microphone, camera) = self.media_state;
+        self.say(&ControlMessage::MediaState { microphone, camera });
+    }
+
+    fn say(&self, message: &ControlMessage) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.channel_open)
+            && let Ok(text) = serde_json::to_string(message)
+            && let Err(error) = peer.peer.send_message(&text)
+        {
+            tracing::debug!(%error, "a message was not sent");
+        }
+    }
+
+    /// Notes a first time; whether it was one.
+    pub(crate) fn first(&mut self, event: &Event) -> bool {
+        let time = match event {
+            Event::FirstVideoFrame => &mut self.setup.first_video_frame,
+            Event::FirstAudio => &mut self.setup.first_audio,
+            _ => return false,
+        };
+        let first = time.is_none();
+        time.get_or_insert(self.started.elapsed());
+        first
+    }
+
+    pub(crate) fn request_keyframe(&self) {
+        if let Some(peer) = &self.peer {
+            peer.peer.request_keyframe();
+        }
+    }
+
+    /// What happens by the clock: statistics, history, the other side's clock.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
+            self.next_stats = now + STATS_INTERVAL;
+            let tag = Tag { call: self.id, epoch: peer.epoch };
+            let (peer, reports) = (peer.peer.clone(), self.context.reports.clone());
+            tokio::spawn(async move {
+                let stats = Box::new(peer.stats().await);
+                let _ = reports.send(Internal::Stats(tag, stats)).await;
+            });
+        }
+        if self.channel_open && self.clock_sync.is_due(now) {
+            self.say(&ControlMessage::ClockPing { t0: unix_ms() });
+        }
+        if self.history.is_due(now) {
+            let sent = self.context.video_send.counts(now);
+            let received = self.peer.as_ref().map(|p| p.video.counts(now)).unwrap_or_default();
+            let rtt_s =
+                self.peer_stats.as_ref().and_then(|s| s.selected_pair()?.current_round_trip_time_s);
+            self.history.add(HistoryPoint {
+                at_s: (now - self.started).as_secs_f32(),
+                video_sent_bps: sent.bitrate_bps,
+                video_target_bps: sent.target_bps,
+                video_received_bps: received.bitrate_bps,
+                #[expect(clippy::cast_possible_truncation, reason = "a figure for people")]
+                rtt_ms: rtt_s.map(|rtt| (rtt * 1000.0) as f32),
+                fps_received: received.fps,
+            });
+        }
+    }
+
+    pub(crate) fn stats(&mut self, stats: PeerStats) {
+        if let (Some(peer), Some(pair)) = (&self.peer, stats.selected_pair())
+            && let Some(rtt_s) = pair.current_round_trip_time_s
+        {
+            peer.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
+        }
+        self.peer_stats = Some(Box::new(stats));
+    }
+
+    /// Writes all that is known of the call into the snapshot.
+    pub(crate) fn fill(&self, snapshot: &mut CallSnapshot) {
+        let now = Instant::now();
+        snapshot.room = Some(self.room.clone());
+        snapshot.room_link = Some(self.room_link.clone());
+        snapshot.connected_for = self.connected_at.map(|at| now - at).unwrap_or_default();
+        snapshot.remote = self.remote.clone();
+        snapshot.states = self.states.clone();
+        snapshot.setup = self.setup;
+        snapshot.history = self.history.points();
+        let counts = self.peer.as_ref().map(|p| p.video.counts(now));
+        if let Some(stats) = &self.peer_stats {
+            crate::stats::fill_from_peer(snapshot, stats, &self.priorities);
+        }
+        crate::stats::fill_sent(
+            snapshot,
+            &self.context.video_send.counts(now),
+            &self.context.audio_send.counts(now),
+        );
+        if let Some(counts) = counts {
+            crate::stats::fill_received(snapshot, &counts, &self.context.audio_receive.counts(now));
+        }
+    }
+
+    /// Hangs up if it has not been done; [`Closing`] waits for the end of it.
+    pub(crate) fn close(mut self) {
+        if let Some(client) = self.client.take() {
+            self.context.closing.spawn(client.leave());
+        }
+        self.close_peer();
+    }
+}

@@ -1,0 +1,423 @@
+//! Which sources and sinks are wanted, and opening them without ever making the engine wait.
+//!
+//! Opening and closing happen on short-lived threads named `open-…`; the engine's loop hears of the
+//! result. One kind has at most one such thread, so a device is closed before the next is opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use visavis_capture as capture;
+use visavis_media::files::{WavReader, WavWriter, Y4mReader};
+use visavis_media::synthetic::{TestPattern, Tone};
+use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, Size, VideoFrame};
+use visavis_rtc::MediaClock;
+
+use crate::paced::Paced;
+use crate::receive::{AudioReceive, unix_ms};
+use crate::run_loop::Internal;
+use crate::send::AudioSend;
+use crate::shared::FrameSlot;
+use crate::{
+    CameraSource, DeviceId, DeviceInfo, DeviceList, MicrophoneSource, SpeakerSink, VideoSlot,
+};
+
+/// The three kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Camera,
+    Microphone,
+    Speaker,
+}
+
+/// An open source or sink; closed by dropping.
+pub(crate) struct Open {
+    _guard: Box<dyn Send>,
+    /// For people; `None` for what is no device.
+    pub(crate) name: Option<String>,
+    /// For people: size and rate.
+    pub(crate) format: Option<String>,
+}
+
+impl Open {
+    fn new(guard: impl Send + 'static, name: impl Into<Option<String>>) -> Self {
+        Self { _guard: Box::new(guard), name: name.into(), format: None }
+    }
+}
+
+/// What a thread `open-…` reports.
+pub(crate) type Opened = Result<Option<Open>, String>;
+
+/// One kind's wish and reality.
+pub(crate) struct Slot<S> {
+    kind: Kind,
+    wanted: Option<S>,
+    /// What `open` (or the thread under way) is for.
+    current: Option<S>,
+    open: Option<Open>,
+    busy: bool,
+    /// Why there is nothing, for people.
+    pub(crate) problem: Option<String>,
+}
+
+impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, wanted: None, current: None, open: None, busy: false, problem: None }
+    }
+
+    pub(crate) fn name(&self) -> Option<String> {
+        self.open.as_ref()?.name.clone()
+    }
+
+    pub(crate) fn format(&self) -> Option<String> {
+        self.open.as_ref()?.format.clone()
+    }
+
+    /// Wants `source` open, or nothing.
+    pub(crate) fn want(&mut self, source: Option<S>, opener: &Opener<S>) {
+        self.wanted = source;
+        self.step(opener);
+    }
+
+    /// The thread is done. Returns the problem, if a new one.
+    pub(crate) fn opened(&mut self, result: Opened, opener: &Opener<S>) -> Option<String> {
+        self.busy = false;
+        let problem = match result {
+            Ok(open) => {
+                self.open = open;
+                None
+            }
+            Err(problem) => Some(problem),
+        };
+        self.problem.clone_from(&problem);
+        self.step(opener);
+        problem
+    }
+
+    /// The device ended by itself; it is opened again when the set of devices changes.
+    pub(crate) fn ended(&mut self, problem: String) {
+        if let Some(open) = self.open.take() {
+            // Closing may wait for the driver.
+            let _ = std::thread::Builder::new().name("close".into()).spawn(move || drop(open));
+        }
+        self.problem = Some(problem);
+    }
+
+    /// Tries again what failed.
+    pub(crate) fn retry(&mut self, opener: &Opener<S>) {
+        if self.problem.is_some() && !self.busy {
+            self.current = None;
+            self.step(opener);
+        }
+    }
+
+    fn step(&mut self, opener: &Opener<S>) {
+        if self.busy || self.current == self.wanted {
+            return;
+        }
+        self.current = self.wanted.clone();
+        let (kind, source, old) = (self.kind, self.wanted.clone(), self.open.take());
+        let Opener { open, reports } = opener;
+        let (open, reports) = (open.clone(), reports.clone());
+        let thread = std::thread::Builder::new().name(format!("open-{kind:?}")).spawn(move || {
+            drop(old);
+            let result = source.map(|s| open(s)).transpose();
+            // The engine is gone if this fails, and the device with it.
+            let _ = reports.blocking_send(Internal::Opened(kind, result));
+        });
+        match thread {
+            Ok(_) => self.busy = true,
+            Err(error) => self.problem = Some(format!("No thread for the device: {error}")),
+        }
+    }
+}
+
+/// How one kind is opened.
+pub(crate) struct Opener<S> {
+    pub(crate) open: Arc<dyn Fn(S) -> Result<Open, String> + Send + Sync>,
+    pub(crate) reports: mpsc::Sender<Internal>,
+}
+
+/// What all openers need.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) clock: MediaClock,
+    pub(crate) reports: mpsc::Sender<Internal>,
+}
+
+impl Context {
+    fn capture_clock(&self) -> capture::Clock {
+        let clock = self.clock;
+        Arc::new(move || clock.now())
+    }
+
+    fn on_end(&self, kind: Kind) -> capture::OnEnd {
+        let reports = self.reports.clone();
+        Box::new(move |error| {
+            let _ =
+                reports.blocking_send(Internal::DeviceEnded(kind, sentence(&error.to_string())));
+        })
+    }
+
+    fn end(&self, kind: Kind, why: String) {
+        let _ = self.reports.blocking_send(Internal::DeviceEnded(kind, why));
+    }
+}
+
+/// How cameras are opened.
+pub(crate) fn camera_opener(
+    context: Context,
+    size: Size,
+    fps: u32,
+    encode: Arc<FrameSlot>,
+    preview: VideoSlot,
+) -> Opener<CameraSource> {
+    let reports = context.reports.clone();
+    let fps = fps.clamp(1, 120);
+    let open = move |source: CameraSource| {
+        let (encode, preview, clock) = (encode.clone(), preview.clone(), context.clock);
+        let sink = move |frame: VideoFrame| {
+            preview.put(frame.clone());
+            encode.put(frame);
+        };
+        match source {
+            CameraSource::None => Ok(Open::new((), None)),
+            CameraSource::TestPattern => {
+                let mut pattern = TestPattern::new(size);
+                let start = clock.now();
+                let step = move || {
+                    let time = clock.now();
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "the time code is modulo 2^32"
+                    )]
+                    let code = unix_ms() as u64 as u32;
+                    let buffer = pattern.frame(time.saturating_since(start), code);
+                    sink(VideoFrame { buffer, time, rtp_timestamp: 0 });
+                    true
+                };
+                let paced = Paced::start("test-pattern", Duration::from_secs(1) / fps, step)
+                    .map_err(|e| e.to_string())?;
+                let mut open = Open::new(paced, Some("Test pattern".to_owned()));
+                open.format = Some(format_words(size, fps.into()));
+                Ok(open)
+            }
+            CameraSource::File(path) => {
+                let mut reader =
+                    Y4mReader::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let (size, rate) = (reader.size(), reader.frame_rate());
+                let context = context.clone();
+                let step = move || match reader.next_frame() {
+                    Ok(buffer) => {
+                        sink(VideoFrame { buffer, time: clock.now(), rtp_timestamp: 0 });
+                        true
+                    }
+                    Err(error) => {
+                        context.end(Kind::Camera, format!("The picture file ended badly: {error}"));
+                        false
+                    }
+                };
+                let interval = Duration::from_secs_f64(1.0 / rate.clamp(0.1, 240.0));
+                let paced =
+                    Paced::start("picture-file", interval, step).map_err(|e| e.to_string())?;
+                let mut open = Open::new(paced, Some(file_name(&path)));
+                open.format = Some(format_words(size, rate));
+                Ok(open)
+            }
+            CameraSource::Device(_) | CameraSource::Default => {
+                let id = match source {
+                    CameraSource::Device(id) => Some(capture::DeviceId::new(id.0)),
+                    _ => None,
+                };
+                let request = capture::CameraRequest { id, size, fps, format: None };
+                let camera = capture::Camera::open(
+                    request,
+                    context.capture_clock(),
+                    sink,
+                    context.on_end(Kind::Camera),
+                )
+                .map_err(|e| sentence(&e.to_string()))?;
+                let format = camera.format().clone();
+                let mut open = Open::new(camera, Some(format.name));
+                open.format = Some(format_words(format.size, format.fps));
+                Ok(open)
+            }
+        }
+    };
+    Opener { open: Arc::new(open), reports }
+}
+
+/// How microphones are opened.
+pub(crate) fn microphone_opener(
+    context: Context,
+    send: Arc<AudioSend>,
+) -> Opener<MicrophoneSource> {
+    let reports = context.reports.clone();
+    let open = move |source: MicrophoneSource| {
+        let (send, clock) = (send.clone(), context.clock);
+        let paced = |name, mut next: Box<dyn FnMut() -> Option<AudioFrame> + Send>| {
+            let send = send.clone();
+            let step = move || {
+                let frame = next();
+                if let Some(frame) = &frame {
+                    send.push(frame);
+                }
+                frame.is_some()
+            };
+            Paced::start(name, AUDIO_FRAME, step).map_err(|e| e.to_string())
+        };
+        // Sound from a file or a generator is stamped without the jitter of its thread.
+        let mut time = clock.now();
+        let mut next_time = move || {
+            let stamp = time;
+            time = time + AUDIO_FRAME;
+            stamp
+        };
+        match source {
+            MicrophoneSource::Silence => {
+                let next = move || {
+                    Some(AudioFrame { samples: vec![0.0; AUDIO_FRAME_SAMPLES], time: next_time() })
+                };
+                Ok(Open::new(paced("silence", Box::new(next))?, Some("Silence".to_owned())))
+            }
+            MicrophoneSource::Tone => {
+                let mut tone = Tone::default();
+                let next = move || Some(tone.next_frame(next_time()));
+                Ok(Open::new(paced("tone", Box::new(next))?, Some("Tone, 440 Hz".to_owned())))
+            }
+            MicrophoneSource::File(path) => {
+                let mut reader =
+                    WavReader::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let context = context.clone();
+                let next = move || match reader.next_frame(next_time()) {
+                    Ok(frame) => Some(frame),
+                    Err(error) => {
+                        context
+                            .end(Kind::Microphone, format!("The sound file ended badly: {error}"));
+                        None
+                    }
+                };
+                Ok(Open::new(paced("sound-file", Box::new(next))?, Some(file_name(&path))))
+            }
+            MicrophoneSource::Device(_) | MicrophoneSource::Default => {
+                let id = match source {
+                    MicrophoneSource::Device(id) => Some(capture::DeviceId::new(id.0)),
+                    _ => None,
+                };
+                let ended = SourceEnded(send.clone());
+                let microphone = capture::Microphone::open(
+                    id,
+                    context.capture_clock(),
+                    move |frame: AudioFrame| ended.0.push(&frame),
+                    context.on_end(Kind::Microphone),
+                )
+                .map_err(|e| sentence(&e.to_string()))?;
+                let name = microphone.format().name.clone();
+                Ok(Open::new(microphone, Some(name)))
+            }
+        }
+    };
+    Opener { open: Arc::new(open), reports }
+}
+
+/// Lets the level meter fall when a microphone goes.
+struct SourceEnded(Arc<AudioSend>);
+
+impl Drop for SourceEnded {
+    fn drop(&mut self) {
+        self.0.source_ended();
+    }
+}
+
+/// How speakers are opened.
+pub(crate) fn speaker_opener(context: Context, receive: Arc<AudioReceive>) -> Opener<SpeakerSink> {
+    let reports = context.reports.clone();
+    let open = move |sink: SpeakerSink| {
+        let receive = receive.clone();
+        match sink {
+            SpeakerSink::None => {
+                let step = move || {
+                    receive.pull(&mut [0.0; AUDIO_FRAME_SAMPLES]);
+                    true
+                };
+                let paced =
+                    Paced::start("speaker-none", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
+                Ok(Open::new(paced, None))
+            }
+            SpeakerSink::File(path) => {
+                let mut writer =
+                    WavWriter::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let context = context.clone();
+                let step = move || {
+                    let mut block = [0.0; AUDIO_FRAME_SAMPLES];
+                    receive.pull(&mut block);
+                    let written = writer.write(&block);
+                    if let Err(error) = &written {
+                        context.end(
+                            Kind::Speaker,
+                            format!("The sound file could not be written: {error}"),
+                        );
+                    }
+                    written.is_ok()
+                };
+                let paced =
+                    Paced::start("speaker-file", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
+                Ok(Open::new(paced, Some(file_name(&path))))
+            }
+            SpeakerSink::Device(_) | SpeakerSink::Default => {
+                let id = match sink {
+                    SpeakerSink::Device(id) => Some(capture::DeviceId::new(id.0)),
+                    _ => None,
+                };
+                let speaker = capture::Speaker::open(
+                    id,
+                    move |block: &mut [f32; AUDIO_FRAME_SAMPLES]| receive.pull(block),
+                    context.on_end(Kind::Speaker),
+                )
+                .map_err(|e| sentence(&e.to_string()))?;
+                let name = speaker.format().name.clone();
+                Ok(Open::new(speaker, Some(name)))
+            }
+        }
+    };
+    Opener { open: Arc::new(open), reports }
+}
+
+/// Looks for all devices; blocks.
+pub(crate) fn list() -> DeviceList {
+    let convert = |devices: Vec<capture::DeviceInfo>| {
+        devices
+            .into_iter()
+            .map(|d| DeviceInfo {
+                id: DeviceId(d.id.as_str().to_owned()),
+                name: d.name,
+                default: d.default,
+            })
+            .collect()
+    };
+    DeviceList {
+        cameras: convert(capture::list_cameras()),
+        microphones: convert(capture::list_microphones()),
+        speakers: convert(capture::list_speakers()),
+    }
+}
+
+fn format_words(size: Size, fps: f64) -> String {
+    format!("{}×{} · {fps:.0} fps", size.width_px, size.height_px)
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Upper-case beginning and full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let begin = chars.next().map(char::to_uppercase).into_iter().flatten();
+    let mut text: String = begin.chain(chars).collect();
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}

@@ -1,0 +1,212 @@
+//! One peer connection and the task that works for it.
+//!
+//! Operations run one at a time in order. Events of the connection wait meanwhile, so that an offer
+//! is always reported before the candidates that belong to it.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use visavis_call::{Epoch, Input, Operation};
+use visavis_media::files::Y4mWriter;
+use visavis_media::jitter::JitterBuffer;
+use visavis_rtc as rtc;
+use visavis_rtc::{MediaClock, Peer, PeerConfig, PeerEvent};
+use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
+
+use crate::VideoSlot;
+use crate::receive::{AudioReceive, ReceiveEvents, VideoReceive};
+use crate::run_loop::{Internal, Tag};
+
+/// Operations waiting; a remote side that floods us with candidates loses those beyond.
+const OPERATIONS: usize = 256;
+/// Events waiting while an operation runs.
+const EVENTS: usize = 256;
+
+/// What a peer connection is made from.
+pub(crate) struct PeerParts {
+    pub(crate) tag: Tag,
+    pub(crate) clock: MediaClock,
+    pub(crate) reports: mpsc::Sender<Internal>,
+    pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) relay_only: bool,
+    pub(crate) slot: VideoSlot,
+    pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
+    pub(crate) audio: Arc<AudioReceive>,
+}
+
+/// The running connection; its owner closes `peer`.
+pub(crate) struct PeerHandle {
+    pub(crate) epoch: Epoch,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) video: VideoReceive,
+    operations: mpsc::Sender<Operation>,
+}
+
+impl PeerHandle {
+    pub(crate) async fn start(parts: PeerParts) -> Result<Self, String> {
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let PeerParts { tag, clock, reports, ice_servers, relay_only, slot, display_file, audio } =
+            parts;
+        let reporter = Arc::new(Reporter { tag, reports: reports.clone() });
+        let video = VideoReceive::start(clock, slot, display_file, reporter.clone())
+            .map_err(|e| e.to_string())?;
+        audio.set_jitter(Some(JitterBuffer::new().map_err(|e| e.to_string())?));
+        let config = PeerConfig {
+            ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
+            relay_only,
+            clock,
+        };
+        let audio_sink = move |packet| {
+            if audio.push(packet) {
+                reporter.report(Internal::FirstAudio(tag));
+            }
+        };
+        let peer = Peer::new(config, events_in, video.sink(), audio_sink)
+            .await
+            .map_err(|e| e.to_string())?;
+        let peer = Arc::new(peer);
+        let (operations, queue) = mpsc::channel(OPERATIONS);
+        tokio::spawn(work(tag, peer.clone(), queue, events, reports));
+        Ok(Self { epoch: tag.epoch, peer, video, operations })
+    }
+
+    pub(crate) fn run(&self, operation: Operation) {
+        if self.operations.try_send(operation).is_err() {
+            tracing::warn!("too much work for the peer connection: dropped");
+        }
+    }
+}
+
+/// Carries what threads have to say into the engine's loop, without waiting.
+struct Reporter {
+    tag: Tag,
+    reports: mpsc::Sender<Internal>,
+}
+
+impl Reporter {
+    fn report(&self, internal: Internal) {
+        if self.reports.try_send(internal).is_err() {
+            tracing::debug!("the engine is busy or gone: a report was dropped");
+        }
+    }
+}
+
+impl ReceiveEvents for Reporter {
+    fn keyframe_needed(&self) {
+        self.report(Internal::KeyframeNeeded(self.tag));
+    }
+
+    fn first_video_frame(&self) {
+        self.report(Internal::FirstVideoFrame(self.tag));
+    }
+
+    fn sink_failed(&self, why: String) {
+        self.report(Internal::SinkFailed(why));
+    }
+}
+
+async fn work(
+    tag: Tag,
+    peer: Arc<Peer>,
+    mut operations: mpsc::Receiver<Operation>,
+    mut events: mpsc::Receiver<PeerEvent>,
+    reports: mpsc::Sender<Internal>,
+) {
+    loop {
+        let report = tokio::select! {
+            biased;
+            operation = operations.recv() => match operation {
+                Some(operation) => match operate(&peer, tag.epoch, operation).await {
+                    Some(input) => Internal::Call(tag.call, input),
+                    None => continue,
+                },
+                None => return,
+            },
+            event = events.recv() => match event {
+                Some(event) => Internal::Peer(tag, event),
+                None => return,
+            },
+        };
+        if reports.send(report).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Input> {
+    let failed = |error: rtc::RtcError, remote_fault| {
+        Some(Input::OperationFailed { epoch, why: error.to_string(), remote_fault })
+    };
+    match operation {
+        Operation::CreateOffer { ice_restart } => match peer.create_offer(ice_restart).await {
+            Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
+            Err(error) => failed(error, false),
+        },
+        Operation::AcceptOffer { description, rollback } => {
+            if rollback && let Err(error) = peer.rollback().await {
+                return failed(error, false);
+            }
+            if let Err(error) = peer.set_remote(to_rtc(description)).await {
+                return failed(error, true);
+            }
+            match peer.create_answer().await {
+                Ok(answer) => Some(Input::AnswerCreated { epoch, description: from_rtc(answer) }),
+                Err(error) => failed(error, true),
+            }
+        }
+        Operation::AcceptAnswer { description } => {
+            match peer.set_remote(to_rtc(description)).await {
+                Ok(()) => Some(Input::AnswerAccepted { epoch }),
+                Err(error) => {
+                    // Back to stable, as the session expects of a failed operation.
+                    let _ = peer.rollback().await;
+                    failed(error, true)
+                }
+            }
+        }
+        Operation::AddCandidate { candidate } => {
+            if let Err(error) = peer.add_candidate(to_rtc_candidate(candidate)).await {
+                tracing::debug!(%error, "a remote candidate was not usable");
+            }
+            None
+        }
+    }
+}
+
+fn to_rtc(description: SessionDescription) -> rtc::Description {
+    let kind = match description.kind {
+        SdpType::Offer => rtc::SdpKind::Offer,
+        SdpType::Answer => rtc::SdpKind::Answer,
+    };
+    rtc::Description { kind, sdp: description.sdp }
+}
+
+fn from_rtc(description: rtc::Description) -> SessionDescription {
+    let kind = match description.kind {
+        rtc::SdpKind::Offer => SdpType::Offer,
+        rtc::SdpKind::Answer => SdpType::Answer,
+    };
+    SessionDescription { kind, sdp: description.sdp }
+}
+
+fn to_rtc_candidate(candidate: IceCandidateInit) -> rtc::Candidate {
+    rtc::Candidate {
+        candidate: candidate.candidate,
+        sdp_mid: candidate.sdp_mid,
+        sdp_m_line_index: candidate.sdp_m_line_index,
+        username_fragment: candidate.username_fragment,
+    }
+}
+
+pub(crate) fn from_rtc_candidate(candidate: rtc::Candidate) -> IceCandidateInit {
+    IceCandidateInit {
+        candidate: candidate.candidate,
+        sdp_mid: candidate.sdp_mid,
+        sdp_m_line_index: candidate.sdp_m_line_index,
+        username_fragment: candidate.username_fragment,
+    }
+}
+
+fn to_rtc_server(server: IceServer) -> rtc::IceServer {
+    rtc::IceServer { urls: server.urls, username: server.username, credential: server.credential }
+}

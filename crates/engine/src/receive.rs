@@ -1,0 +1,390 @@
+//! The receiving side: RTP to pictures and sound.
+//!
+//! Pictures: `rtc` callback -> bounded queue -> thread `video-decode` (assemble, decode, read the
+//! time code) -> [`VideoSlot`]. Sound: `rtc` callback -> jitter buffer; the speaker's thread pulls.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use visavis_media::assembler::{AssemblerOutput, FrameAssembler};
+use visavis_media::audio::tone_meter::ToneMeter;
+use visavis_media::codec::VideoDecoder;
+use visavis_media::codec::h264::H264Decoder;
+use visavis_media::files::Y4mWriter;
+use visavis_media::jitter::JitterBuffer;
+use visavis_media::synthetic::read_time_code;
+use visavis_media::{AUDIO_FRAME_SAMPLES, ReceivedRtp, Size, VideoFrame};
+use visavis_rtc::MediaClock;
+
+use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
+use crate::shared::lock;
+use crate::{LatencyStats, VideoSlot};
+
+/// Packets between socket and decoder: half a second at 2.5 Mbps with 1200-byte packets is 130. A
+/// packet that finds it full is dropped and counts as lost; retransmission may bring it again.
+const PACKET_QUEUE: usize = 1024;
+/// For jitter and for the time that the other side takes to send again.
+const GAP_MARGIN: Duration = Duration::from_millis(40);
+/// A time code this old, or from the future, is a picture that only looks like one.
+const MAX_LATENCY_MS: i64 = 60_000;
+
+/// What the receiving threads tell the engine.
+pub(crate) trait ReceiveEvents: Send + Sync + 'static {
+    /// The decoder needs a keyframe.
+    fn keyframe_needed(&self);
+    /// The first picture was decoded.
+    fn first_video_frame(&self);
+    /// A sound file or picture file could not be written.
+    fn sink_failed(&self, why: String);
+}
+
+/// Counts of the video that was received.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VideoReceiveCounts {
+    pub(crate) frames_decoded: u64,
+    pub(crate) decode_errors: u64,
+    pub(crate) bytes: u64,
+    pub(crate) size: Option<Size>,
+    pub(crate) fps: f32,
+    pub(crate) bitrate_bps: u64,
+    pub(crate) freeze_count: u64,
+    pub(crate) freeze_time: Duration,
+    pub(crate) latency: Option<LatencyStats>,
+    pub(crate) decode_time: Duration,
+    pub(crate) keyframe_requests: u64,
+    first_frame: Option<Instant>,
+    /// From the first decoded picture to the last.
+    pub(crate) span: Option<Duration>,
+}
+
+struct VideoMeters {
+    counts: VideoReceiveCounts,
+    frames: RateMeter,
+    bytes: RateMeter,
+    decode: MeanTime,
+    freezes: FreezeMeter,
+    latency: LatencyHistogram,
+    /// How far the other side's Unix clock is ahead of ours, ms.
+    clock_offset_ms: f64,
+    round_trip: Option<Duration>,
+}
+
+/// Decodes the video of one peer connection; its thread ends when this is dropped.
+pub(crate) struct VideoReceive {
+    packets: SyncSender<ReceivedRtp>,
+    overflow: Arc<AtomicU64>,
+    meters: Arc<Mutex<VideoMeters>>,
+}
+
+impl VideoReceive {
+    pub(crate) fn start(
+        clock: MediaClock,
+        slot: VideoSlot,
+        file: Option<Arc<Mutex<Y4mWriter>>>,
+        events: Arc<dyn ReceiveEvents>,
+    ) -> std::io::Result<Self> {
+        let (packets, queue) = sync_channel(PACKET_QUEUE);
+        let meters = Arc::new(Mutex::new(VideoMeters {
+            counts: VideoReceiveCounts::default(),
+            frames: RateMeter::default(),
+            bytes: RateMeter::default(),
+            decode: MeanTime::default(),
+            freezes: FreezeMeter::default(),
+            latency: LatencyHistogram::new(),
+            clock_offset_ms: 0.0,
+            round_trip: None,
+        }));
+        let worker = VideoDecode {
+            clock,
+            slot,
+            file,
+            events,
+            meters: meters.clone(),
+            assembler: FrameAssembler::new(),
+            decoder: H264Decoder::new(),
+        };
+        std::thread::Builder::new()
+            .name("video-decode".into())
+            .spawn(move || worker.run(&queue))?;
+        Ok(Self { packets, overflow: Arc::default(), meters })
+    }
+
+    /// The callback for `rtc`: never waits.
+    pub(crate) fn sink(&self) -> impl Fn(ReceivedRtp) + Send + Sync + 'static {
+        let (packets, overflow) = (self.packets.clone(), self.overflow.clone());
+        move |packet| {
+            if packets.try_send(packet).is_err() {
+                overflow.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The other side switched its camera off or on: the gap is no freeze.
+    pub(crate) fn paused(&self) {
+        lock(&self.meters).freezes.pause();
+    }
+
+    pub(crate) fn set_clock_offset_ms(&self, offset: f64) {
+        lock(&self.meters).clock_offset_ms = offset;
+    }
+
+    /// How long a retransmission takes.
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        lock(&self.meters).round_trip = Some(round_trip);
+    }
+
+    pub(crate) fn counts(&self, now: Instant) -> VideoReceiveCounts {
+        let mut m = lock(&self.meters);
+        let mut counts = m.counts.clone();
+        counts.fps = m.frames.per_second(now);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
+        {
+            counts.bitrate_bps = (m.bytes.per_second(now) * 8.0) as u64;
+        }
+        counts.freeze_count = m.freezes.count;
+        counts.freeze_time = m.freezes.total;
+        counts.latency = m.latency.stats();
+        counts.decode_time = m.decode.mean();
+        counts
+    }
+}
+
+struct VideoDecode {
+    clock: MediaClock,
+    slot: VideoSlot,
+    file: Option<Arc<Mutex<Y4mWriter>>>,
+    events: Arc<dyn ReceiveEvents>,
+    meters: Arc<Mutex<VideoMeters>>,
+    assembler: FrameAssembler,
+    decoder: H264Decoder,
+}
+
+impl VideoDecode {
+    fn run(mut self, queue: &Receiver<ReceivedRtp>) {
+        loop {
+            let packet = match self.assembler.next_deadline() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => queue.recv_timeout(at.saturating_since(self.clock.now())),
+            };
+            match packet {
+                Ok(packet) => {
+                    let round_trip = {
+                        let mut meters = lock(&self.meters);
+                        let bytes = packet.payload.len() as u64;
+                        meters.counts.bytes += bytes;
+                        meters.bytes.add(Instant::now(), bytes);
+                        meters.round_trip.take()
+                    };
+                    if let Some(round_trip) = round_trip {
+                        // A retransmission may itself be lost once.
+                        self.assembler.set_gap_deadline(2 * round_trip + GAP_MARGIN);
+                    }
+                    self.assembler.push(packet, self.clock.now());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Some(output) = self.assembler.poll(self.clock.now()) {
+                match output {
+                    AssemblerOutput::Frame(frame) => self.decode(&frame.data, frame.rtp_timestamp),
+                    AssemblerOutput::NeedKeyframe => self.need_keyframe(),
+                }
+            }
+        }
+    }
+
+    fn need_keyframe(&self) {
+        lock(&self.meters).counts.keyframe_requests += 1;
+        self.events.keyframe_needed();
+    }
+
+    fn decode(&mut self, access_unit: &[u8], rtp_timestamp: u32) {
+        let begun = Instant::now();
+        let buffer = match self.decoder.decode(access_unit) {
+            Ok(Some(buffer)) => buffer,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "an access unit could not be decoded");
+                lock(&self.meters).counts.decode_errors += 1;
+                self.assembler.wait_for_keyframe(self.clock.now());
+                return;
+            }
+        };
+        let now = Instant::now();
+        let sent_at = read_time_code(&buffer);
+        let first = {
+            let mut m = lock(&self.meters);
+            m.decode.add(now, now - begun);
+            m.frames.add(now, 1);
+            m.freezes.frame(now);
+            m.counts.frames_decoded += 1;
+            m.counts.size = Some(buffer.size());
+            m.counts.span = Some(now - *m.counts.first_frame.get_or_insert(now));
+            if let Some(code) = sent_at
+                && let Some(latency) = latency(code, unix_ms(), m.clock_offset_ms)
+            {
+                m.latency.add(latency);
+            }
+            m.counts.frames_decoded == 1
+        };
+        let frame = VideoFrame { buffer, time: self.clock.now(), rtp_timestamp };
+        let written = self.file.as_ref().map_or(Ok(()), |file| lock(file).write(&frame.buffer));
+        if let Err(error) = written {
+            self.file = None;
+            self.events
+                .sink_failed(format!("The received pictures are no longer written: {error}"));
+        }
+        self.slot.put(frame);
+        if first {
+            self.events.first_video_frame();
+        }
+    }
+}
+
+/// Our Unix time, milliseconds.
+pub(crate) fn unix_ms() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+        * 1000.0
+}
+
+/// Time since the other side wrote `code` (its Unix ms modulo 2^32).
+fn latency(code: u32, now_unix_ms: f64, clock_offset_ms: f64) -> Option<Duration> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "modulo 2^32 is the point"
+    )]
+    let age_ms =
+        i64::from(((now_unix_ms + clock_offset_ms) as u64 as u32).wrapping_sub(code) as i32);
+    // A fresh code may look a little ahead of the estimate of a foreign clock.
+    (-50..MAX_LATENCY_MS)
+        .contains(&age_ms)
+        .then(|| Duration::from_millis(u64::try_from(age_ms).unwrap_or(0)))
+}
+
+/// Counts of the audio that was received.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AudioReceiveCounts {
+    pub(crate) packets: u64,
+    pub(crate) lost: u64,
+    pub(crate) concealed_ratio: f32,
+    pub(crate) delay: Duration,
+    pub(crate) jitter: Duration,
+    pub(crate) bitrate_bps: u64,
+    pub(crate) level_dbfs: Option<f32>,
+    pub(crate) tone_hz: Option<f32>,
+}
+
+/// The jitter buffer of the current peer and the meters behind it. Pushed by `rtc`, pulled by the
+/// speaker's thread (never by an audio callback).
+pub(crate) struct AudioReceive {
+    clock: MediaClock,
+    state: Mutex<AudioState>,
+}
+
+struct AudioState {
+    jitter: Option<JitterBuffer>,
+    bytes: RateMeter,
+    tone: ToneMeter,
+    squares: f32,
+    blocks: u32,
+    level_dbfs: Option<f32>,
+    heard: bool,
+}
+
+impl AudioReceive {
+    pub(crate) fn new(clock: MediaClock) -> Self {
+        Self {
+            clock,
+            state: Mutex::new(AudioState {
+                jitter: None,
+                bytes: RateMeter::default(),
+                tone: ToneMeter::new(),
+                squares: 0.0,
+                blocks: 0,
+                level_dbfs: None,
+                heard: false,
+            }),
+        }
+    }
+
+    /// For a new peer connection, or (`None`) after one.
+    pub(crate) fn set_jitter(&self, jitter: Option<JitterBuffer>) {
+        let mut state = lock(&self.state);
+        state.jitter = jitter;
+        state.heard = false;
+    }
+
+    /// The callback for `rtc`; returns whether it was the first packet.
+    pub(crate) fn push(&self, packet: ReceivedRtp) -> bool {
+        let mut state = lock(&self.state);
+        state.bytes.add(Instant::now(), packet.payload.len() as u64);
+        let first = !state.heard;
+        state.heard = true;
+        if let Some(jitter) = &mut state.jitter {
+            jitter.push(&packet);
+        }
+        first
+    }
+
+    /// The next 10 ms for the speaker; silence while there is nothing to play.
+    pub(crate) fn pull(&self, out: &mut [f32; AUDIO_FRAME_SAMPLES]) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        match &mut state.jitter {
+            Some(jitter) => out.copy_from_slice(&jitter.pull_10ms(self.clock.now()).samples),
+            None => out.fill(0.0),
+        }
+        state.tone.push(out);
+        state.squares += out.iter().map(|s| s * s).sum::<f32>();
+        state.blocks += 1;
+        if state.blocks == 100 {
+            #[expect(clippy::cast_precision_loss, reason = "48000")]
+            let mean = state.squares / (100 * AUDIO_FRAME_SAMPLES) as f32;
+            state.level_dbfs = state.heard.then(|| level_dbfs(mean.sqrt()));
+            (state.squares, state.blocks) = (0.0, 0);
+        }
+    }
+
+    pub(crate) fn counts(&self, now: Instant) -> AudioReceiveCounts {
+        let mut state = lock(&self.state);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
+        let bitrate_bps = (state.bytes.per_second(now) * 8.0) as u64;
+        let (level_dbfs, tone_hz) = (state.level_dbfs, state.tone.tone_hz());
+        let Some(jitter) = &state.jitter else { return AudioReceiveCounts::default() };
+        let stats = jitter.stats();
+        #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+        let concealed_ratio =
+            stats.concealed_samples as f32 / stats.total_samples_received.max(1) as f32;
+        AudioReceiveCounts {
+            packets: stats.packets_received,
+            lost: stats.packets_lost,
+            concealed_ratio,
+            delay: stats.current_delay,
+            jitter: stats.jitter,
+            bitrate_bps,
+            level_dbfs,
+            tone_hz,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_is_read_across_the_wrap_of_the_time_code() {
+        let now = 4_294_967_296.0 * 400.0 + 10.0;
+        assert_eq!(latency(u32::MAX - 9, now, 0.0), Some(Duration::from_millis(20)));
+        assert_eq!(latency(0, now, 5.0), Some(Duration::from_millis(15)));
+        assert_eq!(latency(12, now, 0.0), Some(Duration::ZERO));
+        assert_eq!(latency(500_000, now, 0.0), None);
+    }
+}

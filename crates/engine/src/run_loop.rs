@@ -1,0 +1,438 @@
+//! The owner loop: one task takes commands and reports, drives the call's session, and publishes
+//! snapshots. Nobody else changes the state of a call.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use visavis_call::{CallState, Epoch, Input};
+use visavis_media::files::Y4mWriter;
+use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
+use visavis_signaling_client::SignalingEvent;
+
+use crate::call::{Call, CallContext, Closing};
+use crate::devices::{
+    Context, Kind, Opened, Opener, Slot, camera_opener, microphone_opener, speaker_opener,
+};
+use crate::diagnostics::Log;
+use crate::receive::AudioReceive;
+use crate::send::{AudioSend, VideoSend};
+use crate::shared::Shared;
+use crate::{
+    CallEndReason, CallSnapshot, CameraSource, Command, DeviceList, DisplaySink, EngineConfig,
+    Event, MicrophoneSource, Phase, SpeakerSink,
+};
+
+/// Reports waiting for the loop; tasks wait for room, device threads too, packet callbacks drop.
+pub(crate) const REPORTS: usize = 512;
+/// Shortest time between two snapshots that nobody waits for.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Names a peer connection of a call, so that what an old one says is not taken for a new one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub(crate) call: u32,
+    pub(crate) epoch: Epoch,
+}
+
+/// What tasks and threads tell the loop.
+pub(crate) enum Internal {
+    Signaling(u32, SignalingEvent),
+    Call(u32, Input),
+    Peer(Tag, PeerEvent),
+    Stats(Tag, Box<PeerStats>),
+    FirstVideoFrame(Tag),
+    FirstAudio(Tag),
+    KeyframeNeeded(Tag),
+    SinkFailed(String),
+    Opened(Kind, Opened),
+    DeviceEnded(Kind, String),
+    Devices(DeviceList),
+    DevicesChanged,
+}
+
+/// Everything the loop owns.
+pub(crate) struct RunLoop {
+    shared: Arc<Shared>,
+    context: CallContext,
+    reports: mpsc::Sender<Internal>,
+    camera: (Slot<CameraSource>, Opener<CameraSource>),
+    microphone: (Slot<MicrophoneSource>, Opener<MicrophoneSource>),
+    speaker: (Slot<SpeakerSink>, Opener<SpeakerSink>),
+    sources: (CameraSource, MicrophoneSource, SpeakerSink),
+    camera_on: bool,
+    microphone_on: bool,
+    preview: bool,
+    listing: bool,
+    devices: DeviceList,
+    calls: u32,
+    call: Option<Call>,
+    snapshot: CallSnapshot,
+    log: Log,
+    urgent: bool,
+    dirty: bool,
+    published: Instant,
+    _watcher: Option<visavis_capture::DeviceWatcher>,
+}
+
+impl RunLoop {
+    pub(crate) fn new(
+        config: EngineConfig,
+        shared: Arc<Shared>,
+        reports: mpsc::Sender<Internal>,
+    ) -> std::io::Result<Self> {
+        let clock = MediaClock::default();
+        let video_send = Arc::new(VideoSend::start(config.max_bitrate, config.size, config.fps)?);
+        let audio_send = Arc::new(AudioSend::new());
+        let audio_receive = Arc::new(AudioReceive::new(clock));
+        let context = Context { clock, reports: reports.clone() };
+        let camera = camera_opener(
+            context.clone(),
+            config.size,
+            config.fps,
+            video_send.slot(),
+            shared.local_video.clone(),
+        );
+        let microphone = microphone_opener(context.clone(), audio_send.clone());
+        let speaker = speaker_opener(context, audio_receive.clone());
+        let mut log = Log::default();
+        let display_file = match &config.display {
+            DisplaySink::None => None,
+            DisplaySink::File(path) => Some(Arc::new(Mutex::new(
+                Y4mWriter::create(path, config.fps).map_err(std::io::Error::other)?,
+            ))),
+        };
+        let watcher = {
+            let reports = reports.clone();
+            visavis_capture::DeviceWatcher::start(move || {
+                let _ = reports.try_send(Internal::DevicesChanged);
+            })
+            .inspect_err(|error| log.add("device", format!("devices are not watched: {error}")))
+            .ok()
+        };
+        Ok(Self {
+            context: CallContext {
+                shared: shared.clone(),
+                clock,
+                reports: reports.clone(),
+                video_send,
+                audio_send,
+                audio_receive,
+                display_file,
+                closing: Closing::default(),
+            },
+            shared,
+            reports,
+            camera: (Slot::new(Kind::Camera), camera),
+            microphone: (Slot::new(Kind::Microphone), microphone),
+            speaker: (Slot::new(Kind::Speaker), speaker),
+            sources: (config.camera, config.microphone, config.speaker),
+            camera_on: true,
+            microphone_on: true,
+            preview: false,
+            listing: false,
+            devices: DeviceList::default(),
+            calls: 0,
+            call: None,
+            snapshot: CallSnapshot::default(),
+            log,
+            urgent: true,
+            dirty: true,
+            published: Instant::now(),
+            _watcher: watcher,
+        })
+    }
+
+    /// Runs until the handle is dropped; then hangs up.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut reports: mpsc::Receiver<Internal>,
+    ) {
+        loop {
+            let wake = self.wake_at();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => break,
+                },
+                Some(report) = reports.recv() => self.report(report).await,
+                () = sleep_until(wake) => self.tick().await,
+            }
+            self.publish_if_due();
+        }
+        if let Some(call) = self.call.take() {
+            call.close();
+        }
+        self.context.closing.wait().await;
+    }
+
+    fn is_live(&self) -> bool {
+        self.call.is_some() || self.preview
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let session = self.call.as_ref().and_then(Call::deadline);
+        let snapshot = (self.dirty || self.is_live()).then_some(self.published + SNAPSHOT_INTERVAL);
+        [session, snapshot].into_iter().flatten().min()
+    }
+
+    async fn tick(&mut self) {
+        self.dirty |= self.is_live();
+        if let Some(call) = &mut self.call {
+            call.tick(Instant::now());
+        }
+        self.drive(Input::Tick).await;
+    }
+
+    async fn command(&mut self, command: Command) {
+        self.urgent = true;
+        match command {
+            Command::Join(options) => {
+                if self.call.is_some() {
+                    self.log.add("call", "a call is on already".into());
+                    return;
+                }
+                self.calls += 1;
+                self.log = Log::default();
+                self.snapshot = CallSnapshot::default();
+                self.shared.remote_video.clear();
+                self.context.video_send.reset_counts();
+                match Call::start(self.calls, options, self.context.clone(), &mut self.log) {
+                    Ok(call) => {
+                        self.snapshot.phase = Phase::Joining;
+                        self.call = Some(call);
+                        self.say_media_state();
+                    }
+                    Err(reason) => self.ended(reason),
+                }
+                self.want_devices();
+            }
+            Command::Leave => self.drive(Input::Hangup).await,
+            Command::RestartIce => self.drive(Input::RestartIce).await,
+            Command::Dismiss => {
+                if matches!(self.snapshot.phase, Phase::Ended(_)) {
+                    self.snapshot = CallSnapshot::default();
+                    self.shared.remote_video.clear();
+                }
+            }
+            Command::SetCamera(source) => {
+                self.sources.0 = source;
+                self.want_devices();
+            }
+            Command::SetMicrophone(source) => {
+                self.sources.1 = source;
+                self.want_devices();
+            }
+            Command::SetSpeaker(sink) => {
+                self.sources.2 = sink;
+                self.want_devices();
+            }
+            Command::SetCameraEnabled(on) => {
+                self.camera_on = on;
+                self.want_devices();
+            }
+            Command::SetMicrophoneEnabled(on) => {
+                self.microphone_on = on;
+                self.context.audio_send.set_enabled(on);
+                self.say_media_state();
+            }
+            Command::SetPreview(on) => {
+                self.preview = on;
+                self.want_devices();
+            }
+            Command::RefreshDevices => self.list_devices(),
+        }
+    }
+
+    async fn report(&mut self, report: Internal) {
+        self.dirty = true;
+        match report {
+            Internal::Signaling(call, event) => {
+                let Some(current) = self.call.as_mut().filter(|c| c.id() == call) else { return };
+                if let Some(input) = current.signaling(event, &mut self.log) {
+                    self.drive(input).await;
+                }
+            }
+            Internal::Call(call, input) => {
+                if self.call.as_ref().is_some_and(|c| c.id() == call) {
+                    self.drive(input).await;
+                }
+            }
+            Internal::Peer(tag, event) => {
+                let Some(call) = self.call.as_mut().filter(|c| c.is_current(tag)) else { return };
+                if let Some(input) = call.peer_event(event, &mut self.log) {
+                    self.drive(input).await;
+                }
+                self.urgent = true;
+            }
+            Internal::Stats(tag, stats) => {
+                if let Some(call) = self.call.as_mut().filter(|c| c.is_current(tag)) {
+                    call.stats(*stats);
+                }
+            }
+            Internal::FirstVideoFrame(tag) => self.first(tag, Event::FirstVideoFrame),
+            Internal::FirstAudio(tag) => self.first(tag, Event::FirstAudio),
+            Internal::KeyframeNeeded(tag) => {
+                if let Some(call) = self.call.as_ref().filter(|c| c.is_current(tag)) {
+                    call.request_keyframe();
+                }
+            }
+            Internal::SinkFailed(why) => self.device_problem(why),
+            Internal::Opened(kind, result) => {
+                self.urgent = true;
+                let problem = match kind {
+                    Kind::Camera => self.camera.0.opened(result, &self.camera.1),
+                    Kind::Microphone => self.microphone.0.opened(result, &self.microphone.1),
+                    Kind::Speaker => self.speaker.0.opened(result, &self.speaker.1),
+                };
+                if let Some(problem) = problem {
+                    self.device_problem(problem);
+                }
+                self.say_media_state();
+            }
+            Internal::DeviceEnded(kind, why) => {
+                match kind {
+                    Kind::Camera => self.camera.0.ended(why.clone()),
+                    Kind::Microphone => self.microphone.0.ended(why.clone()),
+                    Kind::Speaker => self.speaker.0.ended(why.clone()),
+                }
+                self.device_problem(why);
+                self.say_media_state();
+            }
+            Internal::Devices(devices) => {
+                self.listing = false;
+                self.devices = devices;
+            }
+            Internal::DevicesChanged => {
+                self.log.add("device", "the set of devices changed".into());
+                self.camera.0.retry(&self.camera.1);
+                self.microphone.0.retry(&self.microphone.1);
+                self.speaker.0.retry(&self.speaker.1);
+                self.list_devices();
+            }
+        }
+    }
+
+    fn first(&mut self, tag: Tag, event: Event) {
+        if let Some(call) = self.call.as_mut().filter(|c| c.is_current(tag))
+            && call.first(&event)
+        {
+            self.shared.push_event(event);
+        }
+    }
+
+    fn device_problem(&mut self, problem: String) {
+        self.log.add("device", problem.clone());
+        self.shared.push_event(Event::DeviceProblem(problem));
+        self.urgent = true;
+    }
+
+    /// Feeds the session and does what it says.
+    async fn drive(&mut self, input: Input) {
+        let Some(call) = &mut self.call else { return };
+        let Some(state) = call.drive(input, &mut self.log).await else { return };
+        self.urgent = true;
+        let (phase, event) = match state {
+            CallState::Joining => (Phase::Joining, None),
+            CallState::Waiting => (Phase::Waiting, Some(Event::Waiting)),
+            CallState::Connecting => (Phase::Connecting, Some(Event::PeerJoined)),
+            CallState::Connected => (Phase::Connected, Some(Event::Connected)),
+            CallState::Reconnecting => (Phase::Reconnecting, Some(Event::Reconnecting)),
+            CallState::Ended(reason) => {
+                self.fill_snapshot();
+                if let Some(call) = self.call.take() {
+                    call.close();
+                }
+                self.ended(reason);
+                self.want_devices();
+                return;
+            }
+        };
+        self.snapshot.phase = phase;
+        // Whoever hears of it finds it in the snapshot.
+        self.publish();
+        if let Some(event) = event {
+            self.shared.push_event(event);
+        }
+    }
+
+    fn ended(&mut self, reason: CallEndReason) {
+        self.snapshot.phase = Phase::Ended(reason.clone());
+        // Whoever hears of the end finds everything about the call in the snapshot.
+        self.publish();
+        self.shared.push_event(Event::Ended(reason));
+    }
+
+    fn want_devices(&mut self) {
+        let (in_call, live) = (self.call.is_some(), self.is_live());
+        let (camera, microphone, speaker) = self.sources.clone();
+        let camera_wanted = live && self.camera_on && camera != CameraSource::None;
+        if !camera_wanted {
+            self.shared.local_video.clear();
+        }
+        self.camera.0.want(camera_wanted.then_some(camera), &self.camera.1);
+        self.microphone.0.want(live.then_some(microphone), &self.microphone.1);
+        self.speaker.0.want(in_call.then_some(speaker), &self.speaker.1);
+        self.say_media_state();
+    }
+
+    /// Tells the other side what it will see and hear.
+    fn say_media_state(&mut self) {
+        let camera = self.camera_on
+            && self.sources.0 != CameraSource::None
+            && self.camera.0.problem.is_none();
+        let microphone = self.microphone_on && self.microphone.0.problem.is_none();
+        if let Some(call) = &mut self.call {
+            call.set_media_state(microphone, camera);
+        }
+    }
+
+    fn list_devices(&mut self) {
+        if std::mem::replace(&mut self.listing, true) {
+            return;
+        }
+        let reports = self.reports.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = reports.blocking_send(Internal::Devices(crate::devices::list()));
+        });
+    }
+
+    fn publish_if_due(&mut self) {
+        if self.urgent || (self.dirty && self.published.elapsed() >= SNAPSHOT_INTERVAL) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.fill_snapshot();
+        (self.urgent, self.dirty, self.published) = (false, false, Instant::now());
+        self.shared.publish(self.snapshot.clone());
+    }
+
+    fn fill_snapshot(&mut self) {
+        if let Some(call) = &mut self.call {
+            call.fill(&mut self.snapshot);
+        }
+        let local = &mut self.snapshot.local;
+        local.camera_on = self.camera_on && self.sources.0 != CameraSource::None;
+        local.microphone_on = self.microphone_on;
+        local.camera_name = self.camera.0.name();
+        local.camera_format = self.camera.0.format();
+        local.microphone_name = self.microphone.0.name();
+        local.speaker_name = self.speaker.0.name();
+        local.camera_problem = self.camera.0.problem.clone();
+        local.microphone_problem = self.microphone.0.problem.clone();
+        local.speaker_problem = self.speaker.0.problem.clone();
+        local.microphone_level_dbfs = self.context.audio_send.counts(Instant::now()).level_dbfs;
+        self.snapshot.devices = self.devices.clone();
+        self.snapshot.log = self.log.entries();
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

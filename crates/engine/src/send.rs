@@ -1,0 +1,344 @@
+//! The sending side: pictures and sound from their source to the peer connection.
+//!
+//! Pictures: source thread -> [`FrameSlot`] -> thread `video-encode` -> `rtc`. Sound: source thread
+//! -> [`AudioSend::push`] -> `rtc`. Nothing is encoded while nobody receives.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use visavis_media::codec::VideoEncoder;
+use visavis_media::codec::h264::{H264Encoder, H264EncoderConfig};
+use visavis_media::codec::opus::{OpusEncoder, OpusEncoderConfig};
+use visavis_media::scale::{Fit, Scaler};
+use visavis_media::{AudioFrame, Bitrate, Size, VideoFrame};
+use visavis_rtc::{AudioSender, SendOutcome, VideoSender};
+
+use crate::meter::{MeanTime, RateMeter, level_dbfs};
+use crate::shared::{FrameSlot, lock};
+
+/// Counts of the video that was sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct VideoSendCounts {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) keyframes: u64,
+    pub(crate) size: Option<Size>,
+    pub(crate) fps: f32,
+    pub(crate) bitrate_bps: u64,
+    pub(crate) encode_time: Duration,
+    pub(crate) target_bps: u64,
+}
+
+#[derive(Default)]
+struct VideoMeters {
+    counts: VideoSendCounts,
+    frames: RateMeter,
+    bytes: RateMeter,
+    encode: MeanTime,
+}
+
+/// The encoder thread and its controls. Lives as long as the engine.
+pub(crate) struct VideoSend {
+    slot: Arc<FrameSlot>,
+    target: Arc<Mutex<Option<VideoSender>>>,
+    keyframe: Arc<AtomicBool>,
+    meters: Arc<Mutex<VideoMeters>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl VideoSend {
+    pub(crate) fn start(max_bitrate: Bitrate, size: Size, fps: u32) -> std::io::Result<Self> {
+        let slot = Arc::new(FrameSlot::default());
+        let target = Arc::new(Mutex::new(None));
+        let keyframe = Arc::new(AtomicBool::new(false));
+        let meters = Arc::new(Mutex::new(VideoMeters::default()));
+        let worker = VideoEncode {
+            slot: slot.clone(),
+            target: target.clone(),
+            keyframe: keyframe.clone(),
+            meters: meters.clone(),
+            limit: size,
+            bitrate: max_bitrate,
+            fps,
+        };
+        let thread =
+            std::thread::Builder::new().name("video-encode".into()).spawn(move || worker.run())?;
+        Ok(Self { slot, target, keyframe, meters, thread: Some(thread) })
+    }
+
+    /// Where sources put their pictures.
+    pub(crate) fn slot(&self) -> Arc<FrameSlot> {
+        self.slot.clone()
+    }
+
+    /// The peer to send to; pictures are encoded once it receives, from a keyframe on.
+    pub(crate) fn set_target(&self, sender: Option<VideoSender>) {
+        *lock(&self.target) = sender;
+    }
+
+    /// The next picture will be a keyframe.
+    pub(crate) fn request_keyframe(&self) {
+        self.keyframe.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self, now: Instant) -> VideoSendCounts {
+        let mut meters = lock(&self.meters);
+        let mut counts = meters.counts;
+        counts.fps = meters.frames.per_second(now);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
+        {
+            counts.bitrate_bps = (meters.bytes.per_second(now) * 8.0) as u64;
+        }
+        counts.encode_time = meters.encode.mean();
+        counts
+    }
+
+    /// For a new call.
+    pub(crate) fn reset_counts(&self) {
+        *lock(&self.meters) = VideoMeters::default();
+    }
+}
+
+impl Drop for VideoSend {
+    fn drop(&mut self) {
+        self.slot.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct VideoEncode {
+    slot: Arc<FrameSlot>,
+    target: Arc<Mutex<Option<VideoSender>>>,
+    keyframe: Arc<AtomicBool>,
+    meters: Arc<Mutex<VideoMeters>>,
+    /// Pictures larger than this are scaled down.
+    limit: Size,
+    bitrate: Bitrate,
+    fps: u32,
+}
+
+impl VideoEncode {
+    fn run(self) {
+        #[expect(clippy::cast_precision_loss, reason = "a frame rate is small")]
+        let mut encoder = H264Encoder::new(H264EncoderConfig {
+            max_bitrate: self.bitrate,
+            bitrate: self.bitrate,
+            frame_rate: self.fps as f32,
+            ..H264EncoderConfig::default()
+        });
+        let mut scaler = Scaler::new();
+        while let Some(frame) = self.slot.take() {
+            let sender = lock(&self.target).clone().filter(VideoSender::is_receiving);
+            let Some(sender) = sender else {
+                self.keyframe.store(true, Ordering::Relaxed);
+                continue;
+            };
+            if self.keyframe.swap(false, Ordering::Relaxed) {
+                encoder.request_keyframe();
+            }
+            let begun = Instant::now();
+            let result = self.fit(&mut scaler, frame).and_then(|f| encoder.encode(&f));
+            match result {
+                Ok(Some(encoded)) => {
+                    let done = Instant::now();
+                    let mut meters = lock(&self.meters);
+                    meters.frames.add(done, 1);
+                    meters.bytes.add(done, encoded.data.len() as u64);
+                    meters.encode.add(done, done - begun);
+                    meters.counts.frames += 1;
+                    meters.counts.bytes += encoded.data.len() as u64;
+                    meters.counts.keyframes += u64::from(encoded.keyframe);
+                    meters.counts.size = Some(encoded.size);
+                    meters.counts.target_bps = self.bitrate.as_bps();
+                    drop(meters);
+                    if sender.send(&encoded) != SendOutcome::Sent {
+                        // The rest of the sequence would refer to a picture that never left.
+                        self.keyframe.store(true, Ordering::Relaxed);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a picture could not be encoded");
+                    self.keyframe.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn fit(
+        &self,
+        scaler: &mut Scaler,
+        frame: VideoFrame,
+    ) -> Result<VideoFrame, visavis_media::MediaError> {
+        let size = frame.buffer.size();
+        let fitted = fit_within(size, self.limit);
+        if fitted == size {
+            return Ok(frame);
+        }
+        Ok(VideoFrame { buffer: scaler.scale(&frame.buffer, fitted, Fit::Stretch)?, ..frame })
+    }
+}
+
+/// The largest even size of the same aspect that `limit` (in either orientation) holds.
+fn fit_within(size: Size, limit: Size) -> Size {
+    let (long, short) = (limit.width_px.max(limit.height_px), limit.width_px.min(limit.height_px));
+    let (max_w, max_h) =
+        if size.width_px >= size.height_px { (long, short) } else { (short, long) };
+    if size.width_px <= max_w && size.height_px <= max_h {
+        return size;
+    }
+    let (w, h) = (u64::from(size.width_px), u64::from(size.height_px));
+    let by_width = u64::from(max_w) * h <= u64::from(max_h) * w;
+    let (w, h) = if by_width {
+        (u64::from(max_w), u64::from(max_w) * h / w)
+    } else {
+        (u64::from(max_h) * w / h, u64::from(max_h))
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "no larger than the limit")]
+    Size::new((w as u32 & !1).max(2), (h as u32 & !1).max(2))
+}
+
+/// Counts of the audio that was sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AudioSendCounts {
+    pub(crate) bitrate_bps: u64,
+    pub(crate) level_dbfs: f32,
+}
+
+/// Encodes and sends sound on the thread of its source. Muted, no sample goes further than the
+/// level meter.
+pub(crate) struct AudioSend {
+    enabled: AtomicBool,
+    target: Mutex<Option<AudioSender>>,
+    state: Mutex<AudioState>,
+}
+
+struct AudioState {
+    encoder: Option<OpusEncoder>,
+    bytes: RateMeter,
+    peak: f32,
+    peak_since: Option<Instant>,
+    level_dbfs: f32,
+}
+
+/// How long the microphone's peak is held.
+const LEVEL_WINDOW: Duration = Duration::from_millis(100);
+
+impl AudioSend {
+    pub(crate) fn new() -> Self {
+        Self {
+            enabled: AtomicBool::new(true),
+            target: Mutex::new(None),
+            state: Mutex::new(AudioState {
+                encoder: None,
+                bytes: RateMeter::default(),
+                peak: 0.0,
+                peak_since: None,
+                level_dbfs: -100.0,
+            }),
+        }
+    }
+
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    /// The peer to send to.
+    pub(crate) fn set_target(&self, sender: Option<AudioSender>) {
+        *lock(&self.target) = sender;
+    }
+
+    /// Takes 10 ms of sound.
+    pub(crate) fn push(&self, frame: &AudioFrame) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        state.meter(now, frame);
+        if !self.enabled.load(Ordering::Relaxed) {
+            // A fresh encoder later: nothing said before the mute lives on in its state.
+            state.encoder = None;
+            return;
+        }
+        let sender = lock(&self.target).clone().filter(AudioSender::is_receiving);
+        let Some(sender) = sender else {
+            state.encoder = None;
+            return;
+        };
+        match state.encode(frame) {
+            Ok(Some(packet)) => {
+                state.bytes.add(now, packet.data.len() as u64);
+                drop(state);
+                // Lost on the way out is lost like on the wire: the other side conceals it.
+                let _ = sender.send(&packet);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "sound could not be encoded");
+                state.encoder = None;
+            }
+        }
+    }
+
+    /// The source is gone: the level falls to silence.
+    pub(crate) fn source_ended(&self) {
+        let mut state = lock(&self.state);
+        state.level_dbfs = -100.0;
+        state.peak_since = None;
+        state.peak = 0.0;
+    }
+
+    pub(crate) fn counts(&self, now: Instant) -> AudioSendCounts {
+        let mut state = lock(&self.state);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
+        AudioSendCounts {
+            bitrate_bps: (state.bytes.per_second(now) * 8.0) as u64,
+            level_dbfs: state.level_dbfs,
+        }
+    }
+}
+
+impl AudioState {
+    fn encode(
+        &mut self,
+        frame: &AudioFrame,
+    ) -> Result<Option<visavis_media::EncodedAudioFrame>, visavis_media::MediaError> {
+        if self.encoder.is_none() {
+            self.encoder = Some(OpusEncoder::new(OpusEncoderConfig::default())?);
+        }
+        match &mut self.encoder {
+            Some(encoder) => encoder.encode(frame),
+            None => Ok(None),
+        }
+    }
+
+    fn meter(&mut self, now: Instant, frame: &AudioFrame) {
+        let since = *self.peak_since.get_or_insert(now);
+        self.peak = frame.samples.iter().fold(self.peak, |peak, s| peak.max(s.abs()));
+        if now - since >= LEVEL_WINDOW {
+            self.level_dbfs = level_dbfs(self.peak);
+            self.peak = 0.0;
+            self.peak_since = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_scaled_down_never_up_and_keep_their_aspect() {
+        let limit = Size::new(1280, 720);
+        for (size, fitted) in [
+            ((1920, 1080), (1280, 720)),
+            ((640, 480), (640, 480)),
+            ((1600, 1200), (960, 720)),
+            ((1080, 1920), (720, 1280)),
+            ((4000, 100), (1280, 32)),
+        ] {
+            assert_eq!(fit_within(Size::new(size.0, size.1), limit), Size::new(fitted.0, fitted.1));
+        }
+    }
+}

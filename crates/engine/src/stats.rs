@@ -1,0 +1,191 @@
+//! Puts the counters of `rtc` and of the media threads into the snapshot.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
+
+use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
+use crate::send::{AudioSendCounts, VideoSendCounts};
+use crate::{CallSnapshot, CandidateInfo, PairInfo};
+
+/// Candidates remembered; a remote side cannot fill our memory with them.
+const MAX_PRIORITIES: usize = 256;
+
+/// Priorities of signaled candidates, which the stack's statistics leave out.
+#[derive(Debug, Default)]
+pub(crate) struct Priorities(HashMap<String, u32>);
+
+impl Priorities {
+    /// Reads `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT …` (RFC 8839 §5.1), with
+    /// or without `a=`; other lines are passed over.
+    pub(crate) fn note(&mut self, line: &str) {
+        let Some(candidate) = line.trim_start_matches("a=").strip_prefix("candidate:") else {
+            return;
+        };
+        let fields: Vec<&str> = candidate.split_ascii_whitespace().take(6).collect();
+        if let [_, _, _, priority, address, port] = fields[..]
+            && let Ok(priority) = priority.parse()
+            && self.0.len() < MAX_PRIORITIES
+        {
+            self.0.insert(format!("{address}:{port}"), priority);
+        }
+    }
+
+    fn candidate(&self, stats: &CandidateStats) -> CandidateInfo {
+        let host = if stats.address.is_empty() { "(unresolved)" } else { &stats.address };
+        let priority = self.0.get(&format!("{host}:{}", stats.port)).copied();
+        let address = if host.contains(':') {
+            format!("[{host}]:{}", stats.port)
+        } else {
+            format!("{host}:{}", stats.port)
+        };
+        CandidateInfo {
+            kind: stats.candidate_type.clone(),
+            protocol: stats.protocol.clone(),
+            address,
+            priority,
+        }
+    }
+}
+
+/// ICE, DTLS and RTCP.
+pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, known: &Priorities) {
+    let infos = |list: &[CandidateStats]| list.iter().map(|c| known.candidate(c)).collect();
+    snapshot.local_candidates = infos(&stats.local_candidates);
+    snapshot.remote_candidates = infos(&stats.remote_candidates);
+    snapshot.pairs = stats
+        .candidate_pairs
+        .iter()
+        .filter_map(|pair| {
+            Some(PairInfo {
+                local: known.candidate(stats.candidate(&pair.local_candidate_id)?),
+                remote: known.candidate(stats.candidate(&pair.remote_candidate_id)?),
+                state: match pair.state {
+                    CandidatePairState::Frozen => "frozen",
+                    CandidatePairState::Waiting => "waiting",
+                    CandidatePairState::InProgress => "in-progress",
+                    CandidatePairState::Failed => "failed",
+                    CandidatePairState::Succeeded => "succeeded",
+                }
+                .to_owned(),
+                nominated: pair.nominated,
+                selected: pair.selected,
+                rtt: pair.current_round_trip_time_s.map(seconds),
+                requests_sent: pair.requests_sent,
+                responses_received: pair.responses_received,
+                bytes_sent: pair.bytes_sent,
+                bytes_received: pair.bytes_received,
+            })
+        })
+        .collect();
+    // What works first, then by what was tried.
+    snapshot.pairs.sort_by_key(|p| (!p.selected, !p.nominated, p.state != "succeeded"));
+
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    snapshot.dtls_version = known(&stats.transport.tls_version);
+    snapshot.srtp_cipher = known(&stats.transport.srtp_cipher);
+    let codec = |kind: &str| {
+        let mime = stats.codecs.iter().find(|c| c.to_ascii_lowercase().starts_with(kind))?;
+        mime.split_once('/').map(|(_, name)| name.to_owned())
+    };
+    let (video, audio) = (codec("video/"), codec("audio/"));
+    #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
+    let share = |fraction: Option<f64>| fraction.map(|f| f as f32);
+
+    let (sent, out) = (&mut snapshot.video_sent, &stats.outbound_video);
+    sent.codec.clone_from(&video);
+    sent.packets = out.packets_sent;
+    sent.retransmitted_packets = out.retransmitted_packets_sent;
+    sent.nacks = out.nack_count;
+    sent.plis = out.pli_count + out.fir_count;
+    sent.remote_fraction_lost = share(out.remote_fraction_lost);
+
+    let (received, inbound) = (&mut snapshot.video_received, &stats.inbound_video);
+    received.codec = video;
+    received.packets = inbound.packets_received;
+    received.packets_lost = inbound.packets_lost;
+    received.nacks = inbound.nack_count;
+    received.plis = inbound.pli_count;
+    received.jitter = seconds(inbound.jitter_s);
+
+    let (sent, out) = (&mut snapshot.audio_sent, &stats.outbound_audio);
+    sent.codec.clone_from(&audio);
+    sent.packets = out.packets_sent;
+    sent.bytes = out.bytes_sent;
+    sent.remote_fraction_lost = share(out.remote_fraction_lost);
+    snapshot.audio_received.codec = audio;
+}
+
+/// The encoder's counters.
+pub(crate) fn fill_sent(
+    snapshot: &mut CallSnapshot,
+    video: &VideoSendCounts,
+    audio: &AudioSendCounts,
+) {
+    let sent = &mut snapshot.video_sent;
+    if let Some(size) = video.size {
+        (sent.width_px, sent.height_px) = (size.width_px, size.height_px);
+    }
+    sent.fps = video.fps;
+    sent.frames = video.frames;
+    sent.bytes = video.bytes;
+    sent.keyframes = video.keyframes;
+    sent.target_bitrate_bps = video.target_bps;
+    sent.bitrate_bps = video.bitrate_bps;
+    sent.encode_time = video.encode_time;
+    snapshot.audio_sent.bitrate_bps = audio.bitrate_bps;
+}
+
+/// The decoder's and the jitter buffer's counters.
+pub(crate) fn fill_received(
+    snapshot: &mut CallSnapshot,
+    video: &VideoReceiveCounts,
+    audio: &AudioReceiveCounts,
+) {
+    let received = &mut snapshot.video_received;
+    if let Some(size) = video.size {
+        (received.width_px, received.height_px) = (size.width_px, size.height_px);
+    }
+    received.fps = video.fps;
+    received.frames_decoded = video.frames_decoded;
+    received.span = video.span;
+    received.decode_errors = video.decode_errors;
+    received.bytes = video.bytes;
+    received.bitrate_bps = video.bitrate_bps;
+    received.freeze_count = video.freeze_count;
+    received.freeze_time = video.freeze_time;
+    received.latency = video.latency;
+    received.decode_time = video.decode_time;
+
+    let received = &mut snapshot.audio_received;
+    received.packets = audio.packets;
+    received.lost = audio.lost;
+    received.concealed_ratio = audio.concealed_ratio;
+    received.jitter_buffer = audio.delay;
+    received.bitrate_bps = audio.bitrate_bps;
+    received.level_dbfs = audio.level_dbfs;
+    received.tone_hz = audio.tone_hz;
+    received.jitter = audio.jitter;
+}
+
+fn seconds(s: f64) -> Duration {
+    Duration::try_from_secs_f64(s).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_is_read_from_signaled_candidates() {
+        let mut known = Priorities::default();
+        known.note("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host");
+        known.note("a=candidate:2 1 udp 5 fd00::1 5001 typ host generation 0");
+        known.note("candidate:broken");
+        known.note("m=audio 9 UDP/TLS/RTP/SAVPF 111");
+        assert_eq!(known.0.len(), 2);
+        assert_eq!(known.0.get("192.0.2.1:5000"), Some(&2_130_706_431));
+        assert_eq!(known.0.get("fd00::1:5001"), Some(&5));
+    }
+}

@@ -1,0 +1,9 @@
+//! What the end-to-end tests share: programs of this workspace, browsers, devices, screens.
+//!
+//! The tests start the real binaries, which `./dev test` has built beside them.
+
+pub mod bars;
+pub mod browser;
+pub mod program;
+pub mod pulse;
+pub mod vm;

@@ -1,0 +1,249 @@
+//! Runs the workspace's programs and reads their JSON lines. Everything started here ends with its
+//! owner, and every wait has a deadline.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+/// Where the build put a program. Tests run from `target/PROFILE/deps`.
+///
+/// # Errors
+///
+/// The program has not been built.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let profile = own.ancestors().nth(2).context("no target directory")?;
+    let path = profile.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    if !path.exists() {
+        bail!("{} is missing: build it first (cargo build --workspace --bins)", path.display());
+    }
+    Ok(path)
+}
+
+/// A folder for files that a test writes, emptied at each start.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn scratch(test: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("visavis-{test}-{}", std::process::id()));
+    if path.exists() {
+        std::fs::remove_dir_all(&path)?;
+    }
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// A child process whose standard output is read line by line.
+pub struct Program {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Program {
+    /// Starts `command`; its standard error goes to the test's.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn start(name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{name} does not start"))?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let (send, lines) = sync_channel(10_000);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { name: name.to_owned(), child, lines, seen: Vec::new() })
+    }
+
+    /// Waits for a line that `pick` makes something of.
+    ///
+    /// # Errors
+    ///
+    /// None came in time; says what came.
+    pub fn wait_line<T>(
+        &mut self,
+        limit: Duration,
+        mut pick: impl FnMut(&str) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    let picked = pick(&line);
+                    self.seen.push(line);
+                    if let Some(picked) = picked {
+                        return Ok(picked);
+                    }
+                }
+                Err(why) => {
+                    let why = match why {
+                        RecvTimeoutError::Timeout => format!("nothing within {limit:?}"),
+                        RecvTimeoutError::Disconnected => "it ended".to_owned(),
+                    };
+                    return Err(anyhow!(
+                        "{}: {why}; it said:\n{}",
+                        self.name,
+                        self.seen.join("\n")
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Waits for the JSON line with this `event`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_line`].
+    pub fn wait_event(&mut self, event: &str, limit: Duration) -> anyhow::Result<Value> {
+        self.wait_line(limit, |line| {
+            let value: Value = serde_json::from_str(line).ok()?;
+            (value["event"] == event).then_some(value)
+        })
+        .with_context(|| format!("waiting for {event}"))
+    }
+
+    /// Asks it to end (SIGTERM).
+    ///
+    /// # Errors
+    ///
+    /// The process is gone already.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)?;
+        Ok(())
+    }
+
+    /// Waits for its end; whether it succeeded.
+    ///
+    /// # Errors
+    ///
+    /// It still runs after `limit`.
+    pub fn wait_end(&mut self, limit: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            if Instant::now() > deadline {
+                bail!("{} still runs after {limit:?}", self.name);
+            }
+            // The output ends when the process does.
+            let _ = self.wait_line(Duration::from_millis(50), |_| None::<()>);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A signaling server in a process of its own.
+pub struct Server {
+    program: Program,
+    url: String,
+}
+
+impl Server {
+    /// Starts one on a free port of the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn start() -> anyhow::Result<Self> {
+        Self::listen("127.0.0.1:0")
+    }
+
+    /// Starts one there.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn listen(address: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary("visavis-signaling")?);
+        let mut program = Program::start("visavis-signaling", command.args(["--listen", address]))?;
+        let url = program.wait_line(Duration::from_secs(10), |line| {
+            let at = line.find("http://")?;
+            let url = line[at..].split_whitespace().next()?;
+            Some(url.trim_end_matches('/').to_owned())
+        })?;
+        Ok(Self { program, url })
+    }
+
+    /// `http://ADDRESS:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `ADDRESS:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Ends it and starts another on the same port.
+    ///
+    /// # Errors
+    ///
+    /// It does not end or start.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.program.terminate()?;
+        self.program.wait_end(Duration::from_secs(5))?;
+        let address = self.address().to_owned();
+        *self = Self::listen(&address)?;
+        Ok(())
+    }
+}
+
+/// Starts `visavis-cli join ROOM --server … --json` with more flags.
+///
+/// # Errors
+///
+/// It does not start.
+pub fn join(name: &str, server: &str, room: &str, flags: &[&str]) -> anyhow::Result<Program> {
+    let mut command = Command::new(binary("visavis-cli")?);
+    command.args(["join", room, "--server", server, "--json"]).args(flags);
+    Program::start(name, &mut command)
+}
+
+/// Fails unless `value` at `path` (dots between names) is a number within `range`.
+///
+/// # Errors
+///
+/// It is not.
+pub fn expect_within(
+    value: &Value,
+    path: &str,
+    range: std::ops::RangeInclusive<f64>,
+) -> anyhow::Result<()> {
+    let found = path.split('.').fold(value, |v, name| &v[name]);
+    match found.as_f64() {
+        Some(number) if range.contains(&number) => Ok(()),
+        _ => Err(anyhow!("{path} is {found}, wanted {range:?}, in {value:#}")),
+    }
+}
+
+/// Whether a file is there and not empty.
+pub fn has_content(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| m.len() > 0)
+}
