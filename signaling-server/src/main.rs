@@ -1,5 +1,6 @@
 //! The signaling server as a program.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,7 +68,7 @@ struct Args {
     messages_per_second: u32,
     /// Largest message, bytes.
     #[arg(long, value_name = "BYTES", default_value_t = limits::MAX_MESSAGE_BYTES as u64,
-          value_parser = clap::value_parser!(u64).range(1024..=1_048_576))]
+          value_parser = clap::value_parser!(u64).range(1024..=196_608))]
     max_message_bytes: u64,
     /// Silence after which a seat is freed, seconds; clients are heard every 4.
     #[arg(long, value_name = "SECONDS", default_value_t = limits::SILENCE_LIMIT.as_secs(),
@@ -140,7 +141,11 @@ fn main() -> ExitCode {
         }
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
