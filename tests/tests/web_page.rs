@@ -160,7 +160,7 @@ fn lost_websocket_is_resumed_in_silence() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;
     // Keeps hold of the page's WebSockets, to cut them as a network does: without a word.
-    let first = browser.open(&server.url().to_owned())?;
+    let first = browser.open(server.url())?;
     first.run_async(
         "(() => {
            const Real = WebSocket;
