@@ -34,7 +34,7 @@ pub(crate) fn configuration(servers: &[IceServer], relay_only: bool) -> RTCConfi
 }
 
 /// Timing and behaviour of the ICE agent.
-pub(crate) fn settings() -> SettingEngine {
+pub(crate) fn settings(relay_only: bool) -> SettingEngine {
     // Without multicast the stack would refuse to start; then `.local` candidates cannot be
     // resolved, but others work.
     let mdns = match MulticastSocket::new().into_std() {
@@ -44,13 +44,15 @@ pub(crate) fn settings() -> SettingEngine {
             MulticastDnsMode::Disabled
         }
     };
+    // Nothing better will come if only relays are allowed.
+    let relay_wait = if relay_only { Duration::ZERO } else { RELAY_WAIT };
     SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_BINDING_REQUESTS))
         .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEPALIVE_INTERVAL))
         .with_host_acceptance_min_wait(Some(Duration::ZERO))
         .with_prflx_acceptance_min_wait(Some(PRFLX_WAIT))
         .with_srflx_acceptance_min_wait(Some(SRFLX_WAIT))
-        .with_relay_acceptance_min_wait(Some(RELAY_WAIT))
+        .with_relay_acceptance_min_wait(Some(relay_wait))
         .with_multicast_dns_mode(mdns)
         .with_include_loopback_candidate(true)
         // An ICE restart binds new sockets on the interfaces there are by then, which is what a

@@ -1,8 +1,8 @@
 //! WebRTC behind one type: [`Peer`] is one connection to one other person.
 //!
 //! The `webrtc` and `rtc` crates do ICE, DTLS, SRTP and SCTP. This crate decides how they are set
-//! up ([`codecs`], [`ice`]), puts its own interceptors between SRTP and the application
-//! ([`send`], [`receive`], [`nack`], [`rtcp_tap`]) and gathers what they know ([`stats`]).
+//! up (`codecs`, `ice`), puts its own interceptors between SRTP and the application
+//! (`send`, `receive`, `nack`, `rtcp_tap`) and gathers what they know (`stats`).
 //!
 //! Threads: everything runs on the tokio runtime that called [`Peer::new`]. One task, the driver
 //! of the `webrtc` crate, owns sockets and timers; interceptors and with them the packet callbacks

@@ -13,7 +13,7 @@ use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use visavis_media::ReceivedRtp;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
@@ -95,7 +95,9 @@ impl Peer {
     ) -> Result<Self, RtcError> {
         let random = random_start()?;
         let local = LocalStreams { audio: random.ssrcs[0], video: random.ssrcs[1] };
-        let session = Arc::new(Session::new(config.clock, local, events));
+        let mut urls = config.ice_servers.iter().flat_map(|server| &server.urls);
+        let uses_turn = urls.any(|url| url.starts_with("turn"));
+        let session = Arc::new(Session::new(config.clock, local, events, uses_turn));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
         let registry =
             codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
@@ -103,21 +105,14 @@ impl Peer {
         let registry = crate::loss_tests::add_to(registry, config.lose.clone());
 
         let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
-        let connected = Arc::new(AtomicBool::new(false));
-        let wake = Arc::new(Notify::new());
-        let handler = Handler {
-            session: session.clone(),
-            local_ice: local_ice.clone(),
-            connected: connected.clone(),
-            wake: wake.clone(),
-        };
+        let handler = Handler { session: session.clone(), local_ice: local_ice.clone() };
         let pc = PeerConnectionBuilder::new()
             .with_configuration(ice::configuration(&config.ice_servers, config.relay_only))
             .with_media_engine(codecs::media_engine()?)
-            .with_setting_engine(ice::settings())
+            .with_setting_engine(ice::settings(config.relay_only))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
-            .with_runtime(Arc::new(NetRuntime::new(session.clone(), wake)))
+            .with_runtime(Arc::new(NetRuntime::new(session.clone())))
             .with_udp_addrs(vec![LocalAddresses])
             .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_BYTES)
             .build()
@@ -149,13 +144,8 @@ impl Peer {
         let channel_task =
             tokio::spawn(run_channel(channel, outgoing, session.clone(), channel_open.clone()));
         Ok(Self {
-            video: VideoSender::new(
-                session.clone(),
-                video_track.clone(),
-                random.timestamps[0],
-                connected.clone(),
-            ),
-            audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1], connected),
+            video: VideoSender::new(session.clone(), video_track.clone(), random.timestamps[0]),
+            audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1]),
             pc,
             session,
             video_track,
@@ -311,7 +301,7 @@ impl Peer {
     }
 
     /// Asks the remote side for a keyframe (PLI, RFC 4585 §6.3.1). Requests sooner than
-    /// a round trip, and at least [`KEYFRAME_REQUEST_INTERVAL`], after the last one are left out;
+    /// a round trip, and at least 150 ms, after the last one are left out;
     /// says whether one was sent.
     pub fn request_keyframe(&self) -> bool {
         let media_ssrc = self.session.remote_video_ssrc.load(Ordering::Relaxed);
@@ -455,9 +445,6 @@ impl Drop for Peer {
 struct Handler {
     session: Arc<Session>,
     local_ice: Arc<Mutex<IceGeneration>>,
-    connected: Arc<AtomicBool>,
-    /// Ends the driver's sleep; see [`NetRuntime`].
-    wake: Arc<Notify>,
 }
 
 impl Handler {
@@ -491,9 +478,11 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        self.wake.notify_one();
+        self.session.wake.notify_one();
         self.session.emit(PeerEvent::IceConnectionState(state.into()));
-        if state == RTCIceConnectionState::Connected && !self.connected.load(Ordering::Relaxed) {
+        if state == RTCIceConnectionState::Connected
+            && !self.session.connected.load(Ordering::Relaxed)
+        {
             self.session.emit(PeerEvent::DtlsState(DtlsState::Connecting));
         }
     }
@@ -506,10 +495,10 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        self.wake.notify_one();
+        self.session.wake.notify_one();
         // DTLS stays up through an ICE disconnection, so this is set once.
         if state == RTCPeerConnectionState::Connected
-            && !self.connected.swap(true, Ordering::Relaxed)
+            && !self.session.connected.swap(true, Ordering::Relaxed)
         {
             self.session.emit(PeerEvent::DtlsState(DtlsState::Connected));
         }

@@ -1,9 +1,11 @@
-//! The tokio runtime as the stack sees it, with three differences. Socket buffers are larger: a
+//! The tokio runtime as the stack sees it, with some differences. Socket buffers are larger: a
 //! keyframe is a burst of some eighty packets, as many as fit into Linux' default receive buffer.
 //! And the end of the driver task does not go unnoticed: if it stops by itself, or panics on what
-//! the remote side sent, the owner is told that the connection failed. Third, its sleep can be cut
-//! short: the stack queues the first DTLS flight when ICE connects but sends it at the next timer,
-//! which is up to a check interval away.
+//! the remote side sent, the owner is told that the connection failed.
+//!
+//! And the driver's sleep can be cut short, for two things that the stack queues and then leaves
+//! until the next timer: the first DTLS flight after ICE connects, and whatever goes to a TURN
+//! server.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Notify;
 
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
@@ -29,13 +30,11 @@ use crate::types::{PeerConnectionState, PeerEvent};
 pub(crate) struct NetRuntime {
     session: Arc<Session>,
     driver_spawned: AtomicBool,
-    /// Ends the current sleep, or the next one if there is none.
-    wake: Arc<Notify>,
 }
 
 impl NetRuntime {
-    pub(crate) fn new(session: Arc<Session>, wake: Arc<Notify>) -> Self {
-        Self { session, driver_spawned: AtomicBool::new(false), wake }
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session, driver_spawned: AtomicBool::new(false) }
     }
 }
 
@@ -88,10 +87,16 @@ impl Runtime for NetRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        let wake = self.wake.clone();
+        let session = self.session.clone();
+        // Media wakes the driver itself (see the RTCP tap); this is for DTLS and SCTP.
+        let longest = match (session.turn, session.connected.load(Ordering::Relaxed)) {
+            (false, _) => duration,
+            (true, false) => duration.min(TURN_POLL_CONNECTING),
+            (true, true) => duration.min(TURN_POLL),
+        };
         Box::pin(async move {
             // Timers of the stack check the time themselves; early is harmless.
-            let _ = tokio::time::timeout(duration, wake.notified()).await;
+            let _ = tokio::time::timeout(longest, session.wake.notified()).await;
         })
     }
 
@@ -110,5 +115,8 @@ impl Runtime for NetRuntime {
 
 /// A second of the highest bitrate we send.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// How long data for a TURN server may wait while connecting, and after.
+const TURN_POLL_CONNECTING: Duration = Duration::from_millis(3);
+const TURN_POLL: Duration = Duration::from_millis(20);
 /// A STUN or TURN name that takes longer is left out.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);

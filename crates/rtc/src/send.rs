@@ -47,7 +47,6 @@ struct Outlet {
     payload_type: AtomicU8,
     /// Random start of the timestamps (RFC 3550 §5.1).
     timestamp_offset: u32,
-    connected: Arc<AtomicBool>,
 }
 
 impl Outlet {
@@ -59,7 +58,8 @@ impl Outlet {
     fn payload_type(&self) -> Option<u8> {
         let payload_type = self.payload_type.load(Ordering::Relaxed);
         // Before DTLS is up the stack passes RTP by the interceptors.
-        (payload_type != 0 && self.connected.load(Ordering::Relaxed)).then_some(payload_type)
+        (payload_type != 0 && self.session.connected.load(Ordering::Relaxed))
+            .then_some(payload_type)
     }
 
     fn write(&self, header: rtp::Header, payload: Bytes) -> bool {
@@ -85,7 +85,6 @@ impl VideoSender {
         session: Arc<Session>,
         track: Arc<TrackLocalStaticRTP>,
         timestamp_offset: u32,
-        connected: Arc<AtomicBool>,
     ) -> Self {
         let ssrc = session.local.video;
         Self(Arc::new(VideoInner {
@@ -95,7 +94,6 @@ impl VideoSender {
                 ssrc,
                 payload_type: AtomicU8::new(0),
                 timestamp_offset,
-                connected,
             },
             wait_for_keyframe: AtomicBool::new(false),
         }))
@@ -157,7 +155,6 @@ impl AudioSender {
         session: Arc<Session>,
         track: Arc<TrackLocalStaticRTP>,
         timestamp_offset: u32,
-        connected: Arc<AtomicBool>,
     ) -> Self {
         let ssrc = session.local.audio;
         Self(Arc::new(AudioInner {
@@ -167,7 +164,6 @@ impl AudioSender {
                 ssrc,
                 payload_type: AtomicU8::new(0),
                 timestamp_offset,
-                connected,
             },
             timeline: Mutex::new(AudioTimeline::new(timestamp_offset)),
         }))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use visavis_media::MediaTime;
 
 use crate::clock::MediaClock;
@@ -92,6 +92,12 @@ pub(crate) struct Session {
     /// took up; their difference is what waits.
     pub(crate) frames_queued: AtomicU16,
     pub(crate) frames_packetized: AtomicU16,
+    /// Whether a TURN server may be in the path.
+    pub(crate) turn: bool,
+    /// Whether DTLS is up; it stays so until the end.
+    pub(crate) connected: AtomicBool,
+    /// Ends the driver's sleep, or the next one if it does not sleep now.
+    pub(crate) wake: Notify,
     /// Set when the owner closes the connection: nothing is told after that.
     pub(crate) closed: AtomicBool,
 }
@@ -101,6 +107,7 @@ impl Session {
         clock: MediaClock,
         local: LocalStreams,
         events: mpsc::Sender<PeerEvent>,
+        turn: bool,
     ) -> Self {
         Self {
             clock,
@@ -113,6 +120,9 @@ impl Session {
             remote_video_ssrc: AtomicU32::new(0),
             frames_queued: AtomicU16::new(0),
             frames_packetized: AtomicU16::new(0),
+            turn,
+            connected: AtomicBool::new(false),
+            wake: Notify::new(),
             closed: AtomicBool::new(false),
         }
     }
