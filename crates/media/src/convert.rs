@@ -80,7 +80,7 @@ impl Converter {
         {
             return Err(MediaError::UnsupportedSize(size));
         }
-        let odd = |px: u32| px % 2 != 0;
+        let odd = |px: u32| !px.is_multiple_of(2);
         let (width, height) = (size.width_px as usize, size.height_px as usize);
         let row_bytes = match format {
             CameraFormat::Yuyv | CameraFormat::Uyvy if odd(size.width_px) => {

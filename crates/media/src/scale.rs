@@ -135,7 +135,7 @@ fn inscribed(outer: Size, shape: Size) -> Rectangle {
     };
     // Both are at most `outer`'s, which are u32.
     let size = Size::new(w as u32, h as u32);
-    let middle = |whole: u32, part: u32| (whole - part) / 2 & !1;
+    let middle = |whole: u32, part: u32| ((whole - part) / 2) & !1;
     Rectangle {
         left: middle(outer.width_px, size.width_px),
         top: middle(outer.height_px, size.height_px),
