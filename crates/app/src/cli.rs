@@ -1,0 +1,185 @@
+//! The command line: for desktop integration, demonstrations and tests. A bad value is said and
+//! ends the program with status 2, before a window opens.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use visavis_engine::{CameraSource, DeviceId, MicrophoneSource, RoomCode, Size, SpeakerSink};
+
+use crate::room_entry::parse_link;
+
+/// Face to face: calls from one computer to another, with nothing in between.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "visavis", version, about)]
+pub(crate) struct Args {
+    /// Room code (abc-defg-hij), or a link such as https://HOST/r/abc-defg-hij
+    #[arg(value_name = "ROOM-OR-LINK", value_parser = parse_room)]
+    pub(crate) room: Option<RoomOrLink>,
+    /// Signaling server, http(s)://HOST[:PORT]; default: the one inside this program
+    #[arg(long, value_name = "URL", value_parser = parse_server)]
+    pub(crate) server: Option<String>,
+    /// Name that the other side sees
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Enters the room at once (a new room, if none is given)
+    #[arg(long)]
+    pub(crate) join: bool,
+    /// test-pattern, none, file:PATH.y4m or device:ID
+    #[arg(long, value_name = "SOURCE", value_parser = parse_camera)]
+    pub(crate) camera: Option<CameraSource>,
+    /// tone, silence, file:PATH.wav or device:ID
+    #[arg(long, value_name = "SOURCE", value_parser = parse_microphone)]
+    pub(crate) microphone: Option<MicrophoneSource>,
+    /// none, file:PATH.wav or device:ID
+    #[arg(long, value_name = "SINK", value_parser = parse_speaker)]
+    pub(crate) speaker: Option<SpeakerSink>,
+    /// Where the server inside listens, ADDRESS:PORT; 0.0.0.0:8080 lets the network in
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Opens the debug panel at start
+    #[arg(long)]
+    pub(crate) debug_panel: bool,
+    /// Wanted picture size
+    #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = parse_size)]
+    pub(crate) size: Size,
+    /// Wanted pictures a second, 1 to 60
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub(crate) fps: u32,
+}
+
+/// What was given as the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoomOrLink {
+    /// The room.
+    pub(crate) room: RoomCode,
+    /// The link's server.
+    pub(crate) server: Option<String>,
+}
+
+fn parse_room(text: &str) -> Result<RoomOrLink, String> {
+    if let Some((server, room)) = parse_link(text) {
+        return Ok(RoomOrLink { room, server: Some(server) });
+    }
+    let room = text.parse::<RoomCode>().map_err(|e| e.to_string())?;
+    Ok(RoomOrLink { room, server: None })
+}
+
+fn parse_server(text: &str) -> Result<String, String> {
+    let known = ["http://", "https://", "ws://", "wss://"];
+    let host = known.iter().find_map(|s| text.strip_prefix(s));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
+        _ => Err("a server is http://HOST[:PORT] or https://HOST[:PORT]".into()),
+    }
+}
+
+fn parse_camera(text: &str) -> Result<CameraSource, String> {
+    match text {
+        "test-pattern" => Ok(CameraSource::TestPattern),
+        "none" => Ok(CameraSource::None),
+        _ => match given(text) {
+            Some(Given::File(path)) => Ok(CameraSource::File(path)),
+            Some(Given::Device(id)) => Ok(CameraSource::Device(id)),
+            None => Err("expected test-pattern, none, file:PATH.y4m or device:ID".into()),
+        },
+    }
+}
+
+fn parse_microphone(text: &str) -> Result<MicrophoneSource, String> {
+    match text {
+        "tone" => Ok(MicrophoneSource::Tone),
+        "silence" => Ok(MicrophoneSource::Silence),
+        _ => match given(text) {
+            Some(Given::File(path)) => Ok(MicrophoneSource::File(path)),
+            Some(Given::Device(id)) => Ok(MicrophoneSource::Device(id)),
+            None => Err("expected tone, silence, file:PATH.wav or device:ID".into()),
+        },
+    }
+}
+
+fn parse_speaker(text: &str) -> Result<SpeakerSink, String> {
+    match text {
+        "none" => Ok(SpeakerSink::None),
+        _ => match given(text) {
+            Some(Given::File(path)) => Ok(SpeakerSink::File(path)),
+            Some(Given::Device(id)) => Ok(SpeakerSink::Device(id)),
+            None => Err("expected none, file:PATH.wav or device:ID".into()),
+        },
+    }
+}
+
+enum Given {
+    File(PathBuf),
+    Device(DeviceId),
+}
+
+fn given(text: &str) -> Option<Given> {
+    match text.split_once(':')? {
+        (_, "") => None,
+        ("file", path) => Some(Given::File(path.into())),
+        ("device", id) => Some(Given::Device(DeviceId(id.to_owned()))),
+        _ => None,
+    }
+}
+
+/// Even sizes only: I420 halves the chroma planes.
+fn parse_size(text: &str) -> Result<Size, String> {
+    let error = || "expected WIDTHxHEIGHT, even numbers from 16 to 3840".to_owned();
+    let (w, h) = text.split_once('x').ok_or_else(error)?;
+    let side = |s: &str| {
+        s.parse::<u32>().ok().filter(|n| (16..=3840).contains(n) && n % 2 == 0).ok_or_else(error)
+    };
+    Ok(Size::new(side(w)?, side(h)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("visavis").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn link_brings_its_server() {
+        let args = parse("https://meet.example:8443/r/abc-defg-hij --join").unwrap();
+        let room = args.room.unwrap();
+        assert_eq!(room.server.as_deref(), Some("https://meet.example:8443"));
+        assert_eq!(room.room.to_string(), "abc-defg-hij");
+        assert!(args.join);
+        assert_eq!(parse("ABC-defg-hij").unwrap().room.unwrap().server, None);
+    }
+
+    #[test]
+    fn sources_are_read() {
+        let args = parse(
+            "--camera device:/dev/video0 --microphone file:a.wav --speaker none --size 640x360 --fps 15",
+        )
+        .unwrap();
+        assert_eq!(args.camera, Some(CameraSource::Device(DeviceId("/dev/video0".into()))));
+        assert_eq!(args.microphone, Some(MicrophoneSource::File("a.wav".into())));
+        assert_eq!(args.speaker, Some(SpeakerSink::None));
+        assert_eq!((args.size, args.fps), (Size::new(640, 360), 15));
+    }
+
+    #[test]
+    fn bad_values_end_with_status_2() {
+        for line in [
+            "not-a-room",
+            "--server example.org",
+            "--server https://",
+            "--camera webcam",
+            "--microphone device:",
+            "--speaker loud",
+            "--listen everywhere",
+            "--size 641x360",
+            "--size 1280",
+            "--fps 0",
+            "--unknown",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

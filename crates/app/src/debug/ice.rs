@@ -1,0 +1,130 @@
+//! Candidates of both sides and their pairs.
+
+use egui::Ui;
+use visavis_engine::{CallSnapshot, CandidateInfo, PairInfo};
+
+use super::state_colour;
+use super::table::{Column, Width, fact, table};
+use crate::format::{self, UNKNOWN};
+use crate::theme::{self, Tokens};
+use crate::widgets;
+
+/// Draws the tab.
+pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
+    pairs(ui, s);
+    candidates(ui, "LOCAL CANDIDATES", &s.local_candidates);
+    candidates(ui, "REMOTE CANDIDATES", &s.remote_candidates);
+}
+
+/// The pair that media runs over, for the overview.
+pub(super) fn selected_pair(ui: &mut Ui, s: &CallSnapshot) {
+    let t = Tokens::of(ui.ctx());
+    widgets::card(ui, "SELECTED PAIR", |ui| {
+        let Some(pair) = format::selected(s) else {
+            ui.label(theme::small("None yet.").color(t.muted));
+            return;
+        };
+        fact(ui, "Local", &format::candidate(&pair.local), None, KIND);
+        fact(ui, "Remote", &format::candidate(&pair.remote), None, KIND);
+        let rtt = "currentRoundTripTime: of the newest STUN check, RFC 8445 §7.2.5.2.";
+        fact(ui, "Round trip", &format::ms_or_unknown(pair.rtt), Some(t.accent), rtt);
+        let traffic = format!(
+            "{} sent, {} received",
+            format::bytes(pair.bytes_sent),
+            format::bytes(pair.bytes_received)
+        );
+        fact(ui, "Traffic", &traffic, None, "bytesSent and bytesReceived of the pair.");
+    });
+}
+
+fn pairs(ui: &mut Ui, s: &CallSnapshot) {
+    let t = Tokens::of(ui.ctx());
+    widgets::card(ui, "CANDIDATE PAIRS", |ui| {
+        if s.pairs.is_empty() {
+            ui.label(
+                theme::small("None yet: a pair needs a candidate of each side.").color(t.muted),
+            );
+            return;
+        }
+        let columns = [
+            Column { title: "", width: Width::Words(10.0), explain: "" },
+            Column { title: "local", width: Width::Rest, explain: KIND },
+            Column { title: "remote", width: Width::Rest, explain: KIND },
+            Column {
+                title: "state",
+                width: Width::Words(86.0),
+                explain: "State of the connectivity check, RFC 8445 §6.1.2.6; nominated is the \
+                          pair that both sides use.",
+            },
+            Column { title: "rtt", width: Width::Figures(52.0), explain: "currentRoundTripTime" },
+            Column {
+                title: "checks",
+                width: Width::Figures(52.0),
+                explain: "responsesReceived / requestsSent",
+            },
+            Column { title: "bytes", width: Width::Figures(58.0), explain: "sent and received" },
+        ];
+        let mut sorted: Vec<&PairInfo> = s.pairs.iter().collect();
+        sorted.sort_by_key(|p| (!p.selected, !p.nominated, p.state != "succeeded"));
+        let rows: Vec<_> = sorted
+            .into_iter()
+            .map(|p| {
+                let state =
+                    if p.nominated && p.state == "succeeded" { "nominated" } else { &p.state };
+                let colour = match state {
+                    "nominated" => t.accent,
+                    _ => state_colour(&t, state),
+                };
+                vec![
+                    (if p.selected { "●" } else { "" }.to_owned(), Some(t.accent)),
+                    (format::candidate(&p.local), None),
+                    (format::candidate(&p.remote), None),
+                    (state.to_owned(), Some(colour)),
+                    (p.rtt.map_or_else(|| UNKNOWN.into(), format::ms), None),
+                    (format!("{}/{}", p.responses_received, p.requests_sent), None),
+                    (format::bytes(p.bytes_sent + p.bytes_received), None),
+                ]
+            })
+            .collect();
+        table(ui, &columns, &rows);
+    });
+}
+
+fn candidates(ui: &mut Ui, title: &str, list: &[CandidateInfo]) {
+    let t = Tokens::of(ui.ctx());
+    widgets::card(ui, &format!("{title} · {}", list.len()), |ui| {
+        if list.is_empty() {
+            ui.label(theme::small("None yet.").color(t.muted));
+            return;
+        }
+        let columns = [
+            Column { title: "type", width: Width::Words(48.0), explain: KIND },
+            Column {
+                title: "protocol",
+                width: Width::Words(60.0),
+                explain: "Transport, RFC 8445 and RFC 6544 (TCP).",
+            },
+            Column { title: "address", width: Width::Rest, explain: "" },
+            Column {
+                title: "priority",
+                width: Width::Figures(90.0),
+                explain: "Higher is tried first, RFC 8445 §5.1.2.",
+            },
+        ];
+        let rows: Vec<_> = list
+            .iter()
+            .map(|c| {
+                vec![
+                    (c.kind.clone(), Some(if c.kind == "relay" { t.warn } else { t.info })),
+                    (c.protocol.clone(), None),
+                    (c.address.clone(), None),
+                    (c.priority.map_or_else(String::new, |p| p.to_string()), None),
+                ]
+            })
+            .collect();
+        table(ui, &columns, &rows);
+    });
+}
+
+const KIND: &str = "host: an address of the machine itself. srflx: as a STUN server sees it. prflx: \
+                    learned from a check. relay: of a TURN server. RFC 8445 §4.";

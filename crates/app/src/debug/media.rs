@@ -1,0 +1,167 @@
+//! Every number of what is sent and received, with its unit and its name in webrtc-stats.
+
+use egui::Ui;
+use visavis_engine::CallSnapshot;
+
+use super::table::{fact, halves};
+use crate::format::{self, UNKNOWN};
+use crate::widgets;
+
+/// A name, a value, an explanation.
+type Fact = (&'static str, String, &'static str);
+
+/// Draws the tab.
+pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
+    halves(
+        ui,
+        |ui| facts(ui, "VIDEO SENT", &video_sent(s)),
+        |ui| facts(ui, "VIDEO RECEIVED", &video_received(s)),
+    );
+    halves(
+        ui,
+        |ui| facts(ui, "AUDIO SENT", &audio_sent(s)),
+        |ui| facts(ui, "AUDIO RECEIVED", &audio_received(s)),
+    );
+    facts(ui, "DEVICES", &devices(s));
+}
+
+fn facts(ui: &mut Ui, title: &str, list: &[Fact]) {
+    widgets::card(ui, title, |ui| {
+        ui.spacing_mut().item_spacing.y = 3.0;
+        for (name, value, explain) in list {
+            fact(ui, name, value, None, explain);
+        }
+    });
+}
+
+fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| UNKNOWN.into(), show)
+}
+
+fn video_sent(s: &CallSnapshot) -> Vec<Fact> {
+    let v = &s.video_sent;
+    vec![
+        ("Codec", or_unknown(v.codec.clone(), |c| c), "As negotiated."),
+        ("Resolution", format::size(v.width_px, v.height_px), "frameWidth × frameHeight"),
+        ("Frame rate", format!("{:.1} fps", v.fps), "framesPerSecond, over the last second."),
+        ("Bitrate", format::bitrate(v.bitrate_bps), "Payload bits of the last second."),
+        ("Target bitrate", format::bitrate(v.target_bitrate_bps), "targetBitrate of the encoder."),
+        ("Frames encoded", v.frames.to_string(), "framesEncoded"),
+        ("Keyframes", v.keyframes.to_string(), "keyFramesEncoded: decodable without others."),
+        ("Encode time", format::ms(v.encode_time), "Mean of one picture over the last second."),
+        ("Packets", v.packets.to_string(), "packetsSent"),
+        ("Bytes", format::bytes(v.bytes), "bytesSent, payload only."),
+        (
+            "Sent again",
+            format!("{} packets", v.retransmitted_packets),
+            "retransmittedPacketsSent, RFC 4588.",
+        ),
+        (
+            "NACKs received",
+            v.nacks.to_string(),
+            "nackCount: requests for packets, RFC 4585 §6.2.1.",
+        ),
+        (
+            "PLIs received",
+            v.plis.to_string(),
+            "pliCount with FIR: requests for a keyframe, RFC 4585 §6.3.1, RFC 5104.",
+        ),
+        (
+            "Lost on the way",
+            or_unknown(v.remote_fraction_lost, format::percent),
+            "fractionLost of the newest report, RFC 3550 §6.4.1.",
+        ),
+    ]
+}
+
+fn video_received(s: &CallSnapshot) -> Vec<Fact> {
+    let v = &s.video_received;
+    let latency = or_unknown(v.latency, |l| {
+        format!("{} / {} / {}", format::ms(l.p50), format::ms(l.p95), format::ms(l.max))
+    });
+    vec![
+        ("Codec", or_unknown(v.codec.clone(), |c| c), "As negotiated."),
+        ("Resolution", format::size(v.width_px, v.height_px), "frameWidth × frameHeight"),
+        ("Frame rate", format!("{:.1} fps", v.fps), "framesPerSecond, over the last second."),
+        ("Bitrate", format::bitrate(v.bitrate_bps), "Payload bits of the last second."),
+        (
+            "Latency p50/p95/max",
+            latency,
+            "Capture to display, where the picture carries a time code.",
+        ),
+        ("Frames decoded", v.frames_decoded.to_string(), "framesDecoded"),
+        ("Decode errors", v.decode_errors.to_string(), "Pictures that the decoder refused."),
+        ("Decode time", format::ms(v.decode_time), "Mean of one picture over the last second."),
+        ("Packets", v.packets.to_string(), "packetsReceived"),
+        ("Lost", format!("{} packets", v.packets_lost), "packetsLost, after retransmission."),
+        ("Bytes", format::bytes(v.bytes), "bytesReceived, payload only."),
+        ("Jitter", format::ms(v.jitter), "Interarrival jitter, RFC 3550 §6.4.1."),
+        ("NACKs sent", v.nacks.to_string(), "nackCount, RFC 4585 §6.2.1."),
+        ("PLIs sent", v.plis.to_string(), "pliCount, RFC 4585 §6.3.1."),
+        (
+            "Freezes",
+            format!("{} · {}", v.freeze_count, format::ms(v.freeze_time)),
+            "freezeCount and totalFreezesDuration",
+        ),
+    ]
+}
+
+fn audio_sent(s: &CallSnapshot) -> Vec<Fact> {
+    let a = &s.audio_sent;
+    vec![
+        ("Codec", or_unknown(a.codec.clone(), |c| c), "As negotiated."),
+        ("Bitrate", format::bitrate(a.bitrate_bps), "Payload bits of the last second."),
+        ("Packets", a.packets.to_string(), "packetsSent"),
+        ("Bytes", format::bytes(a.bytes), "bytesSent, payload only."),
+        (
+            "Lost on the way",
+            or_unknown(a.remote_fraction_lost, format::percent),
+            "fractionLost of the newest report, RFC 3550 §6.4.1.",
+        ),
+        (
+            "Microphone level",
+            format!("{:.0} dBFS", s.local.microphone_level_dbfs),
+            "Peak of the last 100 ms; 0 is the loudest, also while muted.",
+        ),
+    ]
+}
+
+fn audio_received(s: &CallSnapshot) -> Vec<Fact> {
+    let a = &s.audio_received;
+    vec![
+        ("Codec", or_unknown(a.codec.clone(), |c| c), "As negotiated."),
+        ("Bitrate", format::bitrate(a.bitrate_bps), "Payload bits of the last second."),
+        ("Packets", a.packets.to_string(), "packetsReceived"),
+        ("Lost", format!("{} packets", a.lost), "packetsLost"),
+        (
+            "Concealed",
+            format::percent(a.concealed_ratio),
+            "concealedSamples to totalSamplesReceived.",
+        ),
+        ("Jitter buffer", format::ms(a.jitter_buffer), "Delay that the playout adds."),
+        ("Jitter", format::ms(a.jitter), "Interarrival jitter, RFC 3550 §6.4.1."),
+        ("Level", or_unknown(a.level_dbfs, |l| format!("{l:.0} dBFS")), "RMS of the last second."),
+        (
+            "Tone",
+            or_unknown(a.tone_hz, |f| format!("{f:.0} Hz")),
+            "Strongest tone of the last second, where one stands out.",
+        ),
+    ]
+}
+
+fn devices(s: &CallSnapshot) -> Vec<Fact> {
+    let l = &s.local;
+    let shown = |name: &Option<String>, problem: &Option<String>| {
+        problem.clone().or_else(|| name.clone()).unwrap_or_else(|| UNKNOWN.into())
+    };
+    vec![
+        ("Camera", shown(&l.camera_name, &l.camera_problem), "In use, or why not."),
+        (
+            "Camera format",
+            l.camera_format.clone().unwrap_or_else(|| UNKNOWN.into()),
+            "What the camera delivers.",
+        ),
+        ("Microphone", shown(&l.microphone_name, &l.microphone_problem), "In use, or why not."),
+        ("Speaker", shown(&l.speaker_name, &l.speaker_problem), "In use, or why not."),
+    ]
+}

@@ -1,0 +1,51 @@
+//! After a call: why it ended, how long it was, and what one can do.
+
+use egui::{Align, Align2, FontId, Layout, Rect, Ui};
+use visavis_engine::CallEndReason;
+
+use crate::theme::{self, Tokens, icon};
+use crate::view::{Action, View, clock, within};
+use crate::widgets::{self, Emphasis};
+
+/// Draws into `area`.
+pub(crate) fn show(ui: &mut Ui, area: Rect, reason: &CallEndReason, view: &mut View<'_>) {
+    let t = Tokens::of(ui.ctx());
+    ui.painter().rect_filled(area, 0.0, t.ink);
+    let size = egui::vec2((area.width() - 48.0).min(440.0), 300.0);
+    let column = Rect::from_center_size(area.center(), size);
+    within(ui, column, Layout::top_down(Align::Center), |ui| {
+        let ordinary = matches!(reason, CallEndReason::LocalHangup | CallEndReason::RemoteHangup);
+        let (dot, _) = ui.allocate_exact_size(egui::Vec2::splat(56.0), egui::Sense::hover());
+        let colour = if ordinary { t.muted } else { t.warn };
+        let glyph = if ordinary { icon::HANG_UP } else { icon::WARNING };
+        ui.painter().circle_filled(dot.center(), 28.0, theme::blend(t.ink, colour, 0.16));
+        ui.painter().text(
+            dot.center(),
+            Align2::CENTER_CENTER,
+            glyph,
+            FontId::new(26.0, theme::filled()),
+            colour,
+        );
+        ui.add_space(4.0);
+        let lasted = view.snapshot.connected_for;
+        let title = if lasted.is_zero() { "No call" } else { "Call ended" };
+        ui.label(theme::display(title));
+        ui.add(egui::Label::new(theme::body(reason.to_string()).color(t.text)).wrap());
+        let how_long = if lasted.is_zero() {
+            "The two sides were not connected.".to_owned()
+        } else {
+            format!("It lasted {}.", clock(lasted))
+        };
+        ui.label(theme::body(how_long).color(t.muted));
+        ui.add_space(12.0);
+        let width = ui.available_width().min(320.0);
+        if view.snapshot.room.is_some()
+            && widgets::button(ui, Emphasis::Primary, icon::PHONE, "Call again", width).clicked()
+        {
+            view.ask(Action::JoinAgain);
+        }
+        if widgets::button(ui, Emphasis::Secondary, icon::BACK, "Back", width).clicked() {
+            view.ask(Action::BackToLobby);
+        }
+    });
+}

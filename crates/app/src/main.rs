@@ -1,0 +1,7 @@
+//! The `visavis` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    visavis::run()
+}

@@ -1,0 +1,203 @@
+//! What is kept between runs: one small JSON file in the user's configuration directory.
+//! UI thread; the file is read once at start and written when something changed.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use visavis_engine::{CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink};
+
+use crate::theme::ThemeChoice;
+
+/// Rooms that the lobby remembers.
+pub(crate) const RECENT_ROOMS: usize = 4;
+
+/// The file's content. Unknown fields are ignored, missing ones take their default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Shown to the other side.
+    pub(crate) name: String,
+    /// Camera picked, or the first that works.
+    pub(crate) camera: Option<DeviceId>,
+    /// Microphone picked, or the system's.
+    pub(crate) microphone: Option<DeviceId>,
+    /// Speaker picked, or the system's.
+    pub(crate) speaker: Option<DeviceId>,
+    /// Whether the camera was on.
+    pub(crate) camera_on: bool,
+    /// Whether the microphone was on.
+    pub(crate) microphone_on: bool,
+    /// Address of the signaling server; `None` is the one inside this program.
+    pub(crate) server: Option<String>,
+    /// Whether the server inside listens to the whole network.
+    pub(crate) open_to_network: bool,
+    /// Newest first.
+    pub(crate) recent_rooms: Vec<RoomCode>,
+    /// Colours.
+    pub(crate) theme: ThemeChoice,
+    /// No transitions.
+    pub(crate) reduce_motion: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            camera: None,
+            microphone: None,
+            speaker: None,
+            camera_on: true,
+            microphone_on: true,
+            server: None,
+            open_to_network: false,
+            recent_rooms: Vec::new(),
+            theme: ThemeChoice::System,
+            reduce_motion: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The camera to ask the engine for.
+    pub(crate) fn camera_source(&self) -> CameraSource {
+        self.camera.clone().map_or(CameraSource::Default, CameraSource::Device)
+    }
+
+    /// The microphone to ask the engine for.
+    pub(crate) fn microphone_source(&self) -> MicrophoneSource {
+        self.microphone.clone().map_or(MicrophoneSource::Default, MicrophoneSource::Device)
+    }
+
+    /// The speaker to ask the engine for.
+    pub(crate) fn speaker_sink(&self) -> SpeakerSink {
+        self.speaker.clone().map_or(SpeakerSink::Default, SpeakerSink::Device)
+    }
+
+    /// Puts `room` first among the recent ones.
+    pub(crate) fn remember_room(&mut self, room: &RoomCode) {
+        self.recent_rooms.retain(|r| r != room);
+        self.recent_rooms.insert(0, room.clone());
+        self.recent_rooms.truncate(RECENT_ROOMS);
+    }
+}
+
+/// Where settings live, and what was last written there.
+pub(crate) struct Store {
+    path: Option<PathBuf>,
+    saved: Settings,
+}
+
+impl Store {
+    /// Reads the user's file. The second value are the settings, the third a sentence if the file
+    /// could not be used; it is kept aside then, and defaults apply.
+    pub(crate) fn load() -> (Self, Settings, Option<String>) {
+        let path = directories::ProjectDirs::from("", "", "visavis")
+            .map(|dirs| dirs.config_dir().join("settings.json"));
+        Self::load_from(path)
+    }
+
+    fn load_from(path: Option<PathBuf>) -> (Self, Settings, Option<String>) {
+        let (settings, problem) = match path.as_deref().map(std::fs::read) {
+            None => (Settings::default(), None),
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => (Settings::default(), None),
+            Some(Err(e)) => (
+                Settings::default(),
+                Some(format!("The settings could not be read ({e}); the defaults are used.")),
+            ),
+            Some(Ok(bytes)) => match serde_json::from_slice(&bytes) {
+                Ok(settings) => (settings, None),
+                Err(_) => (Settings::default(), path.as_deref().map(set_aside)),
+            },
+        };
+        (Self { path, saved: settings.clone() }, settings, problem)
+    }
+
+    /// What is in the file.
+    pub(crate) fn saved(&self) -> &Settings {
+        &self.saved
+    }
+
+    /// Writes the file if `settings` differ from what is in it: first beside it, then renamed, so
+    /// that a crash leaves the old file or the new one. `Some` is a sentence why it failed.
+    pub(crate) fn save(&mut self, settings: &Settings) -> Option<String> {
+        let path = self.path.as_deref()?;
+        if self.saved == *settings {
+            return None;
+        }
+        // Not again at every pass if the disk refuses.
+        self.saved = settings.clone();
+        write(path, settings).err().map(|e| format!("The settings could not be saved: {e}."))
+    }
+}
+
+fn set_aside(path: &Path) -> String {
+    let backup = path.with_extension("json.broken");
+    match std::fs::rename(path, &backup) {
+        Ok(()) => format!(
+            "The settings file was damaged. It is kept as {}; the defaults are used.",
+            backup.display()
+        ),
+        Err(e) => format!("The settings file is damaged and could not be moved ({e})."),
+    }
+}
+
+fn write(path: &Path, settings: &Settings) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let beside = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&beside)?;
+    serde_json::to_writer_pretty(&mut file, settings)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("visavis-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn settings_come_back_as_they_were_saved() {
+        let path = folder("roundtrip").join("deep").join("settings.json");
+        let (mut store, mut settings, problem) = Store::load_from(Some(path.clone()));
+        assert_eq!((settings.clone(), problem), (Settings::default(), None));
+        settings.name = "Ada".into();
+        settings.remember_room(&"abc-defg-hij".parse().unwrap());
+        settings.theme = ThemeChoice::HighContrast;
+        assert_eq!(store.save(&settings), None);
+        let (_, read, problem) = Store::load_from(Some(path));
+        assert_eq!((read, problem), (settings, None));
+    }
+
+    #[test]
+    fn damaged_file_is_kept_aside_and_said() {
+        let path = folder("damaged").join("settings.json");
+        std::fs::write(&path, "{\"name\": 12").unwrap();
+        let (_, settings, problem) = Store::load_from(Some(path.clone()));
+        assert_eq!(settings, Settings::default());
+        assert!(problem.unwrap().contains("settings.json.broken"));
+        let kept = std::fs::read_to_string(path.with_extension("json.broken")).unwrap();
+        assert_eq!(kept, "{\"name\": 12");
+    }
+
+    #[test]
+    fn a_room_is_remembered_once_and_the_newest_first() {
+        let mut settings = Settings::default();
+        let rooms: Vec<RoomCode> = (0..6).map(|_| RoomCode::random()).collect();
+        for room in &rooms {
+            settings.remember_room(room);
+        }
+        settings.remember_room(&rooms[4]);
+        assert_eq!(settings.recent_rooms.len(), RECENT_ROOMS);
+        assert_eq!(settings.recent_rooms[..2], [rooms[4].clone(), rooms[5].clone()]);
+    }
+}

@@ -1,0 +1,188 @@
+//! Snapshots as an engine would give them.
+
+use std::time::Duration;
+
+use visavis_engine::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn candidate(kind: &str, protocol: &str, address: &str, priority: u32) -> CandidateInfo {
+    CandidateInfo {
+        kind: kind.into(),
+        protocol: protocol.into(),
+        address: address.into(),
+        priority: Some(priority),
+    }
+}
+
+/// The lobby with one of each device.
+pub(crate) fn lobby() -> CallSnapshot {
+    let device = |id: &str, name: &str| DeviceInfo {
+        id: DeviceId(id.into()),
+        name: name.into(),
+        default: true,
+    };
+    CallSnapshot {
+        devices: DeviceList {
+            cameras: vec![device("/dev/video0", "Integrated Camera")],
+            microphones: vec![device("mic", "Built-in Microphone"), device("usb", "USB Headset")],
+            speakers: vec![device("out", "Headphones")],
+        },
+        local: LocalMedia {
+            camera_on: true,
+            microphone_on: true,
+            camera_name: Some("Integrated Camera".into()),
+            camera_format: Some("1280×720 · 30 fps".into()),
+            microphone_name: Some("Built-in Microphone".into()),
+            speaker_name: Some("Headphones".into()),
+            microphone_level_dbfs: -18.0,
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+}
+
+/// Alone in a room.
+pub(crate) fn waiting() -> CallSnapshot {
+    CallSnapshot {
+        phase: Phase::Waiting,
+        room: "abc-defg-hij".parse().ok(),
+        room_link: Some("http://192.168.1.14:8080/r/abc-defg-hij".into()),
+        states: States { signaling_link: SignalingLink::Open, ..Default::default() },
+        ..lobby()
+    }
+}
+
+/// A call of four minutes with everything filled in.
+pub(crate) fn connected() -> CallSnapshot {
+    let local = candidate("host", "udp", "192.168.1.14:50331", 2_130_706_431);
+    let remote = candidate("host", "udp", "192.168.1.20:55019", 2_130_706_175);
+    let reflexive = candidate("srflx", "udp", "198.51.100.20:61002", 1_694_498_815);
+    CallSnapshot {
+        phase: Phase::Connected,
+        connected_for: Duration::from_secs(252),
+        remote: RemoteParty {
+            present: true,
+            display_name: Some("Ada".into()),
+            microphone_on: Some(false),
+            camera_on: Some(true),
+        },
+        states: States {
+            signaling_link: SignalingLink::Open,
+            signaling: "stable".into(),
+            ice_gathering: "complete".into(),
+            ice_connection: "connected".into(),
+            dtls: "connected".into(),
+            peer_connection: "connected".into(),
+            polite: Some(true),
+        },
+        local_candidates: vec![local.clone(), reflexive.clone()],
+        remote_candidates: vec![remote.clone()],
+        pairs: vec![
+            PairInfo {
+                local,
+                remote: remote.clone(),
+                state: "succeeded".into(),
+                nominated: true,
+                selected: true,
+                rtt: Some(ms(18)),
+                requests_sent: 14,
+                responses_received: 14,
+                bytes_sent: 41_200_000,
+                bytes_received: 39_800_000,
+            },
+            PairInfo {
+                local: reflexive,
+                remote,
+                state: "in-progress".into(),
+                nominated: false,
+                selected: false,
+                rtt: None,
+                requests_sent: 9,
+                responses_received: 0,
+                bytes_sent: 0,
+                bytes_received: 0,
+            },
+        ],
+        video_sent: VideoSentStats {
+            codec: Some("H264".into()),
+            width_px: 1280,
+            height_px: 720,
+            fps: 30.0,
+            frames: 7560,
+            bytes: 40_100_000,
+            packets: 36_100,
+            keyframes: 3,
+            target_bitrate_bps: 2_500_000,
+            bitrate_bps: 2_340_000,
+            remote_fraction_lost: Some(0.004),
+            encode_time: Duration::from_micros(5200),
+            ..Default::default()
+        },
+        video_received: VideoReceivedStats {
+            codec: Some("H264".into()),
+            width_px: 1280,
+            height_px: 720,
+            fps: 29.8,
+            frames_decoded: 7511,
+            packets: 35_800,
+            packets_lost: 12,
+            bytes: 38_900_000,
+            bitrate_bps: 2_210_000,
+            jitter: Duration::from_micros(1800),
+            latency: Some(LatencyStats { p50: ms(18), p95: ms(27), max: ms(64) }),
+            decode_time: Duration::from_micros(1800),
+            ..Default::default()
+        },
+        audio_sent: AudioSentStats {
+            codec: Some("opus".into()),
+            packets: 12_600,
+            bytes: 1_010_000,
+            bitrate_bps: 32_000,
+            remote_fraction_lost: Some(0.0),
+        },
+        audio_received: AudioReceivedStats {
+            codec: Some("opus".into()),
+            packets: 12_590,
+            lost: 4,
+            concealed_ratio: 0.002,
+            jitter_buffer: ms(40),
+            bitrate_bps: 31_500,
+            level_dbfs: Some(-24.0),
+            tone_hz: Some(440.0),
+            jitter: Duration::from_micros(900),
+        },
+        setup: SetupTimes {
+            websocket: Some(ms(9)),
+            joined: Some(ms(12)),
+            remote_peer: Some(ms(5012)),
+            negotiated: Some(ms(5034)),
+            ice_connected: Some(ms(5078)),
+            dtls_connected: Some(ms(5101)),
+            first_audio: Some(ms(5140)),
+            first_video_frame: Some(ms(5186)),
+        },
+        dtls_version: Some("DTLS 1.2".into()),
+        srtp_cipher: Some("AES-128-GCM".into()),
+        history: (0..120u32)
+            .map(|i| HistoryPoint {
+                at_s: i as f32,
+                video_sent_bps: 1_900_000 + u64::from(i % 17) * 30_000,
+                video_target_bps: 2_500_000,
+                video_received_bps: 2_000_000 + u64::from(i % 11) * 40_000,
+                rtt_ms: Some(18.0),
+                fps_received: 30.0,
+            })
+            .collect(),
+        log: (0..24u64)
+            .map(|i| LogEntry {
+                at: ms(i * 137),
+                topic: ["signaling", "call", "ice", "dtls", "media", "device"][(i % 6) as usize],
+                text: format!("event number {i}"),
+            })
+            .collect(),
+        ..waiting()
+    }
+}
