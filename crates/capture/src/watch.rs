@@ -10,9 +10,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Calls back when the set of devices may have changed; ends when dropped.
 ///
-/// Cheap: on Linux it reads the names of the device nodes and sound cards, and opens nothing.
-/// A sound server's own changes (a headset over Bluetooth) show there only if they come with a
-/// card. What has changed is for the lists to say ([`crate::list_cameras`]).
+/// Cheap: on Linux it reads the names of the device nodes and sound cards and the age of the sound
+/// server, and opens nothing. A headset over Bluetooth, which the sound server alone knows of, is
+/// therefore not noticed. What has changed is for the lists to say ([`crate::list_cameras`]).
 #[derive(Debug)]
 pub struct DeviceWatcher {
     _worker: Worker,
@@ -58,7 +58,7 @@ impl DeviceWatcher {
 
 /// Something that differs when devices differ.
 #[cfg(target_os = "linux")]
-fn fingerprint() -> (Vec<std::ffi::OsString>, String) {
+fn fingerprint() -> (Vec<std::ffi::OsString>, String, Option<std::time::SystemTime>) {
     let mut nodes: Vec<_> = std::fs::read_dir("/dev")
         .map(|entries| {
             entries
@@ -69,7 +69,12 @@ fn fingerprint() -> (Vec<std::ffi::OsString>, String) {
         })
         .unwrap_or_default();
     nodes.sort();
-    (nodes, std::fs::read_to_string("/proc/asound/cards").unwrap_or_default())
+    let cards = std::fs::read_to_string("/proc/asound/cards").unwrap_or_default();
+    // A sound server that starts makes its socket anew.
+    let server = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(|folder| std::path::Path::new(&folder).join("pulse/native"))
+        .and_then(|socket| socket.metadata().ok()?.modified().ok());
+    (nodes, cards, server)
 }
 
 /// Something that differs when devices differ.

@@ -13,11 +13,10 @@ use visavis_capture::{
     Camera, CameraRequest, CaptureError, Clock, DeviceId, DeviceInfo, DeviceWatcher, Microphone,
     OnEnd, Speaker, list_cameras, list_microphones, list_speakers,
 };
-use visavis_media::audio::level::Level;
-use visavis_media::audio::tone_meter::dominant_frequency;
 use visavis_media::convert::CameraFormat;
 use visavis_media::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaTime, Size};
 use visavis_tests::bars::bars;
+use visavis_tests::sound::{listen, median};
 
 const USAGE: &str = "\
 capture_probe list
@@ -164,11 +163,6 @@ fn format_named(name: &str) -> Result<CameraFormat> {
     })
 }
 
-fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
 fn microphone(options: &Options) -> Result<Value> {
     let seconds = options.number("seconds", 1.0)?;
     let wanted = (seconds * f64::from(AUDIO_RATE_HZ)) as usize;
@@ -203,15 +197,16 @@ fn microphone(options: &Options) -> Result<Value> {
     let closing = Instant::now();
     drop(microphone);
     // What was there when the stream began is no part of the sound.
-    let settled = &samples[samples.len() / 3..];
+    let heard = listen(&samples[samples.len() / 3..]);
     Ok(json!({
         "name": format.name,
         "device_rate_hz": format.rate_hz,
         "device_channels": format.channels,
         "device_block_frames": format.block_frames,
         "step_ms": median(&mut steps_ms),
-        "level_dbfs": Level::of(settled).rms_dbfs,
-        "tone_hz": dominant_frequency(settled, AUDIO_RATE_HZ),
+        "level_dbfs": heard.map(|h| h.level_dbfs),
+        "tone_hz": heard.map(|h| h.tone_hz),
+        "tone_share": heard.map(|h| h.share),
         "xruns": stats.xruns,
         "gaps": stats.gaps,
         "open_ms": open_ms,

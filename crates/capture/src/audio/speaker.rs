@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use visavis_media::audio::resample::Resampler;
@@ -20,9 +20,14 @@ use crate::{CaptureError, DeviceId, DeviceKind, OnEnd};
 
 /// What the ring can hold; far more than is ever kept in it.
 const RING: Duration = Duration::from_millis(500);
-/// What is kept in the ring beyond the callback's largest block: how long the feeding thread may
-/// be late. Every millisecond of it is heard as delay.
-const RESERVE: Duration = Duration::from_millis(10);
+/// What is kept in the ring beyond the callback's block: how long the feeding thread may be late.
+/// Every millisecond of it is heard as delay, so it begins small and grows where it is needed.
+const MIN_RESERVE: Duration = Duration::from_millis(10);
+/// A machine that needs more is too busy for a call.
+const MAX_RESERVE: Duration = Duration::from_millis(50);
+/// By how much the reserve grows after a gap, and shrinks after a while without one.
+const RESERVE_STEP: Duration = Duration::from_millis(10);
+const CALM: Duration = Duration::from_secs(30);
 /// No device asks for more at once than a person would bear as delay.
 const MAX_BLOCK: Duration = Duration::from_millis(200);
 /// How late the thread looks if nobody wakes it.
@@ -191,8 +196,10 @@ impl Output {
     ) -> Result<(), CaptureError> {
         let failed = |e: &cpal::Error| failure(DeviceKind::Speaker, &self.format.name, e);
         let shared = self.shared.clone();
+        let mut reserve = Reserve::new(Instant::now());
         let mut fill = |feed: &mut Feed| {
-            feed.fill(shared.recent_block.load(Ordering::Relaxed), source)
+            let reserve = reserve.update(shared.counters.read().gaps, Instant::now());
+            feed.fill(shared.recent_block.load(Ordering::Relaxed), reserve, source)
                 .map_err(|e| broken(&self.format.name, &e))
         };
         // The first block is there before it is asked for.
@@ -206,6 +213,31 @@ impl Output {
             std::thread::park_timeout(IDLE);
         }
         Ok(())
+    }
+}
+
+/// How much is kept in reserve on this machine at this time.
+struct Reserve {
+    length: Duration,
+    gaps: u64,
+    since: Instant,
+}
+
+impl Reserve {
+    fn new(now: Instant) -> Self {
+        Self { length: MIN_RESERVE, gaps: 0, since: now }
+    }
+
+    /// The reserve, given how many gaps there were so far.
+    fn update(&mut self, gaps: u64, now: Instant) -> Duration {
+        if gaps > self.gaps {
+            self.length = (self.length + RESERVE_STEP).min(MAX_RESERVE);
+            (self.gaps, self.since) = (gaps, now);
+        } else if self.length > MIN_RESERVE && now.saturating_duration_since(self.since) > CALM {
+            self.length -= RESERVE_STEP;
+            self.since = now;
+        }
+        self.length
     }
 }
 
@@ -227,10 +259,11 @@ impl Feed {
     fn fill(
         &mut self,
         block: u64,
+        reserve: Duration,
         source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]),
     ) -> Result<(), MediaError> {
         let block = usize::try_from(block).unwrap_or(0).min(frames(MAX_BLOCK, self.rate_hz));
-        let target = block + frames(RESERVE, self.rate_hz);
+        let target = block + frames(reserve, self.rate_hz);
         while self.ring.buffer().capacity() - self.ring.slots() < target {
             let mut frame = [0.0; AUDIO_FRAME_SAMPLES];
             source(&mut frame);
@@ -257,6 +290,7 @@ fn frames(time: Duration, rate_hz: u32) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::BLOCK;
     use super::*;
 
     #[test]
@@ -270,14 +304,14 @@ mod tests {
                 pulled += 1;
                 frame.fill(0.25);
             };
-            feed.fill(block as u64, &mut source).unwrap();
-            let target = block + frames(RESERVE, rate_hz);
+            feed.fill(block as u64, MIN_RESERVE, &mut source).unwrap();
+            let target = block + frames(MIN_RESERVE, rate_hz);
             for _ in 0..100 {
                 let waiting = consumer.slots();
                 assert!(waiting >= target, "{rate_hz}: {waiting}");
                 assert!(waiting <= target + 2 * block, "{rate_hz}: {waiting}");
                 consumer.read_chunk(block).unwrap().commit_all();
-                feed.fill(block as u64, &mut source).unwrap();
+                feed.fill(block as u64, MIN_RESERVE, &mut source).unwrap();
             }
             // The device's clock decides: 100 blocks taken, 100 pulled and the standing reserve.
             assert!((102..=106).contains(&pulled), "{rate_hz}: {pulled}");
@@ -285,10 +319,29 @@ mod tests {
     }
 
     #[test]
+    fn the_reserve_grows_with_gaps_and_shrinks_in_the_calm() {
+        let start = Instant::now();
+        let mut reserve = Reserve::new(start);
+        assert_eq!(reserve.update(0, start), MIN_RESERVE);
+        assert_eq!(reserve.update(1, start), MIN_RESERVE + RESERVE_STEP);
+        assert_eq!(reserve.update(1, start + CALM / 2), MIN_RESERVE + RESERVE_STEP);
+        for gaps in 2..20 {
+            reserve.update(gaps, start);
+        }
+        assert_eq!(reserve.update(20, start), MAX_RESERVE);
+        let mut now = start;
+        for _ in 0..20 {
+            now += CALM + BLOCK;
+            reserve.update(20, now);
+        }
+        assert_eq!(reserve.update(20, now), MIN_RESERVE);
+    }
+
+    #[test]
     fn an_absurd_block_does_not_overfill_the_ring() {
         let (producer, consumer) = rtrb::RingBuffer::new(frames(RING, 48_000));
         let mut feed = Feed::new(48_000, producer).unwrap();
-        feed.fill(u64::MAX, &mut |_| {}).unwrap();
-        assert!(consumer.slots() <= frames(MAX_BLOCK + RESERVE + RESERVE, 48_000));
+        feed.fill(u64::MAX, MAX_RESERVE, &mut |_| {}).unwrap();
+        assert!(consumer.slots() <= frames(MAX_BLOCK + MAX_RESERVE + BLOCK, 48_000));
     }
 }

@@ -3,10 +3,10 @@
 //! `nokhwa` waits for a picture without limit, so a camera that delivers nothing holds its thread
 //! until it delivers again; its owner does not wait for that.
 
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use nokhwa::NokhwaError;
-use nokhwa::pixel_format::YuyvFormat;
 use nokhwa::utils::{
     ApiBackend, CameraFormat as NativeFormat, CameraIndex, FrameFormat, RequestedFormat,
     RequestedFormatType, Resolution,
@@ -24,6 +24,10 @@ const FORMATS: [(CameraFormat, FrameFormat); 3] = [
     (CameraFormat::Nv12, FrameFormat::NV12),
     (CameraFormat::Mjpeg, FrameFormat::MJPEG),
 ];
+
+/// Less than opening may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+const ADVICE: &str = "allow camera access for this program in the system's privacy settings";
 
 /// See [`crate::list_cameras`].
 pub(crate) fn list() -> Vec<DeviceInfo> {
@@ -53,8 +57,10 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn open(id: Option<&DeviceId>, wanted: Wanted) -> Result<Self, CaptureError> {
         let (index, name) = locate(id)?;
+        permission(&name)?;
         let failed = |error: NokhwaError| failure(&name, &error);
-        let any = RequestedFormat::new::<YuyvFormat>(RequestedFormatType::None);
+        let usable = FORMATS.map(|(_, native)| native);
+        let any = RequestedFormat::with_formats(RequestedFormatType::None, &usable);
         let mut camera =
             nokhwa::Camera::with_backend(index, any, ApiBackend::Auto).map_err(failed)?;
         let modes: Vec<Mode> = camera
@@ -97,6 +103,21 @@ impl Device {
     }
 }
 
+/// Asks the person once, where the system wants that (macOS). Who answers late opens again.
+fn permission(device: &str) -> Result<(), CaptureError> {
+    if nokhwa::nokhwa_check() {
+        return Ok(());
+    }
+    let (tx, answer) = sync_channel(1);
+    nokhwa::nokhwa_initialize(move |granted| {
+        let _ = tx.try_send(granted);
+    });
+    match answer.recv_timeout(ANSWER_TIMEOUT) {
+        Ok(true) => Ok(()),
+        _ => Err(CaptureError::PermissionDenied { device: device.to_owned(), advice: ADVICE }),
+    }
+}
+
 /// What `nokhwa` opens the camera by, and its name.
 fn locate(id: Option<&DeviceId>) -> Result<(CameraIndex, String), CaptureError> {
     let mut cameras = nokhwa::query(ApiBackend::Auto).unwrap_or_default().into_iter();
@@ -124,10 +145,7 @@ fn failure(device: &str, error: &NokhwaError) -> CaptureError {
         CaptureError::Busy { device }
     } else if lower.contains("denied") || lower.contains("authoriz") || lower.contains("permission")
     {
-        CaptureError::PermissionDenied {
-            device,
-            advice: "allow camera access for this program in the system's privacy settings",
-        }
+        CaptureError::PermissionDenied { device, advice: ADVICE }
     } else {
         CaptureError::Failed { device, detail }
     }
