@@ -6,4 +6,5 @@ pub mod bars;
 pub mod browser;
 pub mod program;
 pub mod pulse;
+pub mod sound;
 pub mod vm;
