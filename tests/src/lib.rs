@@ -6,5 +6,6 @@ pub mod bars;
 pub mod browser;
 pub mod program;
 pub mod pulse;
+pub mod screen;
 pub mod sound;
 pub mod vm;

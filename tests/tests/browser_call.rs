@@ -1,0 +1,100 @@
+//! A headless peer in a call with the real page in real Chromium.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use visavis_tests::browser::{Browser, Page};
+use visavis_tests::program::{Program, Server, expect_within, join};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const ROOM: &str = "abc-defg-hjk";
+const DIAGNOSTIC: &str = "camera=test-pattern&microphone=tone&auto=1";
+
+/// The peer waits in the room, the page comes.
+fn call<'b>(
+    server: &Server,
+    browser: &'b Browser,
+    flags: &[&str],
+) -> anyhow::Result<(Program, Page<'b>)> {
+    let mut peer = join("peer", server.url(), ROOM, flags)?;
+    peer.wait_event("waiting", LIMIT)?;
+    let page = browser.open(&format!("{}/r/{ROOM}?{DIAGNOSTIC}", server.url()))?;
+    page.wait_phase("connected", LIMIT)?;
+    peer.wait_event("first-video-frame", LIMIT)?;
+    Ok((peer, page))
+}
+
+/// The page shows the peer's moving time code, from this machine's clock, and hears its tone.
+fn expect_peer_on(page: &Page<'_>) -> anyhow::Result<()> {
+    let first = page.wait_for("visavis.readTimeCode()", LIMIT).context("no time code")?;
+    page.wait_for(&format!("((visavis.readTimeCode() ?? {first}) - {first} | 0) > 300"), LIMIT)
+        .context("the picture stands still")?;
+    page.wait_for("Math.abs((Date.now() - (visavis.readTimeCode() ?? 0)) | 0) < 1000", LIMIT)?;
+    page.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", LIMIT).context("no tone")?;
+    Ok(())
+}
+
+#[test]
+fn page_and_headless_peer_see_and_hear_each_other() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
+    expect_peer_on(&page)?;
+    page.click("#leave")?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["end_reason"], "remote-hangup");
+    assert_eq!(summary["video_received"]["codec"], "H264");
+    // The page's own strip and tone arrived, read from decoded pictures and samples.
+    expect_within(&summary, "video_received.latency_ms.p50", 0.0..=1000.0)?;
+    expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+    expect_within(&summary, "audio_received.tone_hz", 435.0..=445.0)?;
+    expect_within(&summary, "video_sent.frames", 5.0..=2000.0)?;
+    Ok(())
+}
+
+#[test]
+fn page_that_enters_first_is_called_too_and_hears_the_hangup() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let page = browser.open(&format!("{}/r/{ROOM}?{DIAGNOSTIC}", server.url()))?;
+    page.wait_phase("waiting", LIMIT)?;
+    let mut peer = join("peer", server.url(), ROOM, &["--size", "640x360"])?;
+    peer.wait_event("first-video-frame", LIMIT)?;
+    expect_peer_on(&page)?;
+    peer.terminate()?;
+    assert_eq!(peer.wait_event("summary", LIMIT)?["end_reason"], "local-hangup");
+    page.wait_phase("ended", LIMIT)?;
+    page.wait_for("document.body.innerText.includes('The other side hung up')", LIMIT)?;
+    Ok(())
+}
+
+#[test]
+fn reload_of_the_page_brings_the_call_back() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
+    page.reload()?;
+    peer.wait_event("reconnecting", LIMIT)?;
+    peer.wait_event("connected", LIMIT)?;
+    page.wait_phase("connected", LIMIT)?;
+    expect_peer_on(&page)?;
+    peer.terminate()?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    expect_within(&summary, "video_received.frames_decoded", 5.0..=5000.0)?;
+    Ok(())
+}
+
+#[test]
+fn call_with_a_page_survives_server_restart() -> anyhow::Result<()> {
+    let mut server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
+    expect_peer_on(&page)?;
+    server.restart()?;
+    expect_peer_on(&page)?;
+    // The hang-up travels over the new server.
+    page.click("#leave")?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["end_reason"], "remote-hangup");
+    Ok(())
+}
