@@ -63,6 +63,8 @@ fn window_icon() -> egui::IconData {
         .unwrap_or_default()
 }
 
+/// How long a changed snapshot waits for a picture to be shown with: one period at 30 fps.
+const SNAPSHOT_WAIT: Duration = Duration::from_millis(34);
 /// Newest local pictures wake the window only if no remote one did within this time: one repaint
 /// shows both.
 const REMOTE_LEADS: Duration = Duration::from_millis(100);
@@ -272,7 +274,8 @@ impl App {
 /// Lets engine and pictures ask for repaints.
 fn connect_wakes(ctx: &Context, engine: &Engine, local: &VideoSlot, remote: &VideoSlot) {
     let repaint = ctx.clone();
-    engine.set_wake(move || repaint.request_repaint());
+    // A picture that comes meanwhile shows both; without one the wait is not noticed.
+    engine.set_wake(move || repaint.request_repaint_after(SNAPSHOT_WAIT));
     let origin = Instant::now();
     let remote_at = Arc::new(AtomicU64::new(0));
     let millis = move || u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -346,6 +349,7 @@ impl eframe::App for App {
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
-        visuals.panel_fill.to_normalized_gamma_f32()
+        let phase = &self.backend.snapshot().phase;
+        Screens::background(phase, visuals.panel_fill).to_normalized_gamma_f32()
     }
 }

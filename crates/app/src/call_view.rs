@@ -37,7 +37,6 @@ pub(crate) struct CallView {
 impl CallView {
     /// Draws into `area`, the window without the debug panel.
     pub(crate) fn show(&mut self, ui: &mut Ui, area: Rect, debug_open: bool, view: &mut View<'_>) {
-        ui.painter().rect_filled(area, 0.0, egui::Color32::BLACK);
         remote(ui, area, view);
         let opacity = self.opacity(ui, area, view.snapshot);
         self.inset(ui, area, view);

@@ -82,7 +82,8 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
     let t = Tokens::of(ui.ctx());
     let snapshot = view.snapshot;
     let problem = kind.problem(snapshot);
-    let none = kind.devices(snapshot).is_empty() && kind.in_use(snapshot).is_none();
+    let idle = kind.in_use(snapshot).is_none();
+    let none = idle && kind.devices(snapshot).is_empty() && problem.is_some();
     let words = match kind.in_use(snapshot) {
         Some(name) => name.to_owned(),
         None if none => format!("No {} found", kind.name().to_lowercase()),
@@ -109,7 +110,7 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
         FontId::proportional(14.0),
         t.muted,
     );
-    let meter = kind == Kind::Microphone && problem.is_none() && !none;
+    let meter = kind == Kind::Microphone && problem.is_none() && !idle;
     let right = rect.right() - if meter { 92.0 } else { 34.0 };
     let text = Rect::from_min_max(
         egui::pos2(rect.left() + 40.0, rect.top()),
@@ -118,7 +119,7 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
     let mut job = egui::text::LayoutJob::simple_singleline(
         words.clone(),
         FontId::proportional(14.0),
-        if none { t.muted } else { t.text },
+        if idle { t.muted } else { t.text },
     );
     job.wrap = egui::text::TextWrapping::truncate_at_width(text.width());
     let galley = p.layout_job(job);

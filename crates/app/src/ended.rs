@@ -10,7 +10,6 @@ use crate::widgets::{self, Emphasis};
 /// Draws into `area`.
 pub(crate) fn show(ui: &mut Ui, area: Rect, reason: &CallEndReason, view: &mut View<'_>) {
     let t = Tokens::of(ui.ctx());
-    ui.painter().rect_filled(area, 0.0, t.ink);
     let size = egui::vec2((area.width() - 48.0).min(440.0), 300.0);
     let column = Rect::from_center_size(area.center(), size);
     within(ui, column, Layout::top_down(Align::Center), |ui| {

@@ -94,7 +94,11 @@ pub(crate) fn quality(s: &CallSnapshot) -> (Level, String) {
         (Level::Good, "Good")
     };
     let path = if is_relayed(pair) { "relayed" } else { "direct" };
-    let rtt = pair.rtt.map(|d| format!(" · {}", ms(d))).unwrap_or_default();
+    let rtt = match pair.rtt {
+        Some(d) if d < Duration::from_millis(1) => " · under 1 ms".to_owned(),
+        Some(d) => format!(" · {:.0} ms", d.as_secs_f64() * 1e3),
+        None => String::new(),
+    };
     (level, format!("{word} · {path}{rtt}"))
 }
 

@@ -112,6 +112,7 @@ impl Lobby {
             .wrap(),
         );
         ui.add_space(6.0);
+        ui.spacing_mut().item_spacing.y = GAP;
         let width = ui.available_width();
         let hint = RichText::new("Your name").color(t.muted);
         let name = field(ui, width, icon::PERSON, "Your name", |ui, w| {
@@ -306,7 +307,6 @@ fn recent(ui: &mut Ui, view: &mut View<'_>) {
 /// The own picture as the other side would get it, but mirrored; or why there is none.
 fn preview(ui: &mut Ui, rect: Rect, view: &mut View<'_>) {
     let t = Tokens::of(ui.ctx());
-    widgets::picture_background(ui, rect);
     let local = &view.snapshot.local;
     let camera_on = view.settings.camera_on;
     let microphone_on = view.settings.microphone_on;
@@ -319,6 +319,7 @@ fn preview(ui: &mut Ui, rect: Rect, view: &mut View<'_>) {
             widgets::pill(ui, at, Mark::Icon(icon::CAMERA, theme::DARK.text), format, 1.0);
         }
     } else {
+        widgets::picture_background(ui, rect);
         let (headline, detail) = no_picture(view);
         let centre = rect.center() - egui::vec2(0.0, 24.0);
         ui.painter().text(

@@ -8,7 +8,6 @@ use crate::call_view::CallView;
 use crate::debug::DebugPanel;
 use crate::ended;
 use crate::lobby::Lobby;
-use crate::theme::Tokens;
 use crate::view::{Action, View};
 use crate::waiting::Waiting;
 use crate::widgets;
@@ -27,10 +26,17 @@ pub(crate) struct Screens {
 }
 
 impl Screens {
+    /// What the window is cleared to, so that no view paints all of it again.
+    pub(crate) fn background(phase: &Phase, ink: egui::Color32) -> egui::Color32 {
+        match phase {
+            Phase::Connected | Phase::Reconnecting => egui::Color32::BLACK,
+            _ => ink,
+        }
+    }
+
     /// One pass over the whole window.
     pub(crate) fn show(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let window = ui.max_rect();
-        ui.painter().rect_filled(window, 0.0, Tokens::of(ui.ctx()).ink);
         self.keys(ui, view);
         let phase = &view.snapshot.phase;
         if *phase == Phase::Idle {

@@ -47,7 +47,13 @@ impl Editor {
             t.muted,
         );
         widgets::focus_ring(ui, &response, rect, 10.0);
-        let response = response.on_hover_text(theme::small("Change the server"));
+        let hover = match (view.elsewhere(), view.server) {
+            (None, ServerStatus::Running { url, open_to_network: false }) => {
+                format!("{url}, reached from this computer only.\nClick to change the server.")
+            }
+            _ => "Click to change the server.".to_owned(),
+        };
+        let response = response.on_hover_text(theme::small(hover));
         let shown = Popup::menu(&response)
             .width(380.0)
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
@@ -139,8 +145,12 @@ fn status(t: &Tokens, view: &View<'_>) -> (egui::Color32, String) {
         ServerStatus::Failed(why) => (t.danger, why.clone()),
         ServerStatus::Running { url, open_to_network } => {
             let place = url.split("//").nth(1).unwrap_or(url);
-            let who = if *open_to_network { "open to the network" } else { "this computer only" };
-            (t.accent, format!("Server {place} · {who} · direct calls, no relay"))
+            let words = if *open_to_network {
+                format!("Server {place} · open to the network · no relay")
+            } else {
+                "Server on this computer · direct calls, no relay".to_owned()
+            };
+            (t.accent, words)
         }
     }
 }

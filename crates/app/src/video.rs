@@ -148,10 +148,10 @@ impl Surface {
 }
 
 struct Gpu {
-    program: glow::Program,
+    /// Without and with rounded corners: the whole picture of a call pays nothing for them.
+    programs: [Program; 2],
     vertices: glow::Buffer,
     vertex_array: Option<glow::VertexArray>,
-    corner: u32,
     planes: [glow::Texture; 3],
     /// Size that the textures are allocated for.
     allocated: Option<Size>,
@@ -159,48 +159,60 @@ struct Gpu {
     format: (i32, u32),
 }
 
+struct Program {
+    id: glow::Program,
+    corner: u32,
+}
+
 const VERTEX: &str = "
 IN vec2 corner;
+uniform vec2 crop;
+uniform vec2 size_px;
+uniform float mirror;
 OUT vec2 at;
+OUT vec2 from_centre_px;
 void main() {
-    at = corner;
+    at = (corner - 0.5) * crop + 0.5;
+    at.x = mix(at.x, 1.0 - at.x, mirror);
+    from_centre_px = (corner - 0.5) * size_px;
     gl_Position = vec4(corner.x * 2.0 - 1.0, 1.0 - corner.y * 2.0, 0.0, 1.0);
 }";
 
-/// BT.601 limited range (ITU-R BT.601-7 §2.5.3) to RGB; corners are cut by a signed distance.
+/// Limited range by the picture's matrix (ITU-R BT.601-7 §2.5.3, BT.709-6 §3.2) to RGB; corners are cut by a signed distance.
 const FRAGMENT: &str = "
 IN vec2 at;
+IN vec2 from_centre_px;
 uniform sampler2D y_plane;
 uniform sampler2D u_plane;
 uniform sampler2D v_plane;
-uniform vec2 crop;
 uniform vec2 size_px;
 uniform float radius_px;
-uniform float mirror;
+uniform vec4 chroma;
 void main() {
-    vec2 p = (at - 0.5) * crop + 0.5;
-    p.x = mix(p.x, 1.0 - p.x, mirror);
-    float y = 1.16438356 * (TEXTURE(y_plane, p).r - 0.0627451);
-    float u = TEXTURE(u_plane, p).r - 0.50196078;
-    float v = TEXTURE(v_plane, p).r - 0.50196078;
+    float y = 1.16438356 * (TEXTURE(y_plane, at).r - 0.0627451);
+    float u = TEXTURE(u_plane, at).r - 0.50196078;
+    float v = TEXTURE(v_plane, at).r - 0.50196078;
     vec3 rgb = clamp(vec3(
-        y + 1.59602678 * v,
-        y - 0.39176229 * u - 0.81296765 * v,
-        y + 2.01723214 * u), 0.0, 1.0);
-    vec2 q = abs((at - 0.5) * size_px) - 0.5 * size_px + radius_px;
+        y + chroma.x * v,
+        y - chroma.y * u - chroma.z * v,
+        y + chroma.w * u), 0.0, 1.0);
+#if ROUNDED
+    vec2 q = abs(from_centre_px) - 0.5 * size_px + radius_px;
     float outside = length(max(q, 0.0)) + min(max(q.x, q.y), 0.0) - radius_px;
-    float alpha = radius_px > 0.0 ? clamp(0.5 - outside, 0.0, 1.0) : 1.0;
+    float alpha = clamp(0.5 - outside, 0.0, 1.0);
     COLOUR = vec4(rgb * alpha, alpha);
+#else
+    COLOUR = vec4(rgb, 1.0);
+#endif
 }";
 
-impl Gpu {
-    fn new(gl: &glow::Context) -> Result<Self, String> {
-        let version = ShaderVersion::get(gl);
+impl Program {
+    fn new(gl: &glow::Context, version: ShaderVersion, rounded: bool) -> Result<Self, String> {
         let modern = version.is_new_shader_interface();
         let header = |fragment: bool| {
             let mut head = version.version_declaration().to_owned();
             if version.is_embedded() {
-                head.push_str("precision mediump float;\n");
+                head.push_str("precision highp float;\n");
             }
             head.push_str(match (modern, fragment) {
                 (true, true) => {
@@ -212,11 +224,12 @@ impl Gpu {
                 }
                 (false, false) => "#define IN attribute\n#define OUT varying\n",
             });
+            head.push_str(if rounded { "#define ROUNDED 1\n" } else { "#define ROUNDED 0\n" });
             head
         };
         // SAFETY: the context is current (paint callback), and every object is made here.
         unsafe {
-            let program = gl.create_program()?;
+            let id = gl.create_program()?;
             for (kind, source) in [
                 (glow::VERTEX_SHADER, header(false) + VERTEX),
                 (glow::FRAGMENT_SHADER, header(true) + FRAGMENT),
@@ -227,14 +240,26 @@ impl Gpu {
                 if !gl.get_shader_compile_status(shader) {
                     return Err(gl.get_shader_info_log(shader));
                 }
-                gl.attach_shader(program, shader);
+                gl.attach_shader(id, shader);
                 gl.delete_shader(shader);
             }
-            gl.link_program(program);
-            if !gl.get_program_link_status(program) {
-                return Err(gl.get_program_info_log(program));
+            gl.link_program(id);
+            if !gl.get_program_link_status(id) {
+                return Err(gl.get_program_info_log(id));
             }
-            let corner = gl.get_attrib_location(program, "corner").ok_or("no attribute")?;
+            let corner = gl.get_attrib_location(id, "corner").ok_or("no attribute")?;
+            Ok(Self { id, corner })
+        }
+    }
+}
+
+impl Gpu {
+    fn new(gl: &glow::Context) -> Result<Self, String> {
+        let version = ShaderVersion::get(gl);
+        let modern = version.is_new_shader_interface();
+        let programs = [Program::new(gl, version, false)?, Program::new(gl, version, true)?];
+        // SAFETY: the context is current (paint callback), and every object is made here.
+        unsafe {
             let vertices = gl.create_buffer()?;
             gl.bind_buffer(glow::ARRAY_BUFFER, Some(vertices));
             let strip: [f32; 8] = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0];
@@ -248,7 +273,7 @@ impl Gpu {
             } else {
                 (glow::LUMINANCE as i32, glow::LUMINANCE)
             };
-            Ok(Self { program, vertices, vertex_array, corner, planes, allocated: None, format })
+            Ok(Self { programs, vertices, vertex_array, planes, allocated: None, format })
         }
     }
 
@@ -269,8 +294,6 @@ impl Gpu {
                 let (w, h) = (w as i32, h as i32);
                 if fresh {
                     for (name, value) in [
-                        (glow::TEXTURE_MIN_FILTER, glow::LINEAR),
-                        (glow::TEXTURE_MAG_FILTER, glow::LINEAR),
                         (glow::TEXTURE_WRAP_S, glow::CLAMP_TO_EDGE),
                         (glow::TEXTURE_WRAP_T, glow::CLAMP_TO_EDGE),
                     ] {
@@ -305,36 +328,48 @@ impl Gpu {
             gl.bind_texture(glow::TEXTURE_2D, None);
         }
         self.allocated = Some(size);
+        self.matrix = frame.buffer.matrix();
     }
 
     fn draw(&self, gl: &glow::Context, params: &Params, size_px: [f32; 2], ppp: f32) {
-        if self.allocated.is_none() {
-            return;
-        }
+        let Some(size) = self.allocated else { return };
+        let program = &self.programs[usize::from(params.radius > 0.0)];
+        // Pixel for pixel there is nothing to interpolate; chroma always has half the pixels.
+        let exact = [size.width_px as f32, size.height_px as f32] == size_px;
+        let luma_filter = if exact { glow::NEAREST } else { glow::LINEAR };
         // SAFETY: the context is current and owns all objects; egui has set viewport, scissor and
         // premultiplied blending, and restores the rest of its own state after a callback.
         unsafe {
-            gl.use_program(Some(self.program));
-            let at = |name| gl.get_uniform_location(self.program, name);
+            gl.use_program(Some(program.id));
+            let at = |name| gl.get_uniform_location(program.id, name);
             for (unit, (name, texture)) in
                 ["y_plane", "u_plane", "v_plane"].iter().zip(self.planes).enumerate()
             {
                 gl.active_texture(glow::TEXTURE0 + unit as u32);
                 gl.bind_texture(glow::TEXTURE_2D, Some(texture));
                 gl.uniform_1_i32(at(name).as_ref(), unit as i32);
+                let filter = if unit == 0 { luma_filter } else { glow::LINEAR };
+                for which in [glow::TEXTURE_MIN_FILTER, glow::TEXTURE_MAG_FILTER] {
+                    gl.tex_parameter_i32(glow::TEXTURE_2D, which, filter as i32);
+                }
             }
             gl.uniform_2_f32(at("crop").as_ref(), params.crop.x, params.crop.y);
             gl.uniform_2_f32(at("size_px").as_ref(), size_px[0], size_px[1]);
             gl.uniform_1_f32(at("radius_px").as_ref(), params.radius * ppp);
+            let [rv, gu, gv, bu] = match self.matrix {
+                ColorMatrix::Bt601 => [1.596_026_8, 0.391_762_3, 0.812_967_6, 2.017_232_1],
+                ColorMatrix::Bt709 => [1.792_741_1, 0.213_248_6, 0.532_909_3, 2.112_401_8],
+            };
+            gl.uniform_4_f32(at("chroma").as_ref(), rv, gu, gv, bu);
             gl.uniform_1_f32(at("mirror").as_ref(), f32::from(u8::from(params.mirrored)));
             if self.vertex_array.is_some() {
                 gl.bind_vertex_array(self.vertex_array);
             }
             gl.bind_buffer(glow::ARRAY_BUFFER, Some(self.vertices));
-            gl.enable_vertex_attrib_array(self.corner);
-            gl.vertex_attrib_pointer_f32(self.corner, 2, glow::FLOAT, false, 8, 0);
+            gl.enable_vertex_attrib_array(program.corner);
+            gl.vertex_attrib_pointer_f32(program.corner, 2, glow::FLOAT, false, 8, 0);
             gl.draw_arrays(glow::TRIANGLE_STRIP, 0, 4);
-            gl.disable_vertex_attrib_array(self.corner);
+            gl.disable_vertex_attrib_array(program.corner);
             gl.bind_buffer(glow::ARRAY_BUFFER, None);
             if self.vertex_array.is_some() {
                 gl.bind_vertex_array(None);
@@ -346,7 +381,9 @@ impl Gpu {
     fn destroy(self, gl: &glow::Context) {
         // SAFETY: the caller holds the current context that made these objects.
         unsafe {
-            gl.delete_program(self.program);
+            for program in self.programs {
+                gl.delete_program(program.id);
+            }
             gl.delete_buffer(self.vertices);
             if let Some(array) = self.vertex_array {
                 gl.delete_vertex_array(array);

@@ -9,17 +9,20 @@ use crate::video::Fit;
 use crate::view::{Action, ServerStatus, View, within};
 use crate::widgets::{self, Emphasis, Level};
 
+const PADDING: f32 = 24.0;
+
 /// What the view keeps between passes: the code of the room's link as a picture.
 #[derive(Default)]
 pub(crate) struct Waiting {
     qr: Option<(String, TextureHandle)>,
+    /// Height of the card's content in the last pass, points.
+    content: f32,
 }
 
 impl Waiting {
     /// Draws into `area`, the window without the debug panel.
     pub(crate) fn show(&mut self, ui: &mut Ui, area: Rect, debug_open: bool, view: &mut View<'_>) {
         let t = Tokens::of(ui.ctx());
-        ui.painter().rect_filled(area, 0.0, t.ink);
         if view.settings.camera_on && view.local.paint(ui, area, Fit::Cover, true, 0.0).is_some() {
             ui.painter().rect_filled(area, 0.0, t.ink.gamma_multiply(0.72));
         }
@@ -27,7 +30,7 @@ impl Waiting {
         let wide = room.width() > 620.0 && view.snapshot.phase == Phase::Waiting;
         let size = egui::vec2(
             (room.width() - 32.0).min(if wide { 660.0 } else { 420.0 }),
-            (room.height() - 16.0).min(card_height(view, wide)),
+            (room.height() - 16.0).min(self.content.max(96.0) + 2.0 * PADDING),
         );
         let card = Rect::from_center_size(room.center(), size);
         ui.painter().rect(
@@ -37,15 +40,20 @@ impl Waiting {
             egui::Stroke::new(1.0, t.line),
             egui::StrokeKind::Inside,
         );
-        within(ui, card.shrink(24.0), Layout::top_down(Align::Min), |ui| {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                match view.snapshot.phase {
-                    Phase::Waiting => self.alone(ui, wide, view),
-                    Phase::Connecting => connecting(ui, view.snapshot),
-                    _ => joining(ui, view),
-                }
-            });
-        });
+        let content = within(ui, card.shrink(PADDING), Layout::top_down(Align::Min), |ui| {
+            let scroll = egui::ScrollArea::vertical().auto_shrink(false);
+            scroll.show(ui, |ui| match view.snapshot.phase {
+                Phase::Waiting => self.alone(ui, wide, view),
+                Phase::Connecting => connecting(ui, view.snapshot),
+                _ => joining(ui, view),
+            })
+        })
+        .content_size
+        .y;
+        if (content - self.content).abs() > 0.5 {
+            self.content = content;
+            ui.ctx().request_discard("the card fits its content");
+        }
         call_view::controls(ui, area, debug_open, 1.0, view);
     }
 
@@ -139,18 +147,6 @@ impl Waiting {
                 .alt_text("QR code of the room's link");
             ui.add(image);
         }
-    }
-}
-
-fn card_height(view: &View<'_>, wide: bool) -> f32 {
-    match view.snapshot.phase {
-        Phase::Waiting => {
-            let note = if only_here(view).is_some() { 80.0 } else { 0.0 };
-            let lost = view.snapshot.states.signaling_link == SignalingLink::Reconnecting;
-            note + if wide { 262.0 } else { 470.0 } + if lost { 80.0 } else { 0.0 }
-        }
-        Phase::Connecting => 250.0,
-        _ => 170.0,
     }
 }
 

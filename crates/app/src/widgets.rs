@@ -30,12 +30,14 @@ pub(crate) fn button(
 ) -> Response {
     let t = Tokens::of(ui.ctx());
     let enabled = ui.is_enabled();
-    let font = FontId::new(14.0, theme::semibold());
-    let words = if icon.is_empty() { text.to_owned() } else { format!("{icon}  {text}") };
     let colour = if emphasis == Emphasis::Primary { t.on_accent } else { t.text };
     let colour = if enabled { colour } else { t.muted };
-    let galley = ui.painter().layout_no_wrap(words, font, colour);
-    let wanted = if width > 0.0 { width } else { galley.size().x + 32.0 };
+    let p = ui.painter();
+    let galley = p.layout_no_wrap(text.to_owned(), FontId::new(14.0, theme::semibold()), colour);
+    let glyph = p.layout_no_wrap(icon.to_owned(), FontId::proportional(18.0), colour);
+    let lead = if icon.is_empty() { 0.0 } else { glyph.size().x + 8.0 };
+    let content = egui::vec2(lead + galley.size().x, galley.size().y);
+    let wanted = if width > 0.0 { width } else { content.x + 32.0 };
     let height = if width > 0.0 { CONTROL_HEIGHT } else { 40.0 };
     let (rect, response) = ui.allocate_exact_size(egui::vec2(wanted, height), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, text));
@@ -47,7 +49,10 @@ pub(crate) fn button(
     };
     let radius = CornerRadius::same(RADIUS_CONTROL);
     ui.painter().rect(rect, radius, fill, stroke, StrokeKind::Inside);
-    ui.painter().galley(rect.center() - galley.size() / 2.0, galley, colour);
+    let left = rect.center() - content / 2.0;
+    let glyph_at = egui::pos2(left.x, rect.center().y - glyph.size().y / 2.0);
+    ui.painter().galley(glyph_at, glyph, colour);
+    ui.painter().galley(left + egui::vec2(lead, 0.0), galley, colour);
     focus_ring(ui, &response, rect, RADIUS_CONTROL.into());
     response
 }
@@ -114,7 +119,9 @@ pub(crate) fn round_control(
     let p = ui.painter();
     let fill = lift(fill, t.text, lit).gamma_multiply(opacity * 0.94);
     p.rect_filled(rect, CornerRadius::same((d / 2.0) as u8), fill);
-    let family = if tone == Tone::Open { FontFamily::Proportional } else { theme::filled() };
+    // These two are unreadable as filled shapes.
+    let outlined = [theme::icon::LINK, theme::icon::PULSE].contains(&icon);
+    let family = if outlined { FontFamily::Proportional } else { theme::filled() };
     p.text(
         centre,
         Align2::CENTER_CENTER,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use egui::{Color32, Rect, ViewportCommand};
 use visavis_engine::{I420Buffer, MediaTime, Size, VideoFrame, VideoSlot};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/video.rs"]
 mod video;
 

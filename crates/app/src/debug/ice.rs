@@ -4,7 +4,7 @@ use egui::Ui;
 use visavis_engine::{CallSnapshot, CandidateInfo, PairInfo};
 
 use super::state_colour;
-use super::table::{Column, Width, fact, table};
+use super::table::{Column, Width, fact_at, table};
 use crate::format::{self, UNKNOWN};
 use crate::theme::{self, Tokens};
 use crate::widgets;
@@ -24,16 +24,15 @@ pub(super) fn selected_pair(ui: &mut Ui, s: &CallSnapshot) {
             ui.label(theme::small("None yet.").color(t.muted));
             return;
         };
-        fact(ui, "Local", &format::candidate(&pair.local), None, KIND);
-        fact(ui, "Remote", &format::candidate(&pair.remote), None, KIND);
+        let mut fact = |name, value: &str, colour, explain| {
+            fact_at(ui, 76.0, name, value, colour, explain);
+        };
+        fact("Local", &format::candidate(&pair.local), None, KIND);
+        fact("Remote", &format::candidate(&pair.remote), None, KIND);
         let rtt = "currentRoundTripTime: of the newest STUN check, RFC 8445 §7.2.5.2.";
-        fact(ui, "Round trip", &format::ms_or_unknown(pair.rtt), Some(t.accent), rtt);
-        let traffic = format!(
-            "{} sent, {} received",
-            format::bytes(pair.bytes_sent),
-            format::bytes(pair.bytes_received)
-        );
-        fact(ui, "Traffic", &traffic, None, "bytesSent and bytesReceived of the pair.");
+        fact("Round trip", &format::ms_or_unknown(pair.rtt), Some(t.accent), rtt);
+        fact("Sent", &format::bytes(pair.bytes_sent), None, "bytesSent of the pair.");
+        fact("Received", &format::bytes(pair.bytes_received), None, "bytesReceived of the pair.");
     });
 }
 
@@ -48,8 +47,7 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
         }
         let columns = [
             Column { title: "", width: Width::Words(10.0), explain: "" },
-            Column { title: "local", width: Width::Rest, explain: KIND },
-            Column { title: "remote", width: Width::Rest, explain: KIND },
+            Column { title: "local, remote", width: Width::Rest, explain: KIND },
             Column {
                 title: "state",
                 width: Width::Words(86.0),
@@ -77,8 +75,14 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
                 };
                 vec![
                     (if p.selected { "●" } else { "" }.to_owned(), Some(t.accent)),
-                    (format::candidate(&p.local), None),
-                    (format::candidate(&p.remote), None),
+                    (
+                        format!(
+                            "{}\n{}",
+                            format::candidate(&p.local),
+                            format::candidate(&p.remote)
+                        ),
+                        None,
+                    ),
                     (state.to_owned(), Some(colour)),
                     (p.rtt.map_or_else(|| UNKNOWN.into(), format::ms), None),
                     (format!("{}/{}", p.responses_received, p.requests_sent), None),

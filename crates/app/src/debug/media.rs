@@ -27,7 +27,6 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
 
 fn facts(ui: &mut Ui, title: &str, list: &[Fact]) {
     widgets::card(ui, title, |ui| {
-        ui.spacing_mut().item_spacing.y = 3.0;
         for (name, value, explain) in list {
             fact(ui, name, value, None, explain);
         }
@@ -77,7 +76,8 @@ fn video_sent(s: &CallSnapshot) -> Vec<Fact> {
 fn video_received(s: &CallSnapshot) -> Vec<Fact> {
     let v = &s.video_received;
     let latency = or_unknown(v.latency, |l| {
-        format!("{} / {} / {}", format::ms(l.p50), format::ms(l.p95), format::ms(l.max))
+        let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
+        format!("{:.0} / {:.0} / {:.0} ms", ms(l.p50), ms(l.p95), ms(l.max))
     });
     vec![
         ("Codec", or_unknown(v.codec.clone(), |c| c), "As negotiated."),

@@ -16,9 +16,8 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
     let (level, headline, detail) = diagnosis::diagnose(s);
     widgets::notice(ui, level, &headline, &detail);
     waterfall(ui, &s.setup);
-    ice::selected_pair(ui, s);
+    halves(ui, |ui| ice::selected_pair(ui, s), |ui| graph(ui, s));
     halves(ui, |ui| states(ui, s), |ui| pictures(ui, s));
-    graph(ui, s);
 }
 
 fn states(ui: &mut Ui, s: &CallSnapshot) {
@@ -77,7 +76,9 @@ fn states(ui: &mut Ui, s: &CallSnapshot) {
         let explain = "Version of the handshake's protocol: RFC 6347 (1.2), RFC 9147 (1.3).";
         fact(ui, "DTLS version", s.dtls_version.as_deref().unwrap_or(UNKNOWN), None, explain);
         let explain = "How each media packet is encrypted: RFC 3711, RFC 7714.";
-        fact(ui, "SRTP cipher", s.srtp_cipher.as_deref().unwrap_or(UNKNOWN), None, explain);
+        let cipher = s.srtp_cipher.as_deref().unwrap_or(UNKNOWN);
+        let cipher = cipher.strip_prefix("SRTP_").unwrap_or(cipher);
+        fact(ui, "SRTP cipher", cipher, None, explain);
     });
 }
 
@@ -269,8 +270,8 @@ fn waterfall(ui: &mut Ui, setup: &SetupTimes) {
 /// Sent, target and received bitrate of the last two minutes.
 fn graph(ui: &mut Ui, s: &CallSnapshot) {
     let t = Tokens::of(ui.ctx());
-    widgets::card(ui, "VIDEO BITRATE, LAST 2 MINUTES", |ui| {
-        let size = egui::vec2(ui.available_width(), 110.0);
+    widgets::card(ui, "VIDEO BITRATE, 2 MINUTES", |ui| {
+        let size = egui::vec2(ui.available_width(), 84.0);
         let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
         let latest = s.history.back();
         let sent = latest.map_or(0, |h| h.video_sent_bps);
@@ -290,7 +291,7 @@ fn graph(ui: &mut Ui, s: &CallSnapshot) {
             .max()
             .unwrap_or(0);
         let top = ceiling(top);
-        let plot = rect.with_min_x(rect.left() + 70.0);
+        let plot = rect.with_min_x(rect.left() + 68.0);
         let p = ui.painter();
         for i in 0..=2u64 {
             let y = plot.bottom() - plot.height() * i as f32 / 2.0;
@@ -324,26 +325,21 @@ fn graph(ui: &mut Ui, s: &CallSnapshot) {
         }
         p.line(series(|h| h.video_received_bps), Stroke::new(2.0, t.info));
         p.line(series(|h| h.video_sent_bps), Stroke::new(2.0, t.accent));
-        ui.horizontal_wrapped(|ui| {
-            let target = latest.map_or(0, |h| h.video_target_bps);
-            for (name, bps, colour) in [
-                ("sent", sent, t.accent),
-                ("target", target, t.muted),
-                ("received", received, t.info),
-            ] {
-                legend(ui, name, &format::bitrate(bps), colour);
-            }
+        ui.horizontal(|ui| {
+            ui.spacing_mut().interact_size.y = 16.0;
+            legend(ui, "sent", t.accent);
+            legend(ui, "target", t.muted);
+            legend(ui, "received", t.info);
         });
     });
 }
 
 const HISTORY_SECONDS: f32 = 120.0;
 
-fn legend(ui: &mut Ui, name: &str, value: &str, colour: Color32) {
-    let (dot, _) = ui.allocate_exact_size(egui::vec2(12.0, 16.0), Sense::hover());
+fn legend(ui: &mut Ui, name: &str, colour: Color32) {
+    let (dot, _) = ui.allocate_exact_size(egui::vec2(14.0, 16.0), Sense::hover());
     ui.painter().hline(dot.x_range(), dot.center().y, Stroke::new(2.0, colour));
     ui.label(theme::small(name).color(Tokens::of(ui.ctx()).muted));
-    ui.label(theme::mono(format!("{value:<10}")));
 }
 
 /// The next of 1, 2, 5 · 10ⁿ above, at least 100 kbps, so that the scale seldom moves.

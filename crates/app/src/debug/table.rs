@@ -26,7 +26,7 @@ pub(super) enum Width {
     Rest,
 }
 
-/// One cell: text and colour (`None`: the usual).
+/// One cell: text, of which each line is copied by itself, and colour (`None`: the usual).
 pub(super) type Cell = (String, Option<Color32>);
 
 /// Draws headings and rows. Cells are copied by a click; cut text is whole on hover.
@@ -71,12 +71,23 @@ pub(super) fn table(ui: &mut Ui, columns: &[Column], rows: &[Vec<Cell>]) {
             top,
             egui::Stroke::new(1.0, theme::blend(t.surface, t.line, 0.6)),
         );
+        let height = 18.0 * row.iter().map(|(t, _)| t.lines().count()).max().unwrap_or(1) as f32;
         ui.horizontal(|ui| {
             for (column, (text, colour)) in columns.iter().zip(row) {
-                ui.allocate_ui_with_layout(egui::vec2(width(column), 18.0), layout(column), |ui| {
-                    ui.set_min_size(egui::vec2(width(column), 18.0));
-                    if !text.is_empty() {
+                let size = egui::vec2(width(column), height);
+                let lines = text.lines().count();
+                ui.allocate_ui_with_layout(size, layout(column), |ui| {
+                    ui.set_min_size(size);
+                    if lines == 0 {
+                    } else if lines == 1 {
                         widgets::copyable(ui, text, colour.unwrap_or(t.text), "");
+                    } else {
+                        ui.vertical(|ui| {
+                            ui.spacing_mut().item_spacing.y = 0.0;
+                            for line in text.lines() {
+                                widgets::copyable(ui, line, colour.unwrap_or(t.text), "");
+                            }
+                        });
                     }
                 });
             }
@@ -86,10 +97,23 @@ pub(super) fn table(ui: &mut Ui, columns: &[Column], rows: &[Vec<Cell>]) {
 
 /// A name and its value in two aligned columns; the name is explained on hover.
 pub(super) fn fact(ui: &mut Ui, name: &str, value: &str, colour: Option<Color32>, explain: &str) {
+    let name_width = (ui.available_width() * 0.48).min(170.0).floor();
+    fact_at(ui, name_width, name, value, colour, explain);
+}
+
+/// [`fact`] with the first column's width, points.
+pub(super) fn fact_at(
+    ui: &mut Ui,
+    name_width: f32,
+    name: &str,
+    value: &str,
+    colour: Option<Color32>,
+    explain: &str,
+) {
     let t = Tokens::of(ui.ctx());
+    ui.spacing_mut().item_spacing.y = 3.0;
     ui.spacing_mut().interact_size.y = 18.0;
     ui.horizontal(|ui| {
-        let name_width = (ui.available_width() * 0.5).min(190.0).floor();
         ui.allocate_ui_with_layout(
             egui::vec2(name_width, 18.0),
             Layout::left_to_right(Align::Center),
