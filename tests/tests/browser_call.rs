@@ -34,12 +34,33 @@ fn expect_peer_on(page: &Page<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The peer's bars of 75 % have their colours on the page.
+fn expect_colours_on(page: &Page<'_>) -> anyhow::Result<()> {
+    const LOOK: &str = "(() => {
+        const video = document.getElementById('remote');
+        const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+        const context = canvas.getContext('2d');
+        context.drawImage(video, 0, 0);
+        const want = [[191,191,191],[191,191,0],[0,191,191],[0,191,0],[191,0,191],[191,0,0],[0,0,191]];
+        const off = want.map((rgb, i) => {
+            const x = Math.floor(canvas.width * (i + 0.5) / 7);
+            const seen = context.getImageData(x, Math.floor(canvas.height * 0.15), 1, 1).data;
+            return Math.max(...rgb.map((c, k) => Math.abs(c - seen[k])));
+        });
+        // A ball may be over one of the bars.
+        return off.sort((a, b) => a - b)[5];
+    })() < 14";
+    page.wait_for(LOOK, LIMIT).context("the colours are wrong")?;
+    Ok(())
+}
+
 #[test]
 fn page_and_headless_peer_see_and_hear_each_other() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;
     let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
     expect_peer_on(&page)?;
+    expect_colours_on(&page)?;
     page.click("#leave")?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "remote-hangup");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use visavis_media::files::Y4mReader;
 use visavis_media::synthetic::read_time_code;
-use visavis_tests::program::{Server, expect_within, join, scratch};
+use visavis_tests::program::{Program, Server, binary, expect_within, join, scratch};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -133,5 +133,24 @@ fn unreachable_server_is_a_readable_end() -> anyhow::Result<()> {
     assert_eq!(summary["end_reason"], "server-unreachable");
     assert!(summary["video_received"].is_null() && summary["candidate_pair"].is_null());
     assert!(!peer.wait_end(LIMIT)?);
+    Ok(())
+}
+
+#[test]
+fn self_signed_server_is_trusted_by_its_fingerprint_only() -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(binary("visavis-signaling")?);
+    command.args(["--listen", "127.0.0.1:0", "--tls-self-signed"]);
+    let mut server = Program::start("visavis-signaling", &mut command)?;
+    let url = server.wait_line(LIMIT, |line| {
+        Some(line[line.find("https://")?..].split_whitespace().next()?.to_owned())
+    })?;
+    let fingerprint = server.wait_line(LIMIT, |line| {
+        // 32 bytes, two digits and a colon each.
+        line.split_whitespace().find(|word| word.matches(':').count() == 31).map(str::to_owned)
+    })?;
+    let mut stranger = join("stranger", &url, "abc-defg-hij", &[])?;
+    assert_eq!(stranger.wait_event("summary", LIMIT)?["end_reason"], "server-unreachable");
+    let mut friend = join("friend", &url, "abc-defg-hij", &["--trust-certificate", &fingerprint])?;
+    friend.wait_event("waiting", LIMIT)?;
     Ok(())
 }

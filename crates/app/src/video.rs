@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use eframe::egui_glow::{self, ShaderVersion};
 use eframe::glow::{self, HasContext as _};
 use egui::{Rect, Ui, Vec2};
-use visavis_engine::{Size, VideoFrame, VideoSlot};
+use visavis_engine::{ColorMatrix, Size, VideoFrame, VideoSlot};
 
 /// How a picture of another shape fills its rectangle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +155,8 @@ struct Gpu {
     planes: [glow::Texture; 3],
     /// Size that the textures are allocated for.
     allocated: Option<Size>,
+    /// How the colours of what they hold are to be read.
+    matrix: ColorMatrix,
     /// One-channel format: `RED`, or `LUMINANCE` before OpenGL 3 and OpenGL ES 3.
     format: (i32, u32),
 }
@@ -273,7 +275,15 @@ impl Gpu {
             } else {
                 (glow::LUMINANCE as i32, glow::LUMINANCE)
             };
-            Ok(Self { programs, vertices, vertex_array, planes, allocated: None, format })
+            Ok(Self {
+                programs,
+                vertices,
+                vertex_array,
+                planes,
+                allocated: None,
+                matrix: ColorMatrix::default(),
+                format,
+            })
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visavis_engine::{
-    CameraSource, DeviceId, DisplaySink, IceServer, MicrophoneSource, RoomCode, Size, SpeakerSink,
+    CameraSource, CertificateFingerprint, DeviceId, DisplaySink, IceServer, MicrophoneSource,
+    RoomCode, Size, SpeakerSink,
 };
 
 /// Visavis without a window.
@@ -60,6 +61,9 @@ pub(crate) struct JoinArgs {
     /// A STUN or TURN server besides the server's own: URL[,user,credential]. Repeatable.
     #[arg(long = "ice-server", value_parser = ice_server)]
     pub(crate) ice_servers: Vec<IceServer>,
+    /// Trust the server's self-signed certificate with this SHA-256 fingerprint (the server prints it).
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) trust_certificate: Option<CertificateFingerprint>,
     /// Use relayed candidates only.
     #[arg(long)]
     pub(crate) relay_only: bool,

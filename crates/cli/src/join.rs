@@ -28,6 +28,7 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         size: args.size,
         fps: args.fps,
         max_bitrate: Bitrate::from_bps(args.max_bitrate),
+        trusted_certificate: args.trust_certificate,
     })?;
     let stop = stop_flag()?;
     let before_join = started.elapsed();

@@ -17,10 +17,13 @@ fn main() -> ExitCode {
     let started = std::time::Instant::now();
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(
+            |_| {
+                tracing_subscriber::EnvFilter::new(
+                    "error,pulseaudio=off,rtc=off,rtc_dtls=off,rtc_ice=off",
+                )
+            },
+        ))
         .with_writer(std::io::stderr)
         .init();
     let result = match cli.command {

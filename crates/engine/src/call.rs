@@ -11,7 +11,9 @@ use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
     DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats,
 };
-use visavis_signaling_client::{ClientConfig, ServerUrl, SignalingClient, SignalingEvent};
+use visavis_signaling_client::{
+    CertificateFingerprint, ClientConfig, ServerUrl, SignalingClient, SignalingEvent,
+};
 use visavis_signaling_protocol::{ControlMessage, IceServer, RoomCode, SessionId, SignalPayload};
 
 use crate::clock_sync::ClockSync;
@@ -65,6 +67,7 @@ pub(crate) struct CallContext {
     pub(crate) audio_receive: Arc<AudioReceive>,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
     pub(crate) closing: Closing,
+    pub(crate) trusted_certificate: Option<CertificateFingerprint>,
 }
 
 pub(crate) struct Call {
@@ -113,7 +116,7 @@ impl Call {
             room: room.clone(),
             display_name,
             session: SessionId::random(),
-            trusted_certificate: None,
+            trusted_certificate: context.trusted_certificate.clone(),
         };
         let client = SignalingClient::connect(config, events);
         let reports = context.reports.clone();

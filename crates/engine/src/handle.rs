@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 pub use visavis_call::CallEndReason;
-pub use visavis_media::{Bitrate, I420Buffer, MediaTime, Size, VideoFrame};
+pub use visavis_media::{Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoFrame};
+pub use visavis_signaling_client::CertificateFingerprint;
 pub use visavis_signaling_protocol::{IceServer, RoomCode};
 
 /// Where pictures come from.
@@ -164,6 +165,9 @@ pub struct EngineConfig {
     pub fps: u32,
     /// Ceiling of the video bitrate.
     pub max_bitrate: Bitrate,
+    /// For servers with a self-signed certificate: the one to trust, by the SHA-256 fingerprint that
+    /// the server prints. `None` trusts what the system trusts.
+    pub trusted_certificate: Option<CertificateFingerprint>,
 }
 
 impl Default for EngineConfig {
@@ -176,6 +180,7 @@ impl Default for EngineConfig {
             size: Size::new(1280, 720),
             fps: 30,
             max_bitrate: Bitrate::from_kbps(2500),
+            trusted_certificate: None,
         }
     }
 }

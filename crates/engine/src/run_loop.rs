@@ -120,6 +120,7 @@ impl RunLoop {
                 audio_receive,
                 display_file,
                 closing: Closing::default(),
+                trusted_certificate: config.trusted_certificate,
             },
             shared,
             reports,

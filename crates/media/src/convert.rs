@@ -13,7 +13,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use crate::error::MediaError;
-use crate::frame::{I420Buffer, Size};
+use crate::frame::{ColorMatrix, I420Buffer, Size};
 
 /// How a camera lays out its pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -249,7 +249,10 @@ pub fn to_rgba(picture: &I420Buffer) -> Result<Vec<u8>, MediaError> {
         &mut rgba,
         4 * size.width_px,
         YuvRange::Limited,
-        YuvStandardMatrix::Bt601,
+        match picture.matrix() {
+            ColorMatrix::Bt601 => YuvStandardMatrix::Bt601,
+            ColorMatrix::Bt709 => YuvStandardMatrix::Bt709,
+        },
     )
     .map_err(convert_error)?;
     Ok(rgba)

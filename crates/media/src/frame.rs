@@ -79,12 +79,23 @@ impl Size {
     }
 }
 
-/// One I420 picture (BT.601 limited range unless said), tightly packed: Y of `width * height`, then
+/// How luma and chroma make colours (`matrix_coefficients` of ITU-T H.264 Table E-5); limited range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ColorMatrix {
+    /// ITU-R BT.601: what cameras deliver and what we send.
+    #[default]
+    Bt601,
+    /// ITU-R BT.709.
+    Bt709,
+}
+
+/// One I420 picture, limited range, tightly packed: Y of `width * height`, then
 /// U and V of `ceil(width/2) * ceil(height/2)` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct I420Buffer {
     size: Size,
     data: Vec<u8>,
+    matrix: ColorMatrix,
 }
 
 impl I420Buffer {
@@ -93,17 +104,31 @@ impl I420Buffer {
         let (luma, chroma) = (luma_len(size), chroma_len(size));
         let mut data = vec![16; luma + 2 * chroma];
         data[luma..].fill(128);
-        Self { size, data }
+        Self { size, data, matrix: ColorMatrix::default() }
     }
 
     /// Takes over packed planes; `None` unless `data` is exactly as long as `size` asks.
     pub fn from_packed(size: Size, data: Vec<u8>) -> Option<Self> {
-        (data.len() == luma_len(size) + 2 * chroma_len(size)).then_some(Self { size, data })
+        (data.len() == luma_len(size) + 2 * chroma_len(size)).then_some(Self {
+            size,
+            data,
+            matrix: ColorMatrix::default(),
+        })
     }
 
     /// Width and height.
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// How its colours are to be read.
+    pub fn matrix(&self) -> ColorMatrix {
+        self.matrix
+    }
+
+    /// Says how its colours are to be read.
+    pub fn set_matrix(&mut self, matrix: ColorMatrix) {
+        self.matrix = matrix;
     }
 
     /// Bytes a row of U and V.

@@ -18,7 +18,7 @@ use sys::API;
 use super::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, nal_units, parse_sps};
 use super::{VideoDecoder, VideoEncoder};
 use crate::error::MediaError;
-use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
 use crate::pool::BufferPool;
 
 /// How much work the encoder puts into motion search.
@@ -335,6 +335,14 @@ fn fill_params(params: &mut sys::SEncParamExt, size: Size, config: &H264EncoderC
     layer.iSpatialBitrate = bps(config.bitrate);
     layer.iMaxSpatialBitrate = bps(config.max_bitrate);
     layer.uiProfileIdc = sys::PRO_BASELINE;
+    // Without a word of it browsers take BT.709 for granted (ITU-T H.264 Tables E-2 to E-5).
+    layer.bVideoSignalTypePresent = true;
+    layer.uiVideoFormat = VIDEO_FORMAT_UNSPECIFIED;
+    layer.bFullRange = false;
+    layer.bColorDescriptionPresent = true;
+    layer.uiColorPrimaries = BT709;
+    layer.uiTransferCharacteristics = BT709;
+    layer.uiColorMatrix = SMPTE170M;
     // The level is left to openh264: the lowest that holds size, rate and ceiling.
     if config.slices > 1 {
         layer.sSliceArgument.uiSliceMode = sys::SM_FIXEDSLCNUM_SLICE;
@@ -367,6 +375,7 @@ pub struct H264Decoder {
     decoder: Option<Decoder>,
     pool: BufferPool,
     awaiting_keyframe: bool,
+    matrix: ColorMatrix,
 }
 
 impl std::fmt::Debug for H264Decoder {
@@ -386,14 +395,20 @@ impl Default for H264Decoder {
 impl H264Decoder {
     /// A decoder; the codec itself starts with the first keyframe.
     pub fn new() -> Self {
-        Self { decoder: None, pool: BufferPool::new(), awaiting_keyframe: true }
+        Self {
+            decoder: None,
+            pool: BufferPool::new(),
+            awaiting_keyframe: true,
+            matrix: ColorMatrix::default(),
+        }
     }
 
     fn decode_checked(
         &mut self,
         access_unit: &[u8],
     ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let keyframe = inspect(access_unit)?;
+        let Inspected { keyframe, matrix } = inspect(access_unit)?;
+        self.matrix = matrix.unwrap_or(self.matrix);
         if self.awaiting_keyframe && !keyframe {
             return Err(MediaError::AwaitingKeyframe);
         }
@@ -423,7 +438,9 @@ impl H264Decoder {
             return Err(MediaError::UnsupportedSize(size));
         }
         let strides = picture.strides();
+        let matrix = self.matrix;
         let buffer = self.pool.fill(size, |buffer| {
+            buffer.set_matrix(matrix);
             let (luma, chroma) = (buffer.luma_stride(), buffer.chroma_stride());
             let rows_ok = [
                 copy_plane(picture.y(), strides.0, buffer.planes_mut()[0], luma),
@@ -455,27 +472,45 @@ impl VideoDecoder for H264Decoder {
     }
 }
 
-/// Checks what the C decoder may see; `true` for a keyframe.
-fn inspect(access_unit: &[u8]) -> Result<bool, MediaError> {
+/// `video_format` 5, `colour_primaries` and `transfer_characteristics` 1, `matrix_coefficients` 5
+/// and 6, which both are BT.601's.
+const VIDEO_FORMAT_UNSPECIFIED: u8 = 5;
+const BT709: u8 = 1;
+const BT470BG: u8 = 5;
+const SMPTE170M: u8 = 6;
+
+/// What an access unit says of itself.
+struct Inspected {
+    keyframe: bool,
+    /// Of its parameter set, if it has one. What browsers leave unsaid they mean as BT.709.
+    matrix: Option<ColorMatrix>,
+}
+
+/// Checks what the C decoder may see.
+fn inspect(access_unit: &[u8]) -> Result<Inspected, MediaError> {
     if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
         return Err(MediaError::H264Decode(format!("access unit of {} bytes", access_unit.len())));
     }
-    let mut keyframe = false;
+    let mut inspected = Inspected { keyframe: false, matrix: None };
     let mut units = 0;
     for nal in nal_units(access_unit) {
         units += 1;
         match nal[0] & 0x1f {
             NAL_SPS => {
-                let size = parse_sps(nal)
-                    .ok_or_else(|| MediaError::H264Decode("unreadable SPS".into()))?
-                    .coded_size;
+                let sps = parse_sps(nal)
+                    .ok_or_else(|| MediaError::H264Decode("unreadable SPS".into()))?;
+                inspected.matrix = Some(match sps.matrix_coefficients {
+                    Some(BT470BG | SMPTE170M) => ColorMatrix::Bt601,
+                    _ => ColorMatrix::Bt709,
+                });
+                let size = sps.coded_size;
                 if size.width_px > MAX_DECODED_DIMENSION_PX
                     || size.height_px > MAX_DECODED_DIMENSION_PX
                 {
                     return Err(MediaError::UnsupportedSize(size));
                 }
             }
-            NAL_IDR => keyframe = true,
+            NAL_IDR => inspected.keyframe = true,
             NAL_SLICE | NAL_PPS | NAL_SEI | NAL_AUD => {}
             other => return Err(MediaError::H264Decode(format!("NAL unit of type {other}"))),
         }
@@ -483,7 +518,7 @@ fn inspect(access_unit: &[u8]) -> Result<bool, MediaError> {
     if units == 0 {
         return Err(MediaError::H264Decode("no NAL unit".into()));
     }
-    Ok(keyframe)
+    Ok(inspected)
 }
 
 fn copy_plane(from: &[u8], from_stride: usize, to: &mut [u8], to_stride: usize) -> bool {

@@ -64,6 +64,8 @@ pub struct SpsInfo {
     pub level_idc: u8,
     /// Coded size in whole macroblocks, before cropping.
     pub coded_size: Size,
+    /// `matrix_coefficients` (Table E-5), where the parameter set has them.
+    pub matrix_coefficients: Option<u8>,
 }
 
 /// Reads a sequence parameter set NAL unit (header byte included). `None` if it is cut short,
@@ -119,8 +121,48 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
     let frame_mbs_only = bits.bit()?;
     let height_mbs = height_map_units.checked_mul(if frame_mbs_only { 1 } else { 2 })?;
     let coded_size = Size::new(width_mbs.checked_mul(16)?, height_mbs.checked_mul(16)?);
-    Some(SpsInfo { profile_idc, constraints, level_idc, coded_size })
+    let matrix_coefficients = matrix_coefficients(&mut bits, frame_mbs_only).flatten();
+    Some(SpsInfo { profile_idc, constraints, level_idc, coded_size, matrix_coefficients })
 }
+
+/// Reads on from after `frame_mbs_only_flag` into the VUI (§E.1.1).
+fn matrix_coefficients(bits: &mut Bits<'_>, frame_mbs_only: bool) -> Option<Option<u8>> {
+    if !frame_mbs_only {
+        bits.bit()?; // mb_adaptive_frame_field_flag
+    }
+    bits.bit()?; // direct_8x8_inference_flag
+    if bits.bit()? {
+        for _ in 0..4 {
+            bits.exp_golomb()?; // frame_crop_*_offset
+        }
+    }
+    if !bits.bit()? {
+        return Some(None); // vui_parameters_present_flag
+    }
+    if bits.bit()? && bits.byte()? == EXTENDED_SAR {
+        for _ in 0..4 {
+            bits.byte()?; // sar_width, sar_height
+        }
+    }
+    if bits.bit()? {
+        bits.bit()?; // overscan_appropriate_flag
+    }
+    if !bits.bit()? {
+        return Some(None); // video_signal_type_present_flag
+    }
+    for _ in 0..4 {
+        bits.bit()?; // video_format, video_full_range_flag
+    }
+    if !bits.bit()? {
+        return Some(None); // colour_description_present_flag
+    }
+    bits.byte()?; // colour_primaries
+    bits.byte()?; // transfer_characteristics
+    Some(Some(bits.byte()?))
+}
+
+/// `aspect_ratio_idc` for a ratio of its own (Table E-1).
+const EXTENDED_SAR: u8 = 255;
 
 /// Takes out emulation prevention bytes (§7.4.1).
 fn unescape(nal: &[u8]) -> Vec<u8> {
@@ -148,6 +190,14 @@ impl Bits<'_> {
         let bit = byte >> (7 - self.position % 8) & 1;
         self.position += 1;
         Some(bit == 1)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let mut byte = 0;
+        for _ in 0..8 {
+            byte = byte << 1 | u8::from(self.bit()?);
+        }
+        Some(byte)
     }
 
     /// `ue(v)` (§9.1); signed values are read the same way where only their length matters.
@@ -190,6 +240,7 @@ mod tests {
         let info = parse_sps(&sps).unwrap();
         assert_eq!(info.coded_size, Size::new(640, 480));
         assert_eq!((info.profile_idc, info.level_idc), (66, 31));
+        assert_eq!(info.matrix_coefficients, None);
     }
 
     proptest! {

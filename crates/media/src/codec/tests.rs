@@ -328,3 +328,19 @@ fn frames_and_durations_of_wrong_length_are_errors() {
     assert!(decoder.decode(&[], &mut out).is_err());
     assert!(out.is_empty());
 }
+
+#[test]
+fn colours_are_said_in_the_parameter_set_and_read_from_it() {
+    use crate::codec::sps::{nal_units, parse_sps};
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let frame = VideoFrame {
+        buffer: TestPattern::new(Size::new(320, 180)).frame(Duration::ZERO, 1),
+        time: MediaTime::default(),
+        rtp_timestamp: 0,
+    };
+    let coded = encoder.encode(&frame).unwrap().unwrap();
+    let sps = nal_units(&coded.data).find_map(parse_sps).unwrap();
+    assert_eq!(sps.matrix_coefficients, Some(6), "BT.601");
+    let picture = H264Decoder::new().decode(&coded.data).unwrap().unwrap();
+    assert_eq!(picture.matrix(), crate::ColorMatrix::Bt601);
+}
