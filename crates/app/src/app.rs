@@ -205,6 +205,11 @@ impl App {
             }
             Action::BackToLobby => {
                 self.backend.send(Command::Dismiss);
+                // As before the call.
+                let saved = self.store.saved();
+                let (camera, microphone) = (saved.camera_on, saved.microphone_on);
+                self.perform(ctx, Action::SetCamera(camera));
+                self.perform(ctx, Action::SetMicrophone(microphone));
                 self.screens.lobby.entry.clear();
             }
             Action::SetMicrophone(on) => {
@@ -261,6 +266,11 @@ impl App {
 
     fn save(&mut self) {
         let mut kept = self.settings.clone();
+        if self.backend.snapshot().phase != Phase::Idle {
+            // Muted in a call is not muted for ever.
+            kept.camera_on = self.store.saved().camera_on;
+            kept.microphone_on = self.store.saved().microphone_on;
+        }
         if self.name_flag.as_ref() == Some(&kept.name) {
             // A name given for this run is not the person's setting.
             kept.name.clone_from(&self.store.saved().name);

@@ -123,6 +123,7 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
     );
     job.wrap = egui::text::TextWrapping::truncate_at_width(text.width());
     let galley = p.layout_job(job);
+    let elided = galley.elided;
     p.galley(egui::pos2(text.left(), text.center().y - galley.size().y / 2.0), galley, t.text);
     if meter {
         let bar = Rect::from_center_size(
@@ -132,12 +133,15 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
         let level = snapshot.local.microphone_level_dbfs;
         widgets::meter(ui, bar, level, view.settings.microphone_on);
     }
-    let said = problem.unwrap_or(&words).to_owned();
-    let response = response.on_hover_text(theme::small(said));
+    let response = match problem {
+        Some(problem) => response.on_hover_text(theme::small(problem)),
+        None if elided => response.on_hover_text(theme::small(&words)),
+        None => response,
+    };
     if response.clicked() {
         view.ask(Action::Send(Command::RefreshDevices));
     }
-    Popup::menu(&response).width(width.max(240.0)).show(|ui| {
+    popup(&response).width(width.max(240.0)).show(|ui| {
         ui.set_max_width(420.0);
         menu(ui, kind, view);
     });
@@ -185,6 +189,11 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
             pick(kind, Some(device.id), view);
         }
     }
+}
+
+/// A menu under (or over) `button`, with the usual look of controls in it.
+pub(crate) fn popup<'a>(button: &Response) -> Popup<'a> {
+    Popup::menu(button).gap(6.0).style(egui::style::StyleModifier::new(|_| {}))
 }
 
 /// One line of a menu with a check mark.

@@ -27,11 +27,11 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// `18 ms`; below ten with one decimal; from ten seconds on in seconds.
+/// `18 ms`; below ten with one decimal; from a second on in seconds.
 pub(crate) fn ms(d: Duration) -> String {
     let ms = d.as_secs_f64() * 1e3;
     match ms {
-        10_000.0.. => format!("{:.1} s", ms / 1e3),
+        1_000.0.. => format!("{:.1} s", ms / 1e3),
         10.0.. => format!("{ms:.0} ms"),
         _ => format!("{ms:.1} ms"),
     }

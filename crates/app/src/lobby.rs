@@ -41,13 +41,13 @@ impl Lobby {
                     brand(ui);
                     ui.add_space(GAP);
                     let width = ui.available_width();
-                    let height = (width * 9.0 / 16.0).min((window.height() * 0.42).max(180.0));
+                    let height = (width * 9.0 / 16.0).min((window.height() * 0.36).max(180.0));
                     let (rect, _) =
                         ui.allocate_exact_size(egui::vec2(width, height), Sense::hover());
                     preview(ui, rect, view);
                     devices::pickers(ui, view);
                     ui.add_space(GAP);
-                    self.entrance(ui, view);
+                    self.entrance(ui, true, view);
                     ui.add_space(GAP);
                     self.status(ui, view);
                 });
@@ -90,7 +90,7 @@ impl Lobby {
                 egui::Frame::new().inner_margin(egui::Margin::symmetric(4, 4)).show(ui, |ui| {
                     brand(ui);
                     ui.add_space(GAP);
-                    self.entrance(ui, view);
+                    self.entrance(ui, false, view);
                 });
             });
         });
@@ -100,9 +100,13 @@ impl Lobby {
     }
 
     /// Name, code and the two buttons.
-    fn entrance(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    fn entrance(&mut self, ui: &mut Ui, stacked: bool, view: &mut View<'_>) {
         let t = Tokens::of(ui.ctx());
-        ui.label(theme::display("Face to face,\nnothing in between."));
+        if stacked {
+            ui.label(theme::title("Face to face, nothing in between."));
+        } else {
+            ui.label(theme::display("Face to face,\nnothing in between."));
+        }
         ui.add_space(-2.0);
         ui.add(
             egui::Label::new(
@@ -165,9 +169,7 @@ impl Lobby {
     fn code_field(&mut self, ui: &mut Ui, width: f32) -> egui::Response {
         let t = Tokens::of(ui.ctx());
         let before = self.entry.clone();
-        let hint = RichText::new("abc-defg-hij")
-            .font(FontId::monospace(18.0))
-            .color(theme::blend(t.surface, t.muted, 0.75));
+        let hint = RichText::new("Room code or link").size(14.0).color(t.muted);
         let mut output = None;
         let entry = &mut self.entry;
         let response = field(ui, width, icon::KEY, "Room code or link", |ui, w| {
@@ -285,19 +287,24 @@ fn recent(ui: &mut Ui, view: &mut View<'_>) {
         return;
     }
     let t = Tokens::of(ui.ctx());
-    ui.add_space(4.0);
     ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 10.0;
+        ui.spacing_mut().item_spacing = egui::vec2(4.0, 0.0);
         ui.label(theme::small(format!("{}  Recent", icon::RECENT)).color(t.muted));
+        ui.add_space(4.0);
         for room in view.settings.recent_rooms.clone() {
             let code = room.to_string();
-            let text = theme::mono(code.clone()).color(t.text).underline();
-            let link = ui.add(egui::Label::new(text).sense(Sense::click()));
+            let galley = ui.painter().layout_no_wrap(code.clone(), FontId::monospace(13.0), t.text);
+            let size = egui::vec2(galley.size().x + 16.0, 40.0);
+            let (rect, link) = ui.allocate_exact_size(size, Sense::click());
             link.widget_info(|| {
                 WidgetInfo::labeled(Role::Button, true, format!("Join {code} again"))
             });
-            widgets::focus_ring(ui, &link, link.rect, 4.0);
-            if link.on_hover_cursor(egui::CursorIcon::PointingHand).clicked() {
+            let text = Rect::from_center_size(rect.center(), galley.size());
+            let line = if link.hovered() { t.accent } else { t.line };
+            ui.painter().hline(text.x_range(), text.bottom() + 2.0, egui::Stroke::new(1.0, line));
+            ui.painter().galley(text.min, galley, t.text);
+            widgets::focus_ring(ui, &link, rect.shrink2(egui::vec2(2.0, 6.0)), 6.0);
+            if link.clicked() {
                 view.ask(Action::Join { room, server: None });
             }
         }
@@ -375,6 +382,10 @@ fn no_picture(view: &View<'_>) -> (String, String) {
     }
     if local.camera_name.is_some() {
         return ("Starting the camera…".into(), String::new());
+    }
+    // Nothing is known before the engine's first words.
+    if local.microphone_name.is_some() || !view.snapshot.devices.cameras.is_empty() {
+        return ("No camera in use".into(), "The other side will not see you.".into());
     }
     (String::new(), String::new())
 }

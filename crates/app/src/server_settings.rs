@@ -1,9 +1,9 @@
 //! The lobby's last line: which server introduces the two sides, and the settings beside it.
 
 use egui::accesskit::Role;
-use egui::{Align2, FontId, Popup, PopupCloseBehavior, Response, Sense, TextEdit, Ui, WidgetInfo};
+use egui::{Align2, FontId, PopupCloseBehavior, Response, Sense, TextEdit, Ui, WidgetInfo};
 
-use crate::devices::item;
+use crate::devices::{item, popup};
 use crate::theme::{self, ThemeChoice, Tokens, icon};
 use crate::view::{Action, ServerStatus, View};
 use crate::widgets::{self, Emphasis};
@@ -54,10 +54,13 @@ impl Editor {
             _ => "Click to change the server.".to_owned(),
         };
         let response = response.on_hover_text(theme::small(hover));
-        let shown = Popup::menu(&response)
+        let shown = popup(&response)
             .width(380.0)
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
-            .show(|ui| self.edit(ui, view));
+            .show(|ui| {
+                // Menus stretch their lines; this is text.
+                ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| self.edit(ui, view));
+            });
         if shown.is_none() {
             self.text = None;
         }
@@ -157,7 +160,7 @@ fn status(t: &Tokens, view: &View<'_>) -> (egui::Color32, String) {
 
 /// Theme and motion.
 pub(crate) fn appearance_popup(button: &Response, view: &mut View<'_>) {
-    Popup::menu(button).width(240.0).show(|ui| {
+    popup(button).width(240.0).show(|ui| {
         ui.label(theme::small("Appearance").color(Tokens::of(ui.ctx()).muted));
         for (choice, name) in ThemeChoice::ALL {
             if item(ui, name, view.settings.theme == choice) {

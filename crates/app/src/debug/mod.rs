@@ -51,11 +51,8 @@ impl DebugPanel {
             return (window, None);
         }
         let beside = window.width() >= BESIDE;
-        let width = if beside {
-            (window.width() * 0.5).clamp(500.0, 760.0)
-        } else {
-            window.width().min(620.0)
-        };
+        let width =
+            if beside { (window.width() * 0.5).clamp(500.0, 760.0) } else { window.width() };
         let left = window.right() - width * out;
         let panel =
             Rect::from_min_size(egui::pos2(left, window.top()), egui::vec2(width, window.height()));
