@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
-/// Where the build put a program. Tests run from `target/PROFILE/deps`.
+/// Where the build put a program. Tests run from `target/PROFILE/deps`, programs from above it.
 ///
 /// # Errors
 ///
 /// The program has not been built.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let profile = own.ancestors().nth(2).context("no target directory")?;
-    let path = profile.join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    if !path.exists() {
-        bail!("{} is missing: build it first (cargo build --workspace --bins)", path.display());
-    }
-    Ok(path)
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name).with_extension(std::env::consts::EXE_EXTENSION))
+        .find(|path| path.exists())
+        .with_context(|| format!("{name} is missing: cargo build --workspace --bins"))
 }
 
 /// A folder for files that a test writes, emptied at each start.
