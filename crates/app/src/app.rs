@@ -22,12 +22,17 @@ use crate::video::VideoView;
 use crate::view::{Action, ServerStatus, View};
 use crate::widgets;
 
+/// What is said on standard error unless `RUST_LOG` says otherwise: nothing that a call is not worse
+/// for.
+const LOG_FILTER: &str =
+    "warn,visavis=info,pulseaudio=off,rtc=error,rtc_dtls=error,rtc_ice=error,winit=error";
+
 /// Runs the program until its window is closed.
 pub fn run() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "warn,visavis=info".into()),
+                .unwrap_or_else(|_| LOG_FILTER.into()),
         )
         .with_writer(std::io::stderr)
         .init();
@@ -102,6 +107,7 @@ impl App {
             speaker: args.speaker.unwrap_or_else(|| settings.speaker_sink()),
             size: args.size,
             fps: args.fps,
+            trusted_certificate: args.trust_certificate,
             ..EngineConfig::default()
         };
         let mut backend = Backend::start(ctx, config, args.listen, settings.open_to_network);

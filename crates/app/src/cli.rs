@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use visavis_engine::{CameraSource, DeviceId, MicrophoneSource, RoomCode, Size, SpeakerSink};
+use visavis_engine::{
+    CameraSource, CertificateFingerprint, DeviceId, MicrophoneSource, RoomCode, Size, SpeakerSink,
+};
 
 use crate::room_entry::parse_link;
 
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Where the server inside listens, ADDRESS:PORT; 0.0.0.0:8080 lets the network in
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Trusts the server's self-signed certificate with this SHA-256 fingerprint (it prints it)
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) trust_certificate: Option<CertificateFingerprint>,
     /// Opens the debug panel at start
     #[arg(long)]
     pub(crate) debug_panel: bool,

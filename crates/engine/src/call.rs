@@ -116,7 +116,7 @@ impl Call {
             room: room.clone(),
             display_name,
             session: SessionId::random(),
-            trusted_certificate: context.trusted_certificate.clone(),
+            trusted_certificate: context.trusted_certificate,
         };
         let client = SignalingClient::connect(config, events);
         let reports = context.reports.clone();

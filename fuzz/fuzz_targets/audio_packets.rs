@@ -1,0 +1,29 @@
+//! Any sequence of RTP payloads goes through the jitter buffer without a panic.
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use visavis_media::jitter::JitterBuffer;
+use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(mut jitter) = JitterBuffer::new() else { return };
+    let mut now = MediaTime::default();
+    let (mut rest, mut sequence, mut timestamp) = (data, 0u16, 0u32);
+    while let [step, flags, length, tail @ ..] = rest {
+        let (payload, next) = tail.split_at(usize::from(*length).min(tail.len()));
+        sequence = sequence.wrapping_add(u16::from(*step));
+        timestamp = timestamp.wrapping_add(u32::from(flags >> 4) * 480);
+        now = now + std::time::Duration::from_millis(u64::from(flags >> 2 & 3) * 10);
+        jitter.push(&ReceivedRtp {
+            sequence,
+            timestamp,
+            marker: flags & 1 != 0,
+            payload: Bytes::copy_from_slice(payload),
+            arrival: now,
+            retransmitted: flags & 2 != 0,
+        });
+        assert_eq!(jitter.pull_10ms(now).samples.len(), AUDIO_FRAME_SAMPLES);
+        rest = next;
+    }
+});
