@@ -35,7 +35,7 @@ fn assert_tone(samples: &[f32], hz: f64, level_dbfs: std::ops::RangeInclusive<f6
     let heard = listen(samples).expect("no tone");
     assert!((heard.tone_hz - hz).abs() < 0.01 * hz, "{heard:?}");
     assert!(level_dbfs.contains(&heard.level_dbfs), "{heard:?}");
-    assert!(heard.share > 0.1, "{heard:?}");
+    assert!(heard.share > 0.5, "{heard:?}");
 }
 
 #[test]
@@ -79,8 +79,9 @@ fn a_tone_into_the_microphone_is_heard_with_its_pitch_and_level() {
         // A sine's rms is 3 dB below its peak.
         expect_within(&heard, "level_dbfs", -16.5..=-13.5).unwrap();
         expect_within(&heard, "step_ms", 9.5..=10.5).unwrap();
-        expect_within(&heard, "tone_share", 0.1..=1.0).unwrap();
+        expect_within(&heard, "tone_share", 0.5..=1.0).unwrap();
         expect_within(&heard, "close_ms", 0.0..=400.0).unwrap();
+        eprintln!("microphone {id:?}: {heard}");
     }
 }
 
@@ -106,10 +107,10 @@ fn a_tone_from_the_speaker_comes_out_with_its_pitch_and_level() {
         // The probe's amplitude of 0.25 is a sine of -15 dBFS.
         assert_tone(&sound, 1200.0, -16.5..=-13.5);
         let played = result(&mut program);
-        // The device's clock paces: as many frames as it plays and a few in reserve, never more;
-        // fewer where a busy machine makes it play silence in between.
-        expect_within(&played, "pulls_per_s", 30.0..=104.0).unwrap();
-        expect_within(&played, "latency_ms", 1.0..=200.0).unwrap();
+        // The device's clock paces: as many frames as it plays, and a few in reserve.
+        expect_within(&played, "pulls_per_s", 80.0..=104.0).unwrap();
+        expect_within(&played, "latency_ms", 1.0..=150.0).unwrap();
+        eprintln!("speaker {id:?}: {played}");
         expect_within(&played, "close_ms", 0.0..=400.0).unwrap();
     }
 }
