@@ -2,11 +2,10 @@
 //! ends the program with status 2, before a window opens.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::Parser;
 use visavis_engine::{
-    CameraSource, CertificateFingerprint, DeviceId, MicrophoneSource, RoomCode, Size, SpeakerSink,
+    CameraSource, CertificateFingerprint, MicrophoneSource, RoomCode, Size, SpeakerSink, parse_size,
 };
 
 use crate::room_entry::parse_link;
@@ -27,14 +26,14 @@ pub(crate) struct Args {
     /// Enters the room at once (a new room, if none is given)
     #[arg(long)]
     pub(crate) join: bool,
-    /// test-pattern, none, file:PATH.y4m or device:ID
-    #[arg(long, value_name = "SOURCE", value_parser = parse_camera)]
+    /// test-pattern, none, default, file:PATH.y4m or device:ID
+    #[arg(long, value_name = "SOURCE")]
     pub(crate) camera: Option<CameraSource>,
-    /// tone, silence, file:PATH.wav or device:ID
-    #[arg(long, value_name = "SOURCE", value_parser = parse_microphone)]
+    /// tone, silence, default, file:PATH.wav or device:ID
+    #[arg(long, value_name = "SOURCE")]
     pub(crate) microphone: Option<MicrophoneSource>,
-    /// none, file:PATH.wav or device:ID
-    #[arg(long, value_name = "SINK", value_parser = parse_speaker)]
+    /// none, default, file:PATH.wav or device:ID
+    #[arg(long, value_name = "SINK")]
     pub(crate) speaker: Option<SpeakerSink>,
     /// Where the server inside listens, ADDRESS:PORT; 0.0.0.0:8080 lets the network in
     #[arg(long, value_name = "ADDR")]
@@ -79,69 +78,11 @@ fn parse_server(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_camera(text: &str) -> Result<CameraSource, String> {
-    match text {
-        "test-pattern" => Ok(CameraSource::TestPattern),
-        "none" => Ok(CameraSource::None),
-        _ => match given(text) {
-            Some(Given::File(path)) => Ok(CameraSource::File(path)),
-            Some(Given::Device(id)) => Ok(CameraSource::Device(id)),
-            None => Err("expected test-pattern, none, file:PATH.y4m or device:ID".into()),
-        },
-    }
-}
-
-fn parse_microphone(text: &str) -> Result<MicrophoneSource, String> {
-    match text {
-        "tone" => Ok(MicrophoneSource::Tone),
-        "silence" => Ok(MicrophoneSource::Silence),
-        _ => match given(text) {
-            Some(Given::File(path)) => Ok(MicrophoneSource::File(path)),
-            Some(Given::Device(id)) => Ok(MicrophoneSource::Device(id)),
-            None => Err("expected tone, silence, file:PATH.wav or device:ID".into()),
-        },
-    }
-}
-
-fn parse_speaker(text: &str) -> Result<SpeakerSink, String> {
-    match text {
-        "none" => Ok(SpeakerSink::None),
-        _ => match given(text) {
-            Some(Given::File(path)) => Ok(SpeakerSink::File(path)),
-            Some(Given::Device(id)) => Ok(SpeakerSink::Device(id)),
-            None => Err("expected none, file:PATH.wav or device:ID".into()),
-        },
-    }
-}
-
-enum Given {
-    File(PathBuf),
-    Device(DeviceId),
-}
-
-fn given(text: &str) -> Option<Given> {
-    match text.split_once(':')? {
-        (_, "") => None,
-        ("file", path) => Some(Given::File(path.into())),
-        ("device", id) => Some(Given::Device(DeviceId(id.to_owned()))),
-        _ => None,
-    }
-}
-
-/// Even sizes only: I420 halves the chroma planes.
-fn parse_size(text: &str) -> Result<Size, String> {
-    let error = || "expected WIDTHxHEIGHT, even numbers from 16 to 3840".to_owned();
-    let (w, h) = text.split_once('x').ok_or_else(error)?;
-    let side = |s: &str| {
-        s.parse::<u32>().ok().filter(|n| (16..=3840).contains(n) && n % 2 == 0).ok_or_else(error)
-    };
-    Ok(Size::new(side(w)?, side(h)?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use visavis_engine::DeviceId;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(std::iter::once("visavis").chain(line.split_whitespace()))

@@ -17,9 +17,11 @@ mod send;
 mod shared;
 mod snapshot;
 mod stats;
+mod words;
 
 pub use handle::*;
 pub use snapshot::*;
+pub use words::{WordError, parse_size};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,112 @@
+//! Sources, sinks and sizes as people write them on a command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::{CameraSource, DeviceId, DisplaySink, MicrophoneSource, Size, SpeakerSink};
+
+/// What would have been understood instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct WordError(&'static str);
+
+/// Reads `WIDTHxHEIGHT`. Even sizes only: I420 halves the chroma planes.
+///
+/// # Errors
+///
+/// Not of that form, odd, or a side outside 32 to 3840 pixels (what the encoder takes).
+pub fn parse_size(text: &str) -> Result<Size, WordError> {
+    let side = |s: &str| s.parse().ok().filter(|n| (32..=3840).contains(n) && n % 2 == 0);
+    text.split_once('x')
+        .and_then(|(w, h)| Some(Size::new(side(w)?, side(h)?)))
+        .ok_or(WordError("WIDTHxHEIGHT, even numbers from 32 to 3840"))
+}
+
+enum Given {
+    File(PathBuf),
+    Device(DeviceId),
+}
+
+fn given(text: &str) -> Option<Given> {
+    match text.split_once(':')? {
+        (_, "") => None,
+        ("file", path) => Some(Given::File(path.into())),
+        ("device", id) => Some(Given::Device(DeviceId(id.to_owned()))),
+        _ => None,
+    }
+}
+
+impl FromStr for CameraSource {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match (text, given(text)) {
+            ("test-pattern", _) => Ok(Self::TestPattern),
+            ("none", _) => Ok(Self::None),
+            ("default", _) => Ok(Self::Default),
+            (_, Some(Given::File(path))) => Ok(Self::File(path)),
+            (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
+            _ => Err(WordError("test-pattern, none, default, file:PATH.y4m or device:ID")),
+        }
+    }
+}
+
+impl FromStr for MicrophoneSource {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match (text, given(text)) {
+            ("tone", _) => Ok(Self::Tone),
+            ("silence", _) => Ok(Self::Silence),
+            ("default", _) => Ok(Self::Default),
+            (_, Some(Given::File(path))) => Ok(Self::File(path)),
+            (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
+            _ => Err(WordError("tone, silence, default, file:PATH.wav or device:ID")),
+        }
+    }
+}
+
+impl FromStr for SpeakerSink {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match (text, given(text)) {
+            ("none", _) => Ok(Self::None),
+            ("default", _) => Ok(Self::Default),
+            (_, Some(Given::File(path))) => Ok(Self::File(path)),
+            (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
+            _ => Err(WordError("none, default, file:PATH.wav or device:ID")),
+        }
+    }
+}
+
+impl FromStr for DisplaySink {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match (text, given(text)) {
+            ("none", _) => Ok(Self::None),
+            (_, Some(Given::File(path))) => Ok(Self::File(path)),
+            _ => Err(WordError("none or file:PATH.y4m")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_others_refused() {
+        assert_eq!(parse_size("640x360"), Ok(Size::new(640, 360)));
+        for bad in ["", "640", "641x360", "0x0", "9999x9999", "axb"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!("file:a:b.y4m".parse(), Ok(CameraSource::File("a:b.y4m".into())));
+        assert_eq!("device:x".parse(), Ok(MicrophoneSource::Device(DeviceId("x".into()))));
+        assert_eq!("none".parse(), Ok(SpeakerSink::None));
+        assert!("file:".parse::<CameraSource>().is_err());
+        assert!("loud".parse::<MicrophoneSource>().is_err());
+        assert!("device:x".parse::<DisplaySink>().is_err());
+    }
+}
