@@ -4,26 +4,36 @@
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
-use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand, WindowHandle};
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-
-pub use fantoccini::key::Key;
 
 /// How often a condition in a page is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Longest a script may take, [`Page::run_async`] included.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// The name by which WebDriver hands out elements (W3C WebDriver §12).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys without a character, as WebDriver writes them (W3C WebDriver §17.4.2).
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "named as on the keyboard")]
+pub enum Key {
+    Tab = 0xe004,
+    Enter = 0xe007,
+    Space = 0xe00d,
+}
+
+impl From<Key> for char {
+    fn from(key: Key) -> Self {
+        Self::from_u32(key as u32).unwrap_or(Self::REPLACEMENT_CHARACTER)
+    }
+}
 
 /// Devices are Chromium's fakes and granted; nothing is throttled because it is not looked at;
 /// nothing leaves the machine.
@@ -49,16 +59,17 @@ const FLAGS: &[&str] = &[
 
 /// A Chromium with any number of windows.
 pub struct Browser {
-    client: Client,
+    /// `http://127.0.0.1:PORT/session/ID`.
+    session: String,
+    agent: ureq::Agent,
     /// The window that the next command goes to, and whether the first one is still unused.
     focus: RefCell<Focus>,
-    runtime: Runtime,
-    // Dropped after the client: ends ChromeDriver and Chromium.
+    // Dropped last: ends ChromeDriver and Chromium.
     _driver: Driver,
 }
 
 struct Focus {
-    window: WindowHandle,
+    window: String,
     first_is_free: bool,
 }
 
@@ -82,22 +93,35 @@ impl Browser {
             "goog:chromeOptions": { "args": flags },
             "goog:loggingPrefs": { "browser": "ALL" },
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url = format!("http://127.0.0.1:{}", driver.port);
-        let (client, window) = runtime.block_on(async {
-            let mut builder = ClientBuilder::new(HttpConnector::new());
-            builder.capabilities(capabilities.as_object().cloned().unwrap_or_default());
-            let client = tokio::time::timeout(START_LIMIT, builder.connect(&url))
-                .await
-                .context("Chromium does not start")??;
-            let mut limits = TimeoutConfiguration::default();
-            limits.set_script(Some(SCRIPT_LIMIT));
-            client.update_timeouts(limits).await?;
-            let window = client.window().await?;
-            anyhow::Ok((client, window))
-        })?;
-        let focus = RefCell::new(Focus { window, first_is_free: true });
-        Ok(Self { client, focus, runtime, _driver: driver })
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(SCRIPT_LIMIT + START_LIMIT))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let url = format!("http://127.0.0.1:{}/session", driver.port);
+        let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        let started = answer(agent.post(&url).send_json(wanted)?)?;
+        let id = started["sessionId"].as_str().context("no session")?;
+        let session = format!("{url}/{id}");
+        let mut browser = Self {
+            session,
+            agent,
+            focus: RefCell::new(Focus { window: String::new(), first_is_free: true }),
+            _driver: driver,
+        };
+        let limit_ms = u64::try_from(SCRIPT_LIMIT.as_millis())?;
+        browser.post("timeouts", &json!({ "script": limit_ms }))?;
+        let window = browser.get("window")?;
+        browser.focus.get_mut().window = window.as_str().context("no window")?.to_owned();
+        Ok(browser)
+    }
+
+    fn post(&self, command: &str, body: &Value) -> anyhow::Result<Value> {
+        answer(self.agent.post(format!("{}/{command}", self.session)).send_json(body)?)
+    }
+
+    fn get(&self, command: &str) -> anyhow::Result<Value> {
+        answer(self.agent.get(format!("{}/{command}", self.session)).call()?)
     }
 
     /// Opens `url` in a window of its own.
@@ -109,7 +133,8 @@ impl Browser {
         let window = if std::mem::take(&mut self.focus.borrow_mut().first_is_free) {
             self.focus.borrow().window.clone()
         } else {
-            self.runtime.block_on(self.client.new_window(false))?.handle
+            let opened = self.post("window/new", &json!({ "type": "window" }))?;
+            opened["handle"].as_str().context("no window")?.to_owned()
         };
         let page = Page { browser: self, window };
         page.goto(url)?;
@@ -123,7 +148,8 @@ impl Browser {
     ///
     /// The browser is gone.
     pub fn console(&self) -> anyhow::Result<Vec<String>> {
-        let entries = self.runtime.block_on(self.client.issue_cmd(GetBrowserLog))?;
+        // ChromeDriver's own; the WebDriver standard has no word for it.
+        let entries = self.post("se/log", &json!({ "type": "browser" }))?;
         let line = |entry: &Value| {
             let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
             format!("{} {}", text("level"), text("message"))
@@ -135,19 +161,19 @@ impl Browser {
 /// One window.
 pub struct Page<'b> {
     browser: &'b Browser,
-    window: WindowHandle,
+    window: String,
 }
 
 impl Page<'_> {
-    /// The WebDriver client, turned to this window.
-    fn client(&self) -> anyhow::Result<&Client> {
+    /// The browser, turned to this window.
+    fn browser(&self) -> anyhow::Result<&Browser> {
         let browser = self.browser;
         let mut focus = browser.focus.borrow_mut();
         if focus.window != self.window {
-            browser.runtime.block_on(browser.client.switch_to_window(self.window.clone()))?;
-            focus.window = self.window.clone();
+            browser.post("window", &json!({ "handle": self.window }))?;
+            focus.window.clone_from(&self.window);
         }
-        Ok(&browser.client)
+        Ok(browser)
     }
 
     /// Loads another address here.
@@ -156,7 +182,7 @@ impl Page<'_> {
     ///
     /// It cannot be loaded.
     pub fn goto(&self, url: &str) -> anyhow::Result<()> {
-        Ok(self.browser.runtime.block_on(self.client()?.goto(url))?)
+        self.browser()?.post("url", &json!({ "url": url })).map(drop)
     }
 
     /// As the reload button.
@@ -165,7 +191,7 @@ impl Page<'_> {
     ///
     /// It cannot be loaded.
     pub fn reload(&self) -> anyhow::Result<()> {
-        Ok(self.browser.runtime.block_on(self.client()?.refresh())?)
+        self.browser()?.post("refresh", &json!({})).map(drop)
     }
 
     /// The value of a JavaScript expression.
@@ -175,7 +201,7 @@ impl Page<'_> {
     /// It throws.
     pub fn run(&self, expression: &str) -> anyhow::Result<Value> {
         let script = format!("return ({expression});");
-        Ok(self.browser.runtime.block_on(self.client()?.execute(&script, Vec::new()))?)
+        self.browser()?.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
     /// What the promise that a JavaScript expression makes resolves to, at most a minute later.
@@ -189,8 +215,8 @@ impl Page<'_> {
              (async () => ({expression}))().then(
                (value) => done([value ?? null]), (error) => done(String(error)));"
         );
-        let client = self.client()?;
-        match self.browser.runtime.block_on(client.execute_async(&script, Vec::new()))? {
+        let body = json!({ "script": script, "args": [] });
+        match self.browser()?.post("execute/async", &body)? {
             Value::Array(mut value) if value.len() == 1 => Ok(value.remove(0)),
             error => Err(anyhow!("{expression}: {error}")),
         }
@@ -239,11 +265,11 @@ impl Page<'_> {
     ///
     /// There is none, or it cannot be clicked on.
     pub fn click(&self, selector: &str) -> anyhow::Result<()> {
-        let client = self.client()?;
-        self.browser.runtime.block_on(async {
-            client.find(Locator::Css(selector)).await?.click().await?;
-            Ok(())
-        })
+        let browser = self.browser()?;
+        let found =
+            browser.post("element", &json!({ "using": "css selector", "value": selector }))?;
+        let id = found[ELEMENT].as_str().context("no element")?;
+        browser.post(&format!("element/{id}/click"), &json!({})).map(drop)
     }
 
     /// Types into whatever has the focus.
@@ -261,21 +287,23 @@ impl Page<'_> {
     ///
     /// The window is gone.
     pub fn press(&self, key: impl Into<char>) -> anyhow::Result<()> {
-        let value = key.into();
-        let keys = KeyActions::new("keyboard".to_owned())
-            .then(KeyAction::Down { value })
-            .then(KeyAction::Up { value });
-        Ok(self.browser.runtime.block_on(self.client()?.perform_actions(keys))?)
+        let key: char = key.into();
+        let actions = json!([{ "type": "key", "id": "keyboard", "actions": [
+            { "type": "keyDown", "value": key }, { "type": "keyUp", "value": key },
+        ] }]);
+        self.browser()?.post("actions", &json!({ "actions": actions })).map(drop)
     }
+}
 
-    /// Writes a PNG of the window's content.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be taken or written.
-    pub fn screenshot(&self, path: &Path) -> anyhow::Result<()> {
-        let png = self.browser.runtime.block_on(self.client()?.screenshot())?;
-        std::fs::write(path, png).with_context(|| path.display().to_string())
+/// The value of a WebDriver response, or its error.
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Value> {
+    let mut body: Value = response.body_mut().with_config().limit(64 << 20).read_json()?;
+    let value = body["value"].take();
+    match value["error"].as_str() {
+        Some(error) if !response.status().is_success() => {
+            bail!("{error}: {}", value["message"].as_str().unwrap_or_default())
+        }
+        _ => Ok(value),
     }
 }
 
@@ -324,23 +352,5 @@ impl Drop for Driver {
         }
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.profile);
-    }
-}
-
-/// ChromeDriver's `POST /session/ID/se/log`, which the WebDriver standard has no word for.
-#[derive(Debug)]
-struct GetBrowserLog;
-
-impl WebDriverCompatibleCommand for GetBrowserLog {
-    fn endpoint(
-        &self,
-        base_url: &url::Url,
-        session_id: Option<&str>,
-    ) -> Result<url::Url, url::ParseError> {
-        base_url.join(&format!("session/{}/se/log", session_id.unwrap_or_default()))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
     }
 }

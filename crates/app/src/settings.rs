@@ -1,6 +1,7 @@
 //! What is kept between runs: one small JSON file in the user's configuration directory.
 //! UI thread; the file is read once at start and written when something changed.
 
+use etcetera::BaseStrategy as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -92,8 +93,9 @@ impl Store {
     /// Reads the user's file. The second value are the settings, the third a sentence if the file
     /// could not be used; it is kept aside then, and defaults apply.
     pub(crate) fn load() -> (Self, Settings, Option<String>) {
-        let path = directories::ProjectDirs::from("", "", "visavis")
-            .map(|dirs| dirs.config_dir().join("settings.json"));
+        let path = etcetera::choose_base_strategy()
+            .ok()
+            .map(|folders| folders.config_dir().join("visavis").join("settings.json"));
         Self::load_from(path)
     }
 
