@@ -228,6 +228,7 @@ impl Call {
             reports: self.context.reports.clone(),
             ice_servers,
             relay_only: self.relay_only,
+            max_bitrate: self.context.video_send.max_bitrate(),
             slot: self.context.shared.remote_video.clone(),
             display_file: self.context.display_file.clone(),
             audio: self.context.audio_receive.clone(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use visavis_call::{Epoch, Input, Operation};
+use visavis_media::Bitrate;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_rtc as rtc;
@@ -29,6 +30,7 @@ pub(crate) struct PeerParts {
     pub(crate) reports: mpsc::Sender<Internal>,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay_only: bool,
+    pub(crate) max_bitrate: Bitrate,
     pub(crate) slot: VideoSlot,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
     pub(crate) audio: Arc<AudioReceive>,
@@ -45,8 +47,17 @@ pub(crate) struct PeerHandle {
 impl PeerHandle {
     pub(crate) async fn start(parts: PeerParts) -> Result<Self, String> {
         let (events_in, events) = mpsc::channel(EVENTS);
-        let PeerParts { tag, clock, reports, ice_servers, relay_only, slot, display_file, audio } =
-            parts;
+        let PeerParts {
+            tag,
+            clock,
+            reports,
+            ice_servers,
+            relay_only,
+            max_bitrate,
+            slot,
+            display_file,
+            audio,
+        } = parts;
         let reporter = Arc::new(Reporter { tag, reports: reports.clone() });
         let video = VideoReceive::start(clock, slot, display_file, reporter.clone())
             .map_err(|e| e.to_string())?;
@@ -55,6 +66,7 @@ impl PeerHandle {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_only,
             clock,
+            max_bitrate: Some(max_bitrate),
         };
         let audio_sink = move |packet| {
             if audio.push(packet) {

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use visavis_media::adaptation::{
+    Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan,
+};
 use visavis_media::codec::VideoEncoder;
 use visavis_media::codec::h264::{H264Encoder, H264EncoderConfig};
 use visavis_media::codec::opus::{OpusEncoder, OpusEncoderConfig};
@@ -28,6 +31,12 @@ pub(crate) struct VideoSendCounts {
     pub(crate) bitrate_bps: u64,
     pub(crate) encode_time: Duration,
     pub(crate) target_bps: u64,
+    /// Pictures left out because others waited to leave.
+    pub(crate) skipped: u64,
+    /// The last change of size or frame rate.
+    pub(crate) decision: Option<Decision>,
+    /// Why the pictures are smaller or fewer than the source's.
+    pub(crate) limited_by: Option<visavis_media::adaptation::Cause>,
 }
 
 #[derive(Default)]
@@ -44,6 +53,7 @@ pub(crate) struct VideoSend {
     target: Arc<Mutex<Option<VideoSender>>>,
     keyframe: Arc<AtomicBool>,
     meters: Arc<Mutex<VideoMeters>>,
+    max_bitrate: Bitrate,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -64,7 +74,12 @@ impl VideoSend {
         };
         let thread =
             std::thread::Builder::new().name("video-encode".into()).spawn(move || worker.run())?;
-        Ok(Self { slot, target, keyframe, meters, thread: Some(thread) })
+        Ok(Self { slot, target, keyframe, meters, max_bitrate, thread: Some(thread) })
+    }
+
+    /// The most that is ever asked of the encoder.
+    pub(crate) fn max_bitrate(&self) -> Bitrate {
+        self.max_bitrate
     }
 
     /// Where sources put their pictures.
@@ -130,20 +145,57 @@ impl VideoEncode {
             ..H264EncoderConfig::default()
         });
         let mut scaler = Scaler::new();
+        let mut adaptation = Adaptation::new(AdaptationLimits {
+            bitrate: self.bitrate,
+            frame_rate: self.fps as f32,
+            content: Content::Camera,
+        });
+        let mut last_keyframe: Option<Instant> = None;
         while let Some(frame) = self.slot.take() {
             let sender = lock(&self.target).clone().filter(VideoSender::is_receiving);
             let Some(sender) = sender else {
                 self.keyframe.store(true, Ordering::Relaxed);
                 continue;
             };
-            if self.keyframe.swap(false, Ordering::Relaxed) {
+            let network = sender.network();
+            let conditions = Conditions {
+                network: Some(network.target),
+                audio: network.audio,
+                repair: network.repair,
+                parity: network.parity,
+                pacer_queue: network.pacer_queue,
+                silent: network.silent.unwrap_or_default(),
+                rtt: network.rtt.unwrap_or_default(),
+                encode_time: lock(&self.meters).encode.mean(),
+                source: fit_within(frame.buffer.size(), self.limit),
+            };
+            let plan = adaptation.plan(frame.time, &conditions);
+            self.note(&mut adaptation, &plan);
+            let target = match plan {
+                Plan::Skip => continue,
+                Plan::Encode(target) => target,
+                Plan::Keyframe(target) => {
+                    encoder.request_keyframe();
+                    target
+                }
+            };
+            let begun = Instant::now();
+            // Several requests within a round trip are answered by one keyframe.
+            let spacing =
+                network.rtt.unwrap_or_default().clamp(MIN_KEYFRAME_SPACING, MAX_KEYFRAME_SPACING);
+            let spaced = last_keyframe.is_none_or(|at| begun >= at + spacing);
+            if spaced && self.keyframe.swap(false, Ordering::Relaxed) {
                 encoder.request_keyframe();
             }
-            let begun = Instant::now();
-            let result = self.fit(&mut scaler, frame).and_then(|f| encoder.encode(&f));
+            encoder.set_bitrate(target.bitrate);
+            encoder.set_frame_rate(target.frame_rate);
+            let result = fit(&mut scaler, frame, target.size).and_then(|f| encoder.encode(&f));
             match result {
                 Ok(Some(encoded)) => {
                     let done = Instant::now();
+                    if encoded.keyframe {
+                        last_keyframe = Some(done);
+                    }
                     let mut meters = lock(&self.meters);
                     meters.frames.add(done, 1);
                     meters.bytes.add(done, encoded.data.len() as u64);
@@ -152,11 +204,12 @@ impl VideoEncode {
                     meters.counts.bytes += encoded.data.len() as u64;
                     meters.counts.keyframes += u64::from(encoded.keyframe);
                     meters.counts.size = Some(encoded.size);
-                    meters.counts.target_bps = self.bitrate.as_bps();
+                    meters.counts.target_bps = target.bitrate.as_bps();
                     drop(meters);
                     if sender.send(&encoded) != SendOutcome::Sent {
                         // The rest of the sequence would refer to a picture that never left.
                         self.keyframe.store(true, Ordering::Relaxed);
+                        last_keyframe = None;
                     }
                 }
                 Ok(None) => {}
@@ -168,19 +221,44 @@ impl VideoEncode {
         }
     }
 
-    fn fit(
-        &self,
-        scaler: &mut Scaler,
-        frame: VideoFrame,
-    ) -> Result<VideoFrame, visavis_media::MediaError> {
-        let size = frame.buffer.size();
-        let fitted = fit_within(size, self.limit);
-        if fitted == size {
-            return Ok(frame);
+    /// Logs what was decided and keeps it for the snapshot.
+    fn note(&self, adaptation: &mut Adaptation, plan: &Plan) {
+        let decision = adaptation.take_decision();
+        if decision.is_none() && *plan != Plan::Skip {
+            return;
         }
-        Ok(VideoFrame { buffer: scaler.scale(&frame.buffer, fitted, Fit::Stretch)?, ..frame })
+        let mut meters = lock(&self.meters);
+        meters.counts.skipped += u64::from(*plan == Plan::Skip);
+        if let Some(decision) = decision {
+            meters.counts.decision = Some(decision);
+            meters.counts.limited_by = adaptation.limited_by();
+            drop(meters);
+            let target = decision.target;
+            tracing::info!(
+                size = %target.size,
+                frame_rate = target.frame_rate,
+                bitrate_kbps = target.bitrate.as_bps() / 1000,
+                cause = %decision.cause,
+                "video adapted"
+            );
+        }
     }
 }
+
+fn fit(
+    scaler: &mut Scaler,
+    frame: VideoFrame,
+    size: Size,
+) -> Result<VideoFrame, visavis_media::MediaError> {
+    if frame.buffer.size() == size {
+        return Ok(frame);
+    }
+    Ok(VideoFrame { buffer: scaler.scale(&frame.buffer, size, Fit::Stretch)?, ..frame })
+}
+
+/// Least time between keyframes on request, whatever the round trip.
+const MIN_KEYFRAME_SPACING: Duration = Duration::from_millis(150);
+const MAX_KEYFRAME_SPACING: Duration = Duration::from_millis(500);
 
 /// The largest even size of the same aspect that `limit` (in either orientation) holds.
 fn fit_within(size: Size, limit: Size) -> Size {

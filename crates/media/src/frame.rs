@@ -64,12 +64,18 @@ impl Bitrate {
 }
 
 /// Width and height in luma pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Size {
     /// Pixels across.
     pub width_px: u32,
     /// Pixels down.
     pub height_px: u32,
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width_px, self.height_px)
+    }
 }
 
 impl Size {

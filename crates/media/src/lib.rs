@@ -3,6 +3,7 @@
 //! Nothing here has a thread or a clock of its own: each object belongs to the thread that calls
 //! it, and the time is passed in.
 
+pub mod adaptation;
 pub mod assembler;
 pub mod audio;
 pub mod codec;

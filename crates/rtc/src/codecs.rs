@@ -3,8 +3,9 @@
 //! first codec it recognises.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rtc::interceptor::{NackResponderBuilder, Registry, Slot, TwccReceiverBuilder};
+use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -12,6 +13,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
 
+use crate::congestion::{CongestionControl, TRANSPORT_CC_URI};
 use crate::error::RtcError;
 use crate::interceptor::Staged;
 use crate::nack::NackGenerator;
@@ -120,16 +122,20 @@ pub(crate) fn interceptors(
     video: RtpCallback,
     audio: RtpCallback,
     first_sequences: (u16, u16),
+    max_video_bps: f64,
 ) -> Registry {
     let packetizer = Packetizer::new(session.clone(), first_sequences.0, first_sequences.1);
     Registry::new()
         // Next to the wire, so that it counts what others generate; below the pacer's place, as
         // reports need no pacing.
         .with(Slot::from(1_500), Staged::new(RtcpTap::new(session.clone())))
-        .with(Slot::NackResponder, NackResponderBuilder::new().with_size(SENT_PACKETS_KEPT).build())
+        .with(Slot::Pacer, Staged::new(CongestionControl::new(session.clone(), max_video_bps)))
         .with(Slot::NackGenerator, Staged::new(NackGenerator::new(session.clone())))
-        // Browsers estimate their bandwidth from this feedback.
-        .with(Slot::TwccReceiver, TwccReceiverBuilder::new().build())
+        // Both sides estimate their bandwidth from this feedback.
+        .with(
+            Slot::TwccReceiver,
+            TwccReceiverBuilder::new().with_interval(FEEDBACK_INTERVAL).build(),
+        )
         .with(Slot::from(13_500), Staged::new(Receiver::new(session.clone(), video, audio)))
         .with(Slot::from(14_000), Staged::new(packetizer))
 }
@@ -144,9 +150,5 @@ const H264_RTX: u8 = 103;
 
 /// RFC 8843 §15.
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
-/// draft-holmer-rmcat-transport-wide-cc-extensions-01.
-const TRANSPORT_CC_URI: &str =
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-
-/// Packets kept for retransmission, a power of two: 5 s at 2 Mbit/s.
-const SENT_PACKETS_KEPT: u16 = 1024;
+/// Often enough to see a queue grow, at 12 kbit/s of reports (libwebrtc sends 4 to 20 a second).
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(40);

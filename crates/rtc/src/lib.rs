@@ -11,6 +11,7 @@
 
 pub mod clock;
 mod codecs;
+mod congestion;
 mod error;
 mod ice;
 mod interceptor;
@@ -30,6 +31,7 @@ mod types;
 mod loss_tests;
 
 pub use clock::MediaClock;
+pub use congestion::{BandwidthState, NetworkEstimate};
 pub use error::RtcError;
 pub use peer::{Peer, PeerConfig};
 pub use receive::RtpCallback;

@@ -14,7 +14,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
 use tokio::sync::mpsc;
-use visavis_media::ReceivedRtp;
+use visavis_media::{Bitrate, ReceivedRtp};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -26,6 +26,7 @@ use webrtc::peer_connection::{
 
 use crate::clock::MediaClock;
 use crate::codecs;
+use crate::congestion::NetworkEstimate;
 use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, LocalAddresses};
 use crate::receive::RtpCallback;
@@ -44,6 +45,8 @@ pub struct PeerConfig {
     pub relay_only: bool,
     /// The clock of arrival times, shared with capture and playout.
     pub clock: MediaClock,
+    /// The most that video may take, headers and parity not included. Default: 2.5 Mbps.
+    pub max_bitrate: Option<Bitrate>,
     /// Tests lose packets here: called with each outgoing RTP packet's SSRC and sequence number.
     #[cfg(test)]
     pub(crate) lose: Option<crate::loss_tests::Lottery>,
@@ -99,8 +102,16 @@ impl Peer {
         let uses_turn = urls.any(|url| url.starts_with("turn"));
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
-        let registry =
-            codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
+        let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
+        #[expect(clippy::cast_precision_loss, reason = "a bitrate")]
+        let max_video_bps = max_bitrate.as_bps() as f64;
+        let registry = codecs::interceptors(
+            &session,
+            video_rtp,
+            Arc::new(audio_rtp),
+            random.sequences,
+            max_video_bps,
+        );
         #[cfg(test)]
         let registry = crate::loss_tests::add_to(registry, config.lose.clone());
 
@@ -321,6 +332,11 @@ impl Peer {
             *last = Some(now);
         }
         sent
+    }
+
+    /// What is known of the path to the other side.
+    pub fn network(&self) -> NetworkEstimate {
+        self.session.network()
     }
 
     /// A snapshot of everything known about the connection.
@@ -578,6 +594,7 @@ fn random_start() -> Result<RandomStart, RtcError> {
     })
 }
 
+const DEFAULT_MAX_BITRATE: Bitrate = Bitrate::from_kbps(2_500);
 /// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.
 const CHANNEL_LABEL: &str = "visavis";
 const CHANNEL_ID: u16 = 0;

@@ -19,6 +19,7 @@ use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
+use crate::congestion::NetworkEstimate;
 use crate::interceptor::{Queues, Stage};
 use crate::packetize::h264_payloads;
 use crate::rtcp_tap::ticks;
@@ -102,6 +103,11 @@ impl VideoSender {
     /// Whether frames would go anywhere now.
     pub fn is_receiving(&self) -> bool {
         self.0.outlet.payload_type().is_some()
+    }
+
+    /// What is known of the path; cheap enough to ask for each picture.
+    pub fn network(&self) -> NetworkEstimate {
+        self.0.outlet.session.network()
     }
 
     /// Sends one access unit. Frames are to be given in order, by one thread at a time.
@@ -314,7 +320,7 @@ impl Stage for Packetizer {
 const MAX_FRAMES_IN_FLIGHT: u16 = 10;
 /// 1200 bytes a packet (RFC 8831 and libwebrtc keep to that for any path) less RTP header, header
 /// extensions, the RTX sequence number and the SRTP tag.
-const MAX_PAYLOAD_BYTES: usize = 1200 - 12 - 16 - 2 - 16;
+const MAX_PAYLOAD_BYTES: usize = 1200 - 12 - 8 - 2 - 16;
 /// Capture times this far before the timeline mean that the clock was set back, not jitter.
 const MAX_AHEAD: Duration = Duration::from_millis(200);
 

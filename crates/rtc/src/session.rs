@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use visavis_media::MediaTime;
 
 use crate::clock::MediaClock;
+use crate::congestion::NetworkEstimate;
 use crate::stream_stats::{InboundStats, OutboundStats};
 use crate::types::{MediaKind, PeerEvent};
 
@@ -84,6 +85,10 @@ pub(crate) struct Session {
     pub(crate) dropped_events: AtomicU64,
     counters: Mutex<Counters>,
     anchors: Mutex<PerKind<Option<RtpAnchor>>>,
+    network: Mutex<NetworkEstimate>,
+    pacer_queue_us: AtomicU64,
+    /// Parity sent for each byte of video, thousandths.
+    parity_permille: AtomicU32,
     /// Round trip from report blocks or ICE checks, microseconds; 0 while unknown.
     rtt_us: AtomicU64,
     /// The remote video stream; 0 while unknown.
@@ -116,6 +121,9 @@ impl Session {
             dropped_events: AtomicU64::new(0),
             counters: Mutex::default(),
             anchors: Mutex::default(),
+            network: Mutex::default(),
+            pacer_queue_us: AtomicU64::new(0),
+            parity_permille: AtomicU32::new(0),
             rtt_us: AtomicU64::new(0),
             remote_video_ssrc: AtomicU32::new(0),
             frames_queued: AtomicU16::new(0),
@@ -149,6 +157,28 @@ impl Session {
 
     pub(crate) fn set_anchor(&self, kind: MediaKind, anchor: RtpAnchor) {
         *self.anchors.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kind) = Some(anchor);
+    }
+
+    /// What is known of the path, with the pacer's queue of this moment.
+    pub(crate) fn network(&self) -> NetworkEstimate {
+        let estimate = *self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let pacer_queue = Duration::from_micros(self.pacer_queue_us.load(Ordering::Relaxed));
+        NetworkEstimate { pacer_queue, ..estimate }
+    }
+
+    pub(crate) fn set_network(&self, estimate: NetworkEstimate) {
+        *self.network.lock().unwrap_or_else(PoisonError::into_inner) = estimate;
+        self.set_pacer_queue(estimate.pacer_queue);
+    }
+
+    pub(crate) fn set_pacer_queue(&self, queue: Duration) {
+        let us = u64::try_from(queue.as_micros()).unwrap_or(u64::MAX);
+        self.pacer_queue_us.store(us, Ordering::Relaxed);
+    }
+
+    /// Parity sent for each byte of video.
+    pub(crate) fn parity_share(&self) -> f64 {
+        f64::from(self.parity_permille.load(Ordering::Relaxed)) / 1000.0
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

@@ -1,0 +1,478 @@
+//! From what the network and the processor allow to what the encoder is asked for: bitrate, size,
+//! frame rate, and whether this picture is coded at all. Sans-IO: the time is passed in, every
+//! decision comes with its cause.
+//!
+//! Camera pictures keep their motion and lose size; screen pictures keep their size and lose
+//! motion. Steps down are quick, steps up wait, and one that had to be taken back waits longer.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::frame::{Bitrate, MediaTime, Size};
+
+/// What the pictures show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Content {
+    /// People: motion matters more than detail.
+    #[default]
+    Camera,
+    /// Text: detail matters more than motion.
+    Screen,
+}
+
+/// What may be used at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdaptationLimits {
+    /// Ceiling of the video bitrate.
+    pub bitrate: Bitrate,
+    /// Pictures a second of the source.
+    pub frame_rate: f32,
+    /// Kind of pictures.
+    pub content: Content,
+}
+
+/// What is known before a picture is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Conditions {
+    /// What may be sent on the wire in all; `None` before anything is known.
+    pub network: Option<Bitrate>,
+    /// What sound takes of it, headers included.
+    pub audio: Bitrate,
+    /// What repairs of lost packets take.
+    pub repair: Bitrate,
+    /// Parity sent for each byte of video, 0 to 1.
+    pub parity: f64,
+    /// How long what waits in the pacer will take to leave.
+    pub pacer_queue: Duration,
+    /// How long the other side has reported nothing.
+    pub silent: Duration,
+    /// Round trip.
+    pub rtt: Duration,
+    /// Mean time to code a picture, scaling included.
+    pub encode_time: Duration,
+    /// Size of the source's pictures.
+    pub source: Size,
+}
+
+/// What the encoder is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VideoTarget {
+    /// Bits a second of coded video.
+    pub bitrate: Bitrate,
+    /// Size to code, never larger than the source.
+    pub size: Size,
+    /// Pictures a second.
+    pub frame_rate: f32,
+}
+
+/// What to do with one picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Plan {
+    /// Leave it out: what is under way has to leave first, or its turn has not come.
+    Skip,
+    /// Code it.
+    Encode(VideoTarget),
+    /// Code it as a keyframe: the other side may have seen nothing for a while.
+    Keyframe(VideoTarget),
+}
+
+/// Why size or frame rate changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The bitrate is too small for the size.
+    Bitrate,
+    /// The bitrate allows more again.
+    BitrateRecovered,
+    /// Coding takes too long.
+    Processor,
+    /// Coding is quick enough again.
+    ProcessorRecovered,
+}
+
+impl Cause {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bitrate => "the network allows less",
+            Self::BitrateRecovered => "the network allows more",
+            Self::Processor => "the processor does not keep up",
+            Self::ProcessorRecovered => "the processor keeps up again",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A change of size or frame rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decision {
+    /// When.
+    pub time: MediaTime,
+    /// What is asked for now.
+    pub target: VideoTarget,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Adaptation {
+    limits: AdaptationLimits,
+    /// Steps down by bitrate, and by processor.
+    network_step: usize,
+    processor_step: usize,
+    low_since: Option<MediaTime>,
+    high_since: Option<MediaTime>,
+    slow_since: Option<MediaTime>,
+    quick_since: Option<MediaTime>,
+    /// How long a step up waits; doubled when one had to be taken back.
+    patience: Duration,
+    stepped_up: Option<MediaTime>,
+    last_frame: Option<MediaTime>,
+    /// When the next picture is due at a lowered frame rate.
+    next_due: Option<MediaTime>,
+    decision: Option<Decision>,
+}
+
+impl Adaptation {
+    /// Full size and frame rate to begin with.
+    pub fn new(limits: AdaptationLimits) -> Self {
+        Self {
+            limits,
+            network_step: 0,
+            processor_step: 0,
+            low_since: None,
+            high_since: None,
+            slow_since: None,
+            quick_since: None,
+            patience: PATIENCE,
+            stepped_up: None,
+            last_frame: None,
+            next_due: None,
+            decision: None,
+        }
+    }
+
+    /// The last change since this was asked, if any.
+    pub fn take_decision(&mut self) -> Option<Decision> {
+        self.decision.take()
+    }
+
+    /// Whether the size or rate is below what the source gives, and why.
+    pub fn limited_by(&self) -> Option<Cause> {
+        match (self.network_step, self.processor_step) {
+            (0, 0) => None,
+            (network, processor) if network >= processor => Some(Cause::Bitrate),
+            _ => Some(Cause::Processor),
+        }
+    }
+
+    /// Decides about the picture captured at `now`.
+    pub fn plan(&mut self, now: MediaTime, conditions: &Conditions) -> Plan {
+        let bitrate = self.video_bitrate(conditions);
+        let before = (self.network_step, self.processor_step);
+        let cause =
+            self.follow_network(now, bitrate).or_else(|| self.follow_processor(now, conditions));
+        let target = self.target(bitrate, conditions.source);
+        if let Some(cause) = cause.filter(|_| before != (self.network_step, self.processor_step)) {
+            self.decision = Some(Decision { time: now, target, cause });
+        }
+        let outage = conditions.silent > OUTAGE.max(4 * conditions.rtt);
+        let interval = Duration::from_secs_f32(1.0 / target.frame_rate.max(1.0));
+        if outage {
+            // Nobody may be there. What does get through should be a picture that needs no other.
+            let due = self.last_frame.is_none_or(|at| now.saturating_since(at) >= OUTAGE_INTERVAL);
+            if !due {
+                return Plan::Skip;
+            }
+            self.last_frame = Some(now);
+            return Plan::Keyframe(target);
+        }
+        if conditions.pacer_queue > MAX_PACER_QUEUE.max(interval) {
+            return Plan::Skip;
+        }
+        if target.frame_rate < 0.9 * self.limits.frame_rate {
+            let due = self.next_due.unwrap_or(now);
+            // Early by half a picture of the source is on time.
+            let slack = Duration::from_secs_f32(0.5 / self.limits.frame_rate.max(1.0));
+            if now + slack < due {
+                return Plan::Skip;
+            }
+            let late = now.saturating_since(due) > interval;
+            self.next_due = Some(if late { now } else { due } + interval);
+        }
+        self.last_frame = Some(now);
+        Plan::Encode(target)
+    }
+
+    /// What is left for coded video after sound, repairs, parity and headers.
+    fn video_bitrate(&self, conditions: &Conditions) -> Bitrate {
+        let Some(network) = conditions.network else { return self.limits.bitrate };
+        let taken = conditions.audio.as_bps() + conditions.repair.as_bps();
+        #[expect(clippy::cast_precision_loss, reason = "bitrates")]
+        let left = network.as_bps().saturating_sub(taken) as f64 / (1.0 + conditions.parity);
+        // Whole packets: a picture of 1.2 packets has the headers of two.
+        let frame_bytes = left / 8.0 / f64::from(self.limits.frame_rate);
+        let packets = (frame_bytes / FULL_PACKET_BYTES).ceil().max(1.0);
+        let headers = packets * HEADER_BYTES * 8.0 * f64::from(self.limits.frame_rate);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
+        let video = (left - headers).max(MIN_VIDEO_BPS) as u64;
+        Bitrate::from_bps(video).min(self.limits.bitrate)
+    }
+
+    fn follow_network(&mut self, now: MediaTime, bitrate: Bitrate) -> Option<Cause> {
+        let ladder = self.ladder();
+        let bps = bitrate.as_bps();
+        let floor = ladder[self.network_step].least_bps;
+        if bps < floor && self.network_step + 1 < ladder.len() {
+            self.high_since = None;
+            let since = *self.low_since.get_or_insert(now);
+            let wait = if bps * 2 < floor { QUICK_DOWN } else { SLOW_DOWN };
+            if now.saturating_since(since) < wait {
+                return None;
+            }
+            self.low_since = None;
+            self.network_step += 1;
+            if self.stepped_up.is_some_and(|at| now.saturating_since(at) < 2 * self.patience) {
+                self.patience = (2 * self.patience).min(MAX_PATIENCE);
+            }
+            return Some(Cause::Bitrate);
+        }
+        self.low_since = None;
+        if self.network_step == 0 || bps * 10 < ladder[self.network_step - 1].least_bps * 13 {
+            self.high_since = None;
+            return None;
+        }
+        let since = *self.high_since.get_or_insert(now);
+        if now.saturating_since(since) < self.patience {
+            return None;
+        }
+        self.high_since = None;
+        self.network_step -= 1;
+        if self.network_step == 0 {
+            self.patience = PATIENCE;
+        }
+        self.stepped_up = Some(now);
+        Some(Cause::BitrateRecovered)
+    }
+
+    fn follow_processor(&mut self, now: MediaTime, conditions: &Conditions) -> Option<Cause> {
+        let interval = 1.0 / self.limits.frame_rate.max(1.0);
+        let load = conditions.encode_time.as_secs_f32() / interval;
+        if load > OVERLOAD && self.processor_step + 1 < self.ladder().len() {
+            self.quick_since = None;
+            let since = *self.slow_since.get_or_insert(now);
+            if now.saturating_since(since) < OVERLOAD_TIME {
+                return None;
+            }
+            self.slow_since = None;
+            self.processor_step += 1;
+            return Some(Cause::Processor);
+        }
+        self.slow_since = None;
+        if self.processor_step == 0 || load > UNDERLOAD {
+            self.quick_since = None;
+            return None;
+        }
+        let since = *self.quick_since.get_or_insert(now);
+        if now.saturating_since(since) < UNDERLOAD_TIME {
+            return None;
+        }
+        self.quick_since = None;
+        self.processor_step -= 1;
+        Some(Cause::ProcessorRecovered)
+    }
+
+    fn ladder(&self) -> &'static [Step] {
+        match self.limits.content {
+            Content::Camera => &CAMERA_LADDER,
+            Content::Screen => &SCREEN_LADDER,
+        }
+    }
+
+    fn target(&self, bitrate: Bitrate, source: Size) -> VideoTarget {
+        let step = self.ladder()[self.network_step.max(self.processor_step)];
+        let scale = |px: u32| (px * step.eighths / 8).max(2) & !1;
+        let size = if step.eighths == 8 {
+            source
+        } else {
+            Size::new(scale(source.width_px), scale(source.height_px))
+        };
+        let frame_rate = self.limits.frame_rate.min(step.frame_rate);
+        VideoTarget { bitrate, size, frame_rate }
+    }
+}
+
+/// One step of quality.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Width and height in eighths of the source.
+    eighths: u32,
+    frame_rate: f32,
+    /// Below this the next step looks better.
+    least_bps: u64,
+}
+
+/// For 1280x720: openh264 is still below QP 38 on a head in front of a room at these rates
+/// (`examples/codec_speed.rs`).
+const CAMERA_LADDER: [Step; 5] = [
+    Step { eighths: 8, frame_rate: f32::INFINITY, least_bps: 320_000 },
+    Step { eighths: 6, frame_rate: f32::INFINITY, least_bps: 190_000 },
+    Step { eighths: 4, frame_rate: f32::INFINITY, least_bps: 100_000 },
+    Step { eighths: 3, frame_rate: f32::INFINITY, least_bps: 60_000 },
+    Step { eighths: 3, frame_rate: 15.0, least_bps: 0 },
+];
+const SCREEN_LADDER: [Step; 5] = [
+    Step { eighths: 8, frame_rate: f32::INFINITY, least_bps: 600_000 },
+    Step { eighths: 8, frame_rate: 15.0, least_bps: 350_000 },
+    Step { eighths: 8, frame_rate: 10.0, least_bps: 200_000 },
+    Step { eighths: 8, frame_rate: 5.0, least_bps: 80_000 },
+    Step { eighths: 6, frame_rate: 3.0, least_bps: 0 },
+];
+
+/// Payload of a full RTP packet, and what goes around one: RTP, header extension, SRTP, UDP, IPv4.
+const FULL_PACKET_BYTES: f64 = 1150.0;
+const HEADER_BYTES: f64 = 12.0 + 8.0 + 16.0 + 28.0;
+const MIN_VIDEO_BPS: f64 = 40_000.0;
+/// How long the bitrate has to be too small.
+const SLOW_DOWN: Duration = Duration::from_millis(1500);
+const QUICK_DOWN: Duration = Duration::from_millis(400);
+/// How long it has to allow more.
+const PATIENCE: Duration = Duration::from_secs(3);
+const MAX_PATIENCE: Duration = Duration::from_secs(30);
+/// Share of a picture's time that coding may take.
+const OVERLOAD: f32 = 0.85;
+const OVERLOAD_TIME: Duration = Duration::from_secs(1);
+/// With it, one step more would still be below [`OVERLOAD`].
+const UNDERLOAD: f32 = 0.4;
+const UNDERLOAD_TIME: Duration = Duration::from_secs(8);
+/// More waiting than this and the next picture would only wait behind it.
+const MAX_PACER_QUEUE: Duration = Duration::from_millis(40);
+/// Reports come every 40 to 250 ms.
+const OUTAGE: Duration = Duration::from_millis(500);
+/// While nobody answers, a keyframe this often: the first that gets through is a picture.
+const OUTAGE_INTERVAL: Duration = Duration::from_millis(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: Size = Size::new(1280, 720);
+
+    fn adaptation(content: Content) -> Adaptation {
+        let bitrate = Bitrate::from_kbps(2_500);
+        Adaptation::new(AdaptationLimits { bitrate, frame_rate: 30.0, content })
+    }
+
+    fn conditions(kbps: u64) -> Conditions {
+        Conditions {
+            network: Some(Bitrate::from_kbps(kbps)),
+            audio: Bitrate::from_kbps(60),
+            encode_time: Duration::from_millis(3),
+            source: SOURCE,
+            rtt: Duration::from_millis(50),
+            ..Conditions::default()
+        }
+    }
+
+    /// Plans at 30 fps for `seconds`; pictures coded and the last target.
+    fn run(a: &mut Adaptation, from_s: u64, seconds: u64, c: &Conditions) -> (u32, VideoTarget) {
+        let (mut coded, mut last) = (0, None);
+        for n in 0..seconds * 30 {
+            let now = MediaTime::from_micros((from_s * 30 + n) * 33_333);
+            match a.plan(now, c) {
+                Plan::Skip => {}
+                Plan::Encode(target) | Plan::Keyframe(target) => {
+                    coded += 1;
+                    last = Some(target);
+                }
+            }
+        }
+        (coded, last.expect("a picture"))
+    }
+
+    #[test]
+    fn sound_repairs_parity_and_headers_come_first() {
+        let mut a = adaptation(Content::Camera);
+        let (_, target) = run(&mut a, 0, 1, &conditions(1_000));
+        // 940 kbps less 4 packets' headers a picture.
+        assert!((860..=890).contains(&(target.bitrate.as_bps() / 1000)), "{target:?}");
+        let c = Conditions { parity: 0.25, repair: Bitrate::from_kbps(100), ..conditions(1_000) };
+        let (_, target) = run(&mut a, 1, 1, &c);
+        assert!((590..=640).contains(&(target.bitrate.as_bps() / 1000)), "{target:?}");
+        let (_, target) = run(&mut a, 2, 1, &conditions(9_000));
+        assert_eq!(target.bitrate, Bitrate::from_kbps(2_500));
+        assert_eq!(a.take_decision(), None);
+    }
+
+    #[test]
+    fn camera_pictures_lose_size_and_get_it_back_with_patience() {
+        let mut a = adaptation(Content::Camera);
+        let (coded, target) = run(&mut a, 0, 4, &conditions(320));
+        assert_eq!((coded, target.size, target.frame_rate), (120, Size::new(960, 540), 30.0));
+        assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::Bitrate));
+        assert_eq!(a.limited_by(), Some(Cause::Bitrate));
+        let (_, target) = run(&mut a, 4, 2, &conditions(800));
+        assert_eq!(target.size, Size::new(960, 540), "not at once");
+        let (_, target) = run(&mut a, 6, 3, &conditions(800));
+        assert_eq!(target.size, SOURCE);
+        assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::BitrateRecovered));
+    }
+
+    #[test]
+    fn a_rate_at_the_edge_does_not_make_it_swing() {
+        let mut a = adaptation(Content::Camera);
+        let mut changes = 0;
+        for second in 0..60 {
+            run(&mut a, second, 1, &conditions(if second % 4 < 2 { 390 } else { 440 }));
+            changes += u32::from(a.take_decision().is_some());
+        }
+        assert!(changes <= 2, "{changes} changes");
+    }
+
+    #[test]
+    fn screen_pictures_keep_their_size_and_lose_motion() {
+        let mut a = adaptation(Content::Screen);
+        let (_, target) = run(&mut a, 0, 6, &conditions(330));
+        assert_eq!((target.size, target.frame_rate), (SOURCE, 10.0));
+        let (coded, _) = run(&mut a, 6, 3, &conditions(330));
+        assert!((29..=31).contains(&coded), "{coded} in 3 s");
+    }
+
+    #[test]
+    fn an_overloaded_encoder_steps_down_before_pictures_wait() {
+        let mut a = adaptation(Content::Camera);
+        let slow = Conditions { encode_time: Duration::from_millis(31), ..conditions(9_000) };
+        let (_, target) = run(&mut a, 0, 2, &slow);
+        assert_eq!(target.size, Size::new(960, 540));
+        assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::Processor));
+        let (_, target) = run(&mut a, 2, 9, &conditions(9_000));
+        assert_eq!(target.size, SOURCE);
+    }
+
+    #[test]
+    fn pictures_are_left_out_while_others_wait_to_leave() {
+        let mut a = adaptation(Content::Camera);
+        let c = Conditions { pacer_queue: Duration::from_millis(90), ..conditions(500) };
+        assert_eq!(a.plan(MediaTime::from_micros(0), &c), Plan::Skip);
+    }
+
+    #[test]
+    fn when_nobody_answers_each_picture_stands_alone() {
+        let mut a = adaptation(Content::Camera);
+        let c = Conditions { silent: Duration::from_millis(700), ..conditions(2_000) };
+        let mut keyframes = 0;
+        for n in 0..30 {
+            match a.plan(MediaTime::from_micros(n * 33_333), &c) {
+                Plan::Keyframe(_) => keyframes += 1,
+                Plan::Skip => {}
+                Plan::Encode(target) => panic!("{target:?}"),
+            }
+        }
+        assert!((13..=16).contains(&keyframes), "{keyframes}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Packets kept to be sent again (RFC 4588), on request or as padding. Sans-IO.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use rtc::rtp;
+
+/// Where retransmissions go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RtxStream {
+    pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Instant,
+    packet: rtp::Packet,
+    repeated: u8,
+    last_repeat: Option<Instant>,
+}
+
+/// The video packets of the last second.
+#[derive(Debug, Default)]
+pub(crate) struct Retransmitter {
+    kept: VecDeque<Kept>,
+    stream: Option<RtxStream>,
+    next_sequence: u16,
+}
+
+impl Retransmitter {
+    pub(crate) fn set_stream(&mut self, stream: Option<RtxStream>) {
+        self.stream = stream;
+    }
+
+    /// Whether `ssrc` is the stream of retransmissions.
+    pub(crate) fn is_on(&self, ssrc: u32) -> bool {
+        self.stream.is_some_and(|stream| stream.ssrc == ssrc)
+    }
+
+    /// A packet of the media stream leaves for the first time; in order of its sequence numbers.
+    pub(crate) fn keep(&mut self, now: Instant, packet: &rtp::Packet) {
+        let next = self.kept.back().map(|k| k.packet.header.sequence_number.wrapping_add(1));
+        if next.is_some_and(|next| next != packet.header.sequence_number) {
+            self.kept.clear();
+        }
+        while self.kept.len() >= MAX_KEPT
+            || self.kept.front().is_some_and(|k| now.saturating_duration_since(k.at) > MAX_AGE)
+        {
+            self.kept.pop_front();
+        }
+        let packet = packet.clone();
+        self.kept.push_back(Kept { at: now, packet, repeated: 0, last_repeat: None });
+    }
+
+    /// The other side misses `sequence`: what to send. A packet that was repeated less than half a
+    /// round trip ago is on its way. One that was lost again is sent several times, as each
+    /// further round trip costs more than a packet.
+    pub(crate) fn request(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        rtt: Option<Duration>,
+    ) -> Vec<rtp::Packet> {
+        let Some(stream) = self.stream else { return Vec::new() };
+        let Some(first) = self.kept.front() else { return Vec::new() };
+        let index = sequence.wrapping_sub(first.packet.header.sequence_number);
+        let Some(kept) = self.kept.get_mut(usize::from(index)) else { return Vec::new() };
+        let fresh = rtt.unwrap_or_default() / 2;
+        if kept.last_repeat.is_some_and(|at| now < at + fresh) || kept.repeated >= MAX_REPEATS {
+            return Vec::new();
+        }
+        kept.repeated += 1;
+        kept.last_repeat = Some(now);
+        let copies = usize::from(kept.repeated).min(MAX_COPIES);
+        let original = kept.packet.clone();
+        (0..copies).map(|_| self.wrap(stream, &original)).collect()
+    }
+
+    /// A packet of about `bytes` that carries nothing new; `None` without a retransmission stream.
+    pub(crate) fn padding(&mut self, bytes: usize) -> Option<rtp::Packet> {
+        let stream = self.stream?;
+        // The newest that is large enough, as browsers do it: it may even repair something.
+        let original =
+            self.kept.iter().rev().take(32).find(|k| k.packet.payload.len() >= bytes / 2);
+        let original = original.or(self.kept.back())?.packet.clone();
+        Some(self.wrap(stream, &original))
+    }
+
+    fn wrap(&mut self, stream: RtxStream, original: &rtp::Packet) -> rtp::Packet {
+        let mut payload = BytesMut::with_capacity(2 + original.payload.len());
+        payload.put_u16(original.header.sequence_number);
+        payload.put_slice(&original.payload);
+        let header = rtp::Header {
+            version: 2,
+            ssrc: stream.ssrc,
+            payload_type: stream.payload_type,
+            sequence_number: self.next_sequence,
+            timestamp: original.header.timestamp,
+            marker: original.header.marker,
+            ..Default::default()
+        };
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        rtp::Packet { header, payload: payload.freeze() }
+    }
+}
+
+/// Seconds of pictures are of no use to a conversation.
+const MAX_AGE: Duration = Duration::from_millis(1500);
+/// 1.5 s at 10 Mbps.
+const MAX_KEPT: usize = 2048;
+const MAX_REPEATS: u8 = 8;
+const MAX_COPIES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use bytes::Bytes;
+
+    fn packet(sequence: u16) -> rtp::Packet {
+        rtp::Packet {
+            header: rtp::Header { version: 2, sequence_number: sequence, ..Default::default() },
+            payload: Bytes::from(vec![sequence as u8; 100]),
+        }
+    }
+
+    fn filled() -> (Retransmitter, Instant) {
+        let mut this = Retransmitter::default();
+        this.set_stream(Some(RtxStream { ssrc: 9, payload_type: 103 }));
+        let now = Instant::now();
+        for n in 0..20u16 {
+            this.keep(now, &packet(65_530u16.wrapping_add(n)));
+        }
+        (this, now)
+    }
+
+    #[test]
+    fn a_packet_comes_again_with_its_number_in_front() {
+        let (mut this, now) = filled();
+        let again = this.request(now, 2, None);
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].payload[..3], [0, 2, 2]);
+        assert_eq!((again[0].header.ssrc, again[0].header.payload_type), (9, 103));
+        assert!(this.request(now, 5_000, None).is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_sent_again_and_what_was_lost_again_is_sent_twice() {
+        let (mut this, now) = filled();
+        let rtt = Some(Duration::from_millis(50));
+        assert_eq!(this.request(now, 65_535, rtt).len(), 1);
+        assert_eq!(this.request(now + Duration::from_millis(10), 65_535, rtt).len(), 0);
+        assert_eq!(this.request(now + Duration::from_millis(60), 65_535, rtt).len(), 2);
+    }
+
+    #[test]
+    fn old_packets_are_forgotten() {
+        let (mut this, now) = filled();
+        this.keep(now + Duration::from_secs(2), &packet(14));
+        assert!(this.request(now, 3, None).is_empty());
+        assert_eq!(this.request(now, 14, None).len(), 1);
+        assert!(this.padding(50).is_some());
+    }
+}

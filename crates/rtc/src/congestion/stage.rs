@@ -1,0 +1,288 @@
+//! The interceptor: every RTP packet of ours passes here on its way out, is kept for
+//! retransmission, waits its turn, gets its transport-wide number and is remembered until the other
+//! side reports on it. Runs in the driver task.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rtc::interceptor::{AttributedPacket, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::rtp;
+use rtc::shared::TransportContext;
+use rtc::shared::marshal::MarshalSize;
+
+use super::NetworkEstimate;
+use super::estimator::{Estimator, Limits};
+use super::history::SendHistory;
+use super::pacer::{Pacer, Priority};
+use super::retransmit::{Retransmitter, RtxStream};
+use crate::interceptor::{Queues, Stage};
+use crate::session::Session;
+use crate::types::MediaKind;
+
+/// What a packet is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Audio,
+    Video,
+    Repair,
+}
+
+pub(crate) struct CongestionControl {
+    session: Arc<Session>,
+    max_video_bps: f64,
+    estimator: Estimator,
+    history: SendHistory,
+    pacer: Pacer<TaggedPacket>,
+    retransmitter: Retransmitter,
+    /// Id of the header extension; `None` while the other side has not agreed to it.
+    extension: Option<u8>,
+    /// What left in the last half second.
+    sent: VecDeque<(Instant, u32, Use)>,
+    next_tick: Option<Instant>,
+}
+
+impl CongestionControl {
+    pub(crate) fn new(session: Arc<Session>, max_video_bps: f64) -> Self {
+        let limits = Limits {
+            min_bps: MIN_BPS,
+            start_bps: START_BPS.min(wire_bps(max_video_bps)),
+            max_bps: wire_bps(max_video_bps),
+        };
+        let estimator = Estimator::new(limits);
+        let pacer = Pacer::new(estimator.pacing_bps());
+        let this = Self {
+            session,
+            max_video_bps,
+            estimator,
+            history: SendHistory::new(),
+            pacer,
+            retransmitter: Retransmitter::default(),
+            extension: None,
+            sent: VecDeque::new(),
+            next_tick: None,
+        };
+        this.publish(None);
+        this
+    }
+
+    fn send(&mut self, now: Instant, mut packet: TaggedPacket, queues: &mut Queues) {
+        if let Packet::Rtp(rtp) = &mut packet.message.packet {
+            let bytes = wire_bytes(rtp);
+            if let Some(id) = self.extension {
+                let number = self.history.on_sent(now, bytes).to_be_bytes();
+                // Refused only for ids that negotiation cannot give.
+                let _ = rtp.header.set_extension(id, Bytes::copy_from_slice(&number));
+            }
+            let what = match self.session.local.kind(rtp.header.ssrc) {
+                Some(MediaKind::Audio) => Use::Audio,
+                _ if self.retransmitter.is_on(rtp.header.ssrc) => Use::Repair,
+                _ => Use::Video,
+            };
+            self.sent.push_back((now, bytes, what));
+        }
+        packet.now = now;
+        queues.write.push_back(packet);
+    }
+
+    fn release(&mut self, now: Instant, queues: &mut Queues) {
+        while let Some(packet) = self.pacer.pop(now) {
+            self.send(now, packet, queues);
+        }
+        self.session.set_pacer_queue(self.pacer.queue_time());
+    }
+
+    fn enqueue(&mut self, now: Instant, priority: Priority, packet: rtp::Packet) {
+        let bytes = wire_bytes(&packet);
+        let packet = TaggedPacket {
+            now,
+            transport: TransportContext::default(),
+            message: AttributedPacket::new(Packet::Rtp(packet)),
+        };
+        self.pacer.push(now, priority, bytes, packet);
+    }
+
+    fn nack_in(&mut self, now: Instant, nack: &TransportLayerNack) {
+        if nack.media_ssrc != self.session.local.video {
+            return;
+        }
+        let rtt = self.session.rtt();
+        for pair in &nack.nacks {
+            let following = (0..16u16).filter(|bit| pair.lost_packets >> bit & 1 == 1);
+            let lost = std::iter::once(pair.packet_id)
+                .chain(following.map(|bit| pair.packet_id.wrapping_add(bit + 1)));
+            for sequence in lost {
+                for packet in self.retransmitter.request(now, sequence, rtt) {
+                    self.enqueue(now, Priority::Repair, packet);
+                }
+            }
+        }
+    }
+
+    fn feedback_in(&mut self, now: Instant, feedback: &TransportLayerCc) {
+        let results = self.history.on_feedback(feedback);
+        if let Some(rtt) = self.session.rtt() {
+            self.estimator.set_rtt(rtt);
+        }
+        let before = self.estimator.state();
+        self.estimator.on_feedback(now, &results);
+        if self.estimator.state() != before {
+            tracing::debug!(
+                state = self.estimator.state().as_str(),
+                target_kbps = self.estimator.target_bps() / 1000.0,
+                queue_ms = self.estimator.queue_ms(),
+                "bandwidth estimate"
+            );
+        }
+        self.pacer.set_rate(self.estimator.pacing_bps());
+        self.publish(Some(now));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = Some(now + TICK);
+        while self
+            .sent
+            .front()
+            .is_some_and(|(at, ..)| now.saturating_duration_since(*at) > SENT_WINDOW)
+        {
+            self.sent.pop_front();
+        }
+        let sent_bps = self.sent_bps(|_| true);
+        self.estimator.on_sent_rate(now, sent_bps);
+        self.history.expire(now);
+        let parity = self.session.parity_share();
+        self.estimator.set_max(wire_bps(self.max_video_bps * (1.0 + parity)));
+        if self.extension.is_some()
+            && let Some((bytes, rate)) = self.estimator.poll_probe(now)
+        {
+            self.probe(now, bytes, rate);
+        }
+        self.publish(Some(now));
+    }
+
+    /// Rate on the wire of what was sent for `which`, over the last half second.
+    #[expect(clippy::cast_precision_loss, reason = "bytes of half a second")]
+    fn sent_bps(&self, which: impl Fn(Use) -> bool) -> f64 {
+        let chosen = self.sent.iter().filter(|(.., what)| which(*what));
+        let bytes: u64 = chosen.map(|(_, bytes, _)| u64::from(*bytes)).sum();
+        bytes as f64 * 8.0 / SENT_WINDOW.as_secs_f64()
+    }
+
+    fn probe(&mut self, now: Instant, bytes: u32, rate_bps: f64) {
+        let mut left = i64::from(bytes);
+        while left > 0
+            && let Some(packet) = self.retransmitter.padding(PROBE_PACKET_BYTES)
+        {
+            left -= i64::from(wire_bytes(&packet));
+            self.enqueue(now, Priority::Padding, packet);
+        }
+        self.pacer.set_rate(rate_bps.max(self.estimator.pacing_bps()));
+    }
+
+    fn publish(&self, now: Option<Instant>) {
+        let bps = |rate: f64| visavis_media::Bitrate::from_bps(rate.max(0.0) as u64);
+        self.session.set_network(NetworkEstimate {
+            target: bps(self.estimator.target_bps()),
+            audio: bps(self.sent_bps(|what| what == Use::Audio)),
+            repair: bps(self.sent_bps(|what| what == Use::Repair)),
+            parity: self.session.parity_share(),
+            pacing: bps(self.estimator.pacing_bps()),
+            delivered: self.estimator.delivered_bps().map(bps),
+            queue: Duration::try_from_secs_f64(self.estimator.queue_ms() / 1000.0)
+                .unwrap_or_default(),
+            loss: self.estimator.loss_ratio(),
+            loss_burst: self.estimator.loss_burst(),
+            state: self.estimator.state(),
+            rtt: self.session.rtt(),
+            silent: now.and_then(|now| self.estimator.feedback_age(now)),
+            pacer_queue: self.pacer.queue_time(),
+        });
+    }
+}
+
+impl Stage for CongestionControl {
+    fn on_read(&mut self, packet: TaggedPacket, queues: &mut Queues) {
+        if let Packet::Rtcp(packets) = &packet.message.packet {
+            for rtcp in packets {
+                let any = rtcp.as_any();
+                if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+                    self.nack_in(packet.now, nack);
+                } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
+                    self.feedback_in(packet.now, feedback);
+                }
+            }
+            self.release(packet.now, queues);
+        }
+        queues.read.push_back(packet);
+    }
+
+    fn on_write(&mut self, packet: TaggedPacket, queues: &mut Queues) {
+        let Packet::Rtp(rtp) = &packet.message.packet else {
+            queues.write.push_back(packet);
+            return;
+        };
+        let now = packet.now;
+        self.next_tick.get_or_insert(now + TICK);
+        self.pacer.start(now);
+        let priority = match self.session.local.kind(rtp.header.ssrc) {
+            Some(MediaKind::Audio) => Priority::Immediate,
+            Some(MediaKind::Video) => {
+                self.retransmitter.keep(now, rtp);
+                Priority::Media
+            }
+            None => Priority::Media,
+        };
+        if let Some(packet) = self.pacer.push(now, priority, wire_bytes(rtp), packet) {
+            self.send(now, packet, queues);
+        }
+        self.release(now, queues);
+    }
+
+    fn on_timeout(&mut self, now: Instant, queues: &mut Queues) {
+        if self.next_tick.is_some_and(|at| at <= now) {
+            self.tick(now);
+        }
+        self.release(now, queues);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next_tick.into_iter().chain(self.pacer.deadline()).min()
+    }
+
+    fn bind_local(&mut self, info: &StreamInfo) {
+        let extension =
+            info.rtp_header_extensions.iter().find(|e| e.uri == super::TRANSPORT_CC_URI);
+        if let Some(id) = extension.and_then(|e| u8::try_from(e.id).ok()).filter(|id| *id != 0) {
+            self.extension = Some(id);
+        }
+        if info.ssrc == self.session.local.video {
+            let stream = info.ssrc_rtx.zip(info.payload_type_rtx);
+            self.retransmitter
+                .set_stream(stream.map(|(ssrc, payload_type)| RtxStream { ssrc, payload_type }));
+        }
+    }
+}
+
+/// Size of a packet as the path sees it: header extension, SRTP tag (AES-GCM, RFC 7714) and the
+/// headers of UDP and IPv4 included.
+fn wire_bytes(rtp: &rtp::Packet) -> u32 {
+    // The extension is put in later.
+    let header = rtp.header.marshal_size().max(12 + 8);
+    u32::try_from(header + rtp.payload.len() + 16 + 28).unwrap_or(u32::MAX)
+}
+
+/// The most that the wire needs for this much video, audio and headers included.
+fn wire_bps(video_bps: f64) -> f64 {
+    video_bps * 1.08 + 90_000.0
+}
+
+/// Audio and a picture now and then.
+const MIN_BPS: f64 = 80_000.0;
+/// What a call starts with: bursts tell within two round trips whether more goes through.
+const START_BPS: f64 = 800_000.0;
+const TICK: Duration = Duration::from_millis(50);
+const SENT_WINDOW: Duration = Duration::from_millis(500);
+const PROBE_PACKET_BYTES: usize = 1000;
