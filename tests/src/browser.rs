@@ -65,7 +65,7 @@ pub struct Browser {
     /// The window that the next command goes to, and whether the first one is still unused.
     focus: RefCell<Focus>,
     // Dropped last: ends ChromeDriver and Chromium.
-    _driver: Driver,
+    driver: Driver,
 }
 
 struct Focus {
@@ -107,7 +107,7 @@ impl Browser {
             session,
             agent,
             focus: RefCell::new(Focus { window: String::new(), first_is_free: true }),
-            _driver: driver,
+            driver,
         };
         let limit_ms = u64::try_from(SCRIPT_LIMIT.as_millis())?;
         browser.post("timeouts", &json!({ "script": limit_ms }))?;
@@ -122,6 +122,43 @@ impl Browser {
 
     fn get(&self, command: &str) -> anyhow::Result<Value> {
         answer(self.agent.get(format!("{}/{command}", self.session)).call()?)
+    }
+
+    /// Runs `script` in the first window before the scripts of every page that it loads from now on.
+    ///
+    /// # Errors
+    ///
+    /// The browser is gone.
+    pub fn before_pages(&self, script: &str) -> anyhow::Result<()> {
+        // ChromeDriver's own; the WebDriver standard has no word for it.
+        let body = json!({
+            "cmd": "Page.addScriptToEvaluateOnNewDocument",
+            "params": { "source": script },
+        });
+        self.post("goog/cdp/execute", &body).map(drop)
+    }
+
+    /// CPU time that the processes of this browser have used so far, seconds.
+    ///
+    /// # Errors
+    ///
+    /// There is no `/proc`.
+    pub fn cpu_s(&self) -> anyhow::Result<f64> {
+        let group = self.driver.child.id();
+        let mut ticks = 0u64;
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            // proc(5): field 5 is the process group, 14 and 15 the time, 100 ticks a second; behind
+            // the name, which may hold anything, the third is the first.
+            let Some((_, tail)) = stat.rsplit_once(')') else { continue };
+            let fields: Vec<&str> = tail.split_whitespace().collect();
+            let number = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok());
+            if number(5) == Some(u64::from(group)) {
+                ticks += number(14).unwrap_or(0) + number(15).unwrap_or(0);
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark")]
+        Ok(ticks as f64 / 100.0)
     }
 
     /// Opens `url` in a window of its own.

@@ -4,6 +4,9 @@
 
 pub mod bars;
 pub mod browser;
+pub mod link;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod program;
 pub mod pulse;
 pub mod screen;

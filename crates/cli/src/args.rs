@@ -72,6 +72,9 @@ pub(crate) struct JoinArgs {
     /// JSON lines on standard output; the last one is the summary.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write a JSON line for every picture received and every 10 ms of sound played.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Args)]

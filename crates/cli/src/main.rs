@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod join;
 mod summary;
+mod trace;
 mod usage;
 
 use std::process::ExitCode;
@@ -16,16 +17,14 @@ use crate::args::{Cli, Command};
 fn main() -> ExitCode {
     let started = std::time::Instant::now();
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(
-            |_| {
-                tracing_subscriber::EnvFilter::new(
-                    "error,pulseaudio=off,rtc=off,rtc_dtls=off,rtc_ice=off",
-                )
-            },
-        ))
-        .with_writer(std::io::stderr)
-        .init();
+    let trace = match &cli.command {
+        Command::Join(args) => args.trace.as_deref(),
+        _ => None,
+    };
+    if let Err(error) = trace::init(trace) {
+        eprintln!("visavis-cli: the trace cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
     let result = match cli.command {
         Command::Join(args) => join::run(started, *args),
         Command::Devices(args) => join::devices(&args),

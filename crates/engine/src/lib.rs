@@ -31,6 +31,11 @@ use tokio::sync::mpsc;
 use crate::run_loop::{REPORTS, RunLoop};
 use crate::shared::Shared;
 
+/// Target of the `tracing` events (level trace) that follow the media one by one, for diagnosis and
+/// benchmarks: `picture` (decoded; `latency_ms` where a time code was read, `width`, `height`) and
+/// `sound` (10 ms played; `level_dbfs`, RMS). They cost nothing while nobody subscribes.
+pub const TRACE: &str = "visavis::trace";
+
 /// Commands that wait for the loop; more are refused.
 const COMMANDS: usize = 64;
 

@@ -20,7 +20,7 @@ use visavis_rtc::MediaClock;
 
 use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
 use crate::shared::lock;
-use crate::{LatencyStats, VideoSlot};
+use crate::{LatencyStats, TRACE, VideoSlot};
 
 /// Packets between socket and decoder: half a second at 2.5 Mbps with 1200-byte packets is 130. A
 /// packet that finds it full is dropped and counts as lost; retransmission may bring it again.
@@ -222,11 +222,17 @@ impl VideoDecode {
             m.counts.frames_decoded += 1;
             m.counts.size = Some(buffer.size());
             m.counts.span = Some(now - *m.counts.first_frame.get_or_insert(now));
-            if let Some(code) = sent_at
-                && let Some(latency) = latency(code, unix_ms(), m.clock_offset_ms)
-            {
+            let latency = sent_at.and_then(|code| latency(code, unix_ms(), m.clock_offset_ms));
+            if let Some(latency) = latency {
                 m.latency.add(latency);
             }
+            tracing::trace!(
+                target: TRACE,
+                latency_ms = latency.map(|l| l.as_secs_f64() * 1e3),
+                width = buffer.size().width_px,
+                height = buffer.size().height_px,
+                "picture"
+            );
             m.counts.frames_decoded == 1
         };
         let frame = VideoFrame { buffer, time: self.clock.now(), rtp_timestamp };
@@ -342,7 +348,11 @@ impl AudioReceive {
             None => out.fill(0.0),
         }
         state.tone.push(out);
-        state.squares += out.iter().map(|s| s * s).sum::<f32>();
+        let squares = out.iter().map(|s| s * s).sum::<f32>();
+        #[expect(clippy::cast_precision_loss, reason = "480")]
+        let rms = || (squares / AUDIO_FRAME_SAMPLES as f32).sqrt();
+        tracing::trace!(target: TRACE, level_dbfs = level_dbfs(rms()), "sound");
+        state.squares += squares;
         state.blocks += 1;
         if state.blocks == 100 {
             #[expect(clippy::cast_precision_loss, reason = "48000")]

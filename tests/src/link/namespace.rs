@@ -1,0 +1,129 @@
+//! Network namespaces without names: each lives as long as somebody holds it open or runs in it, so
+//! the kernel cleans up whatever way a test ends. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// The namespace that the calling thread is in.
+const OWN: &str = "/proc/thread-self/ns/net";
+const TUN: &str = "/dev/net/tun";
+/// The name of the only device that leads out of a namespace.
+const DEVICE: &str = "link0";
+
+/// A network namespace with a loopback interface.
+#[derive(Debug)]
+pub struct Namespace(File);
+
+impl Namespace {
+    /// A new one. Its loopback interface is up.
+    ///
+    /// # Errors
+    ///
+    /// Not allowed, or `ip` (package iproute2) is missing.
+    pub fn new() -> anyhow::Result<Self> {
+        // Unsharing is for good: a thread that ends right after does it.
+        let made = std::thread::spawn(|| -> anyhow::Result<File> {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .context("a network namespace cannot be made: root (CAP_SYS_ADMIN) is needed")?;
+            Ok(File::open(OWN)?)
+        });
+        let namespace = Self(made.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+        namespace.within(|| ip("link set lo up"))??;
+        Ok(namespace)
+    }
+
+    /// Runs `act` in this namespace. Sockets that it opens and processes that it starts stay there;
+    /// threads that it starts too.
+    ///
+    /// # Errors
+    ///
+    /// The namespace cannot be entered.
+    ///
+    /// # Panics
+    ///
+    /// The thread's own namespace cannot be entered again.
+    pub fn within<T>(&self, act: impl FnOnce() -> T) -> anyhow::Result<T> {
+        /// Goes back on a panic, too.
+        struct Back(File);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                let back = setns(&self.0, CloneFlags::CLONE_NEWNET);
+                assert!(back.is_ok() || std::thread::panicking(), "cannot leave: {back:?}");
+            }
+        }
+        let back = Back(File::open(OWN)?);
+        setns(&self.0, CloneFlags::CLONE_NEWNET).context("a namespace cannot be entered")?;
+        let result = act();
+        drop(back);
+        Ok(result)
+    }
+
+    /// A TUN device here, with this address; everything outside goes through it.
+    pub(crate) fn tun(&self, address: Ipv4Addr) -> anyhow::Result<File> {
+        self.within(|| -> anyhow::Result<File> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+                .open(TUN)
+                .with_context(|| format!("{TUN} cannot be opened"))?;
+            attach(&file).context("a TUN device cannot be made")?;
+            // No IPv6: its addresses need a second to settle (duplicate address detection).
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{DEVICE}/disable_ipv6"), "1").ok();
+            ip(&format!("addr add {address}/24 dev {DEVICE}"))?;
+            ip(&format!("link set {DEVICE} mtu 1500 txqueuelen 10000 up"))?;
+            // Chromium asks the route to a public address which of its own to use.
+            ip(&format!("route add default dev {DEVICE}"))?;
+            Ok(file)
+        })?
+    }
+}
+
+/// Why namespaces and TUN devices cannot be had here; `None` if they can.
+pub fn unavailable() -> Option<String> {
+    let probe = || Namespace::new()?.tun(Ipv4Addr::new(10, 77, 0, 1));
+    probe().err().map(|error| format!("{error:#}"))
+}
+
+fn ip(arguments: &str) -> anyhow::Result<()> {
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .context("ip cannot be run; the package is iproute2")?;
+    if !output.status.success() {
+        bail!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Makes the device behind an open `/dev/net/tun`: plain IP packets, no extra header.
+fn attach(tun: &File) -> io::Result<()> {
+    // SAFETY: an `ifreq` is plain data (integers, and pointers that may be null): zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
+        *to = libc::c_char::try_from(from).unwrap_or_default();
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "0x1001 fits a short")]
+    {
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    }
+    // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one `ifreq`, which outlives
+    // the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs the calling thread before all ordinary ones, so that a busy machine does not add delay of
+/// its own. Not being allowed to is no error: the link is then as punctual as the machine.
+pub(crate) fn hurry() {
+    let priority = libc::sched_param { sched_priority: 10 };
+    // SAFETY: the parameter outlives the call; 0 is the calling thread.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const priority) };
+}

@@ -1,0 +1,125 @@
+//! Two Chromium pages over the link.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::{Case, Extra, Outcome, Picture, Sound};
+use crate::browser::{Browser, Page};
+use crate::link::{Direction, Emulator, Recording};
+use crate::program::Server;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const ROOM: &str = "abc-defg-hjm";
+
+/// Candidates are addresses, as with ours: no mDNS.
+const FLAGS: &[&str] = &["--disable-features=WebRtcHideLocalIpsWithMdns"];
+
+/// Keeps the peer connections of the page within reach.
+const KEEP_CONNECTIONS: &str = "
+  window.benchConnections = [];
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...all) { super(...all); window.benchConnections.push(this); }
+  };";
+
+/// Notes every picture shown, and (as `SOUND` follows) how loud it is.
+const WATCH: &str = "(() => {
+  const seen = window.benchSeen = { pictures: [], sounds: [] };
+  const video = document.getElementById('remote');
+  const onFrame = (_, { width, height }) => {
+    const now = Date.now(), code = visavis.readTimeCode();
+    seen.pictures.push([now, code === null ? null : ((now % 2 ** 32) - code) | 0, height]);
+    video.requestVideoFrameCallback(onFrame);
+  };
+  video.requestVideoFrameCallback(onFrame);
+  return true;
+})()";
+const WATCH_SOUND: &str =
+    "setInterval(() => benchSeen.sounds.push([Date.now(), visavis.remoteLevel()]), 10)";
+
+/// All statistics, flat.
+const STATS: &str = "Promise.all(benchConnections.map((c) => c.getStats())).then((all) =>
+  all.flatMap((report) => [...report.values()])
+    .filter((s) => ['inbound-rtp', 'outbound-rtp', 'candidate-pair'].includes(s.type)))";
+
+/// Holds the call of a case; also what the impaired direction did meanwhile.
+///
+/// # Errors
+///
+/// Chromium is missing, or no call comes about.
+pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>, Recording)> {
+    let (left, right) = (emulator.left(), emulator.right());
+    let listen = format!("{}:0", Emulator::LEFT);
+    let server = left.within(|| Server::listen(&listen))??;
+    let secure = format!("--unsafely-treat-insecure-origin-as-secure={}", server.url());
+    let flags = [FLAGS, &[secure.as_str()]].concat();
+    // All talk with a browser is in its own namespace, for its driver listens there.
+    let sender_browser = left.within(|| Browser::start(&flags))??;
+    let receiver_browser = right.within(|| Browser::start(&flags))??;
+    let url = |camera| format!("{}/r/{ROOM}?camera={camera}&microphone=tone&auto=1", server.url());
+    let receiver: Page = right.within(|| -> anyhow::Result<_> {
+        receiver_browser.before_pages(KEEP_CONNECTIONS)?;
+        let page = receiver_browser.open(&url("none"))?;
+        page.wait_phase("waiting", LIMIT)?;
+        page.run(WATCH)?;
+        if matches!(case.extra, Extra::Blackout { .. }) {
+            page.run(WATCH_SOUND)?;
+        }
+        Ok(page)
+    })??;
+    let sender: Page = left.within(|| -> anyhow::Result<_> {
+        sender_browser.before_pages(KEEP_CONNECTIONS)?;
+        let page = sender_browser.open(&url("test-pattern"))?;
+        Ok(page)
+    })??;
+    let cpu = || -> anyhow::Result<f64> { Ok(sender_browser.cpu_s()? + receiver_browser.cpu_s()?) };
+    let (begun, begun_ms) = emulator.wait_begun(LIMIT)?;
+    let cpu_before = cpu()?;
+    std::thread::sleep((begun + case.duration).saturating_duration_since(Instant::now()));
+    let recording = emulator.recording(Direction::LeftToRight);
+    let received = right.within(|| receiver.run_async(STATS))??;
+    let sent = left.within(|| sender.run_async(STATS))??;
+    let cpu_s = cpu()? - cpu_before;
+    let seen = right.within(|| receiver.run("benchSeen"))??;
+    let until_ms = begun_ms + case.duration.as_secs_f64() * 1e3;
+    let list = |name: &str| seen[name].as_array().cloned().unwrap_or_default();
+    let pictures = list("pictures")
+        .iter()
+        .filter_map(|p| {
+            Some(Picture {
+                unix_ms: p[0].as_f64()?,
+                latency_ms: p[1].as_f64(),
+                height_px: u32::try_from(p[2].as_u64()?).ok()?,
+            })
+        })
+        .filter(|p| p.unix_ms <= until_ms)
+        .collect();
+    let sounds = list("sounds")
+        .iter()
+        .filter_map(|s| Some(Sound { unix_ms: s[0].as_f64()?, level_dbfs: s[1].as_f64()? }))
+        .filter(|s| s.unix_ms >= begun_ms && s.unix_ms <= until_ms)
+        .collect();
+    let video_in =
+        stream(&received, "inbound-rtp", "video").context("no video came: no call came about")?;
+    let audio_in = stream(&received, "inbound-rtp", "audio");
+    let video_out = stream(&sent, "outbound-rtp", "video");
+    let concealed = audio_in.and_then(|a| {
+        Some(a["concealedSamples"].as_f64()? / a["totalSamplesReceived"].as_f64()?.max(1.0))
+    });
+    let outcome = Outcome {
+        fps: video_in["framesDecoded"].as_f64().map(|n| n / case.duration.as_secs_f64()),
+        frozen_s: video_in["totalFreezesDuration"].as_f64(),
+        concealed,
+        retransmitted_packets: video_out.and_then(|v| v["retransmittedPacketsSent"].as_f64()),
+        cpu_s: Some(cpu_s),
+        pictures,
+        sounds,
+        raw: json!({ "sender": sent, "receiver": received }),
+    };
+    Ok((vec![outcome], recording))
+}
+
+fn stream<'v>(stats: &'v Value, kind: &str, media: &str) -> Option<&'v Value> {
+    stats.as_array()?.iter().find(|s| s["type"] == kind && s["kind"] == media)
+}
