@@ -25,8 +25,11 @@ use crate::{LatencyStats, TRACE, VideoSlot};
 /// Packets between socket and decoder: half a second at 2.5 Mbps with 1200-byte packets is 130. A
 /// packet that finds it full is dropped and counts as lost; retransmission may bring it again.
 const PACKET_QUEUE: usize = 1024;
+/// A keyframe in place of what is missing costs a round trip too, and a large picture: waiting is
+/// cheaper for as long as retransmissions may come.
+const GAP_ROUND_TRIPS: u32 = 6;
 /// For jitter and for the time that the other side takes to send again.
-const GAP_MARGIN: Duration = Duration::from_millis(40);
+const GAP_MARGIN: Duration = Duration::from_millis(60);
 /// A time code this old, or from the future, is a picture that only looks like one.
 const MAX_LATENCY_MS: i64 = 60_000;
 
@@ -178,8 +181,8 @@ impl VideoDecode {
                         meters.round_trip.take()
                     };
                     if let Some(round_trip) = round_trip {
-                        // A retransmission may itself be lost once.
-                        self.assembler.set_gap_deadline(2 * round_trip + GAP_MARGIN);
+                        // A retransmission may itself be lost, more than once.
+                        self.assembler.set_gap_deadline(GAP_ROUND_TRIPS * round_trip + GAP_MARGIN);
                     }
                     self.assembler.push(packet, self.clock.now());
                 }

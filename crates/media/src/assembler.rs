@@ -134,7 +134,7 @@ impl FrameAssembler {
         }
     }
 
-    /// How long a missing packet is waited for, at most 500 ms. Two round trips and 40 ms let a
+    /// How long a missing packet is waited for, at most 1.2 s. Two round trips and 40 ms let a
     /// retransmission be lost once.
     pub fn set_gap_deadline(&mut self, deadline: Duration) {
         self.gap_deadline = deadline.min(MAX_GAP_DEADLINE);
@@ -432,9 +432,9 @@ enum Run {
 }
 
 /// Before the round trip is known.
-const DEFAULT_GAP_DEADLINE: Duration = Duration::from_millis(200);
+const DEFAULT_GAP_DEADLINE: Duration = Duration::from_millis(300);
 /// A picture later than that is of no use in a conversation.
-const MAX_GAP_DEADLINE: Duration = Duration::from_millis(500);
+const MAX_GAP_DEADLINE: Duration = Duration::from_millis(1200);
 /// Between keyframe requests while no keyframe arrives.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
 /// About 1.2 MB of full packets: a second at 10 Mbps.

@@ -17,6 +17,7 @@ use crate::congestion::{CongestionControl, TRANSPORT_CC_URI};
 use crate::error::RtcError;
 use crate::interceptor::Staged;
 use crate::nack::NackGenerator;
+use crate::parity::{ParityReceiver, ParitySender};
 use crate::receive::{Receiver, RtpCallback};
 use crate::rtcp_tap::RtcpTap;
 use crate::send::Packetizer;
@@ -130,12 +131,15 @@ pub(crate) fn interceptors(
         // reports need no pacing.
         .with(Slot::from(1_500), Staged::new(RtcpTap::new(session.clone())))
         .with(Slot::Pacer, Staged::new(CongestionControl::new(session.clone(), max_video_bps)))
-        .with(Slot::NackGenerator, Staged::new(NackGenerator::new(session.clone())))
+        .with(Slot::FecEncoder, Staged::new(ParitySender::new(session.clone())))
         // Both sides estimate their bandwidth from this feedback.
         .with(
             Slot::TwccReceiver,
             TwccReceiverBuilder::new().with_interval(FEEDBACK_INTERVAL).build(),
         )
+        // Behind the feedback, which counts parity too; before what asks for lost packets.
+        .with(Slot::from(8_400), Staged::new(ParityReceiver::new(session.clone())))
+        .with(Slot::from(8_700), Staged::new(NackGenerator::new(session.clone())))
         .with(Slot::from(13_500), Staged::new(Receiver::new(session.clone(), video, audio)))
         .with(Slot::from(14_000), Staged::new(packetizer))
 }

@@ -17,6 +17,7 @@ mod ice;
 mod interceptor;
 mod nack;
 mod packetize;
+mod parity;
 mod peer;
 mod receive;
 mod rtcp_tap;

@@ -29,6 +29,7 @@ use crate::codecs;
 use crate::congestion::NetworkEstimate;
 use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, LocalAddresses};
+use crate::parity;
 use crate::receive::RtpCallback;
 use crate::runtime::NetRuntime;
 use crate::send::{AudioSender, VideoSender};
@@ -97,7 +98,8 @@ impl Peer {
         audio_rtp: impl Fn(ReceivedRtp) + Send + Sync + 'static,
     ) -> Result<Self, RtcError> {
         let random = random_start()?;
-        let local = LocalStreams { audio: random.ssrcs[0], video: random.ssrcs[1] };
+        let [audio, video, parity] = random.ssrcs;
+        let local = LocalStreams { audio, video, parity };
         let mut urls = config.ice_servers.iter().flat_map(|server| &server.urls);
         let uses_turn = urls.any(|url| url.starts_with("turn"));
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn));
@@ -210,6 +212,7 @@ impl Peer {
         }
         let mut negotiation = self.negotiation.lock().await;
         let generation = IceGeneration::of(&description.sdp);
+        let parity = parity::is_announced(&description.sdp);
         let kind = description.kind;
         guarded("applying the remote description", async {
             let parsed = match kind {
@@ -222,6 +225,7 @@ impl Peer {
             }
         })
         .await??;
+        self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
         for candidate in std::mem::take(&mut negotiation.early) {
@@ -380,7 +384,7 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        Ok(Description { kind, sdp })
+        Ok(Description { kind, sdp: parity::announce(&sdp) })
     }
 
     async fn remember_local(&self) {
@@ -571,20 +575,20 @@ async fn guarded<T>(
 
 /// Random starting points (RFC 3550 §5.1, §8.1).
 struct RandomStart {
-    ssrcs: [u32; 2],
+    ssrcs: [u32; 3],
     timestamps: [u32; 2],
     sequences: (u16, u16),
 }
 
 fn random_start() -> Result<RandomStart, RtcError> {
-    let mut bytes = [0u8; 20];
+    let mut bytes = [0u8; 24];
     getrandom::fill(&mut bytes)
         .map_err(|e| RtcError::Stack { operation: "random numbers", message: e.to_string() })?;
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    // Zero means "none" in places, and the two must differ.
-    let ssrcs = [word(0).max(1) | 1, word(4) & !1 | 2];
+    // Zero means "none" in places, and they must differ.
+    let ssrcs = [word(0) << 2 | 1, word(4) << 2 | 2, word(20) << 2 | 3];
     // The first sequence number in the lower half, so that early packets do not wrap
     // (RFC 3711 §3.3.1: losing them across a wrap would confuse SRTP's rollover counter).
     Ok(RandomStart {

@@ -18,6 +18,8 @@ use crate::types::{MediaKind, PeerEvent};
 pub(crate) struct LocalStreams {
     pub(crate) audio: u32,
     pub(crate) video: u32,
+    /// Parity of the video; not part of any description.
+    pub(crate) parity: u32,
 }
 
 impl LocalStreams {
@@ -89,6 +91,8 @@ pub(crate) struct Session {
     pacer_queue_us: AtomicU64,
     /// Parity sent for each byte of video, thousandths.
     parity_permille: AtomicU32,
+    /// Whether the other side repairs by parity.
+    pub(crate) parity: AtomicBool,
     /// Round trip from report blocks or ICE checks, microseconds; 0 while unknown.
     rtt_us: AtomicU64,
     /// The remote video stream; 0 while unknown.
@@ -124,6 +128,7 @@ impl Session {
             network: Mutex::default(),
             pacer_queue_us: AtomicU64::new(0),
             parity_permille: AtomicU32::new(0),
+            parity: AtomicBool::new(false),
             rtt_us: AtomicU64::new(0),
             remote_video_ssrc: AtomicU32::new(0),
             frames_queued: AtomicU16::new(0),
@@ -179,6 +184,11 @@ impl Session {
     /// Parity sent for each byte of video.
     pub(crate) fn parity_share(&self) -> f64 {
         f64::from(self.parity_permille.load(Ordering::Relaxed)) / 1000.0
+    }
+
+    pub(crate) fn set_parity_share(&self, share: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000s")]
+        self.parity_permille.store((share.clamp(0.0, 4.0) * 1000.0) as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

@@ -52,6 +52,8 @@ pub struct InboundStats {
     pub retransmitted_packets_received: u64,
     /// Payload bytes in them.
     pub retransmitted_bytes_received: u64,
+    /// Packets that parity brought back (`fecPacketsReceived` counts the parity instead).
+    pub repaired_packets: u64,
     /// Packets lost on the way, before retransmission (RFC 3550 §6.4.1).
     pub packets_lost: i64,
     /// Interarrival jitter, seconds (RFC 3550 §6.4.1).

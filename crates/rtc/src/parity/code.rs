@@ -96,7 +96,13 @@ pub(crate) fn solve(missing: &[u8], mut parity: Vec<(u8, Vec<u8>)>) -> Option<Ve
 /// Parity blocks that leave a group of `blocks` unrepairable with a chance of at most `residual`,
 /// `most` at most, on a path that loses `loss` of its packets, `burst` in a row on the mean
 /// (a Gilbert model: it loses all packets in one state and none in the other).
-pub(crate) fn parity_blocks(blocks: usize, loss: f64, burst: f64, residual: f64, most: usize) -> usize {
+pub(crate) fn parity_blocks(
+    blocks: usize,
+    loss: f64,
+    burst: f64,
+    residual: f64,
+    most: usize,
+) -> usize {
     if loss <= 0.0 || blocks == 0 {
         return 0;
     }

@@ -1,0 +1,109 @@
+//! Forward error correction for video: each picture is followed by parity packets, as many as the
+//! loss on the path calls for, so that most pictures are whole without waiting a round trip for
+//! retransmissions. Between our own peers only: it is used when the other side's description
+//! announces it, which browsers' do not. `docs/protocol.md` specifies it.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |   first sequence number       |    blocks     |     index     |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                          parity ...                           |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! The parity is over blocks made of the protected packets: two octets with the length of the
+//! payload, its highest bit the RTP marker, then the payload. All of them have the timestamp of
+//! the parity packet.
+
+mod code;
+mod receiver;
+mod sender;
+
+pub(crate) use receiver::ParityReceiver;
+pub(crate) use sender::ParitySender;
+
+use bytes::Bytes;
+use rtc::rtp;
+
+/// `sdp` with the session-level attribute that says that we repair by parity. An attribute and not
+/// a payload format, because the stack offers nothing that it does not know; others ignore
+/// attributes that they do not know (RFC 8866 §5.13).
+pub(crate) fn announce(sdp: &str) -> String {
+    let attribute = format!("a={ATTRIBUTE}:{PAYLOAD_TYPE}\r\n");
+    match sdp.find("m=") {
+        Some(media) => [&sdp[..media], &attribute, &sdp[media..]].concat(),
+        None => sdp.to_owned(),
+    }
+}
+
+/// Whether the other side's description has it.
+pub(crate) fn is_announced(sdp: &str) -> bool {
+    sdp.lines().any(|line| {
+        let value = line.strip_prefix("a=").and_then(|l| l.strip_prefix(ATTRIBUTE));
+        value.and_then(|v| v.strip_prefix(':')).is_some_and(|v| v.trim() == PAYLOAD_TYPE_TEXT)
+    })
+}
+
+const ATTRIBUTE: &str = "x-visavis-parity";
+/// One number for both sides: browsers, whose numbers vary, take no part.
+pub(crate) const PAYLOAD_TYPE: u8 = 104;
+const PAYLOAD_TYPE_TEXT: &str = "104";
+
+/// What a parity packet protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    first_sequence: u16,
+    blocks: u8,
+    index: u8,
+}
+
+impl Header {
+    fn write(self) -> [u8; HEADER_BYTES] {
+        let [a, b] = self.first_sequence.to_be_bytes();
+        [a, b, self.blocks, self.index]
+    }
+
+    /// `None` if it is malformed.
+    fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, parity) = payload.split_first_chunk::<HEADER_BYTES>()?;
+        let header = Self {
+            first_sequence: u16::from_be_bytes([head[0], head[1]]),
+            blocks: head[2],
+            index: head[3],
+        };
+        let sensible = (1..=code::MAX_BLOCKS).contains(&usize::from(header.blocks))
+            && usize::from(header.index) < code::MAX_BLOCKS
+            && parity.len() > BLOCK_HEADER_BYTES;
+        sensible.then_some((header, parity))
+    }
+}
+
+/// Length and marker of a protected packet.
+fn block_header(packet: &rtp::Packet) -> [u8; BLOCK_HEADER_BYTES] {
+    let length = u16::try_from(packet.payload.len()).unwrap_or(0) & 0x7fff;
+    (length | if packet.header.marker { 0x8000 } else { 0 }).to_be_bytes()
+}
+
+/// Adds a protected packet to a parity block.
+fn accumulate(parity: &mut [u8], index: u8, packet: &rtp::Packet, block: u8) {
+    code::accumulate(parity, index, &block_header(packet), block);
+    if let Some(rest) = parity.get_mut(BLOCK_HEADER_BYTES..) {
+        code::accumulate(rest, index, &packet.payload, block);
+    }
+}
+
+/// Marker and payload of a repaired block; `None` if it makes no sense.
+fn read_block(block: &[u8]) -> Option<(bool, Bytes)> {
+    let (head, rest) = block.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
+    let head = u16::from_be_bytes(*head);
+    let payload = rest.get(..usize::from(head & 0x7fff)).filter(|p| !p.is_empty())?;
+    Some((head & 0x8000 != 0, Bytes::copy_from_slice(payload)))
+}
+
+const HEADER_BYTES: usize = 4;
+const BLOCK_HEADER_BYTES: usize = 2;
+
+#[cfg(test)]
+mod tests;
