@@ -231,7 +231,7 @@ impl Estimator {
             }
         }
         self.update_queue(since.unwrap_or_default());
-        let delivered = self.delivery.rate_bps(self.capacity_window()).unwrap_or(0.0);
+        let delivered = self.delivery.rate_bps(CAPACITY_WINDOW).unwrap_or(0.0);
         let verdict = self.loss.on_feedback(now, &results, self.rtt);
         if verdict.congested && self.drain.is_none() {
             // The queue is too short to show in the delay, but less rate meant less loss.
@@ -302,20 +302,17 @@ impl Estimator {
         self.queue_ms > 2.5 * threshold || now.saturating_duration_since(since) >= OVERUSE_TIME
     }
 
-    /// Long enough for a few pictures, short enough to see a drop at once.
-    fn capacity_window(&self) -> Duration {
-        Duration::from_millis(130)
-    }
-
     fn begin_drain(&mut self, now: Instant, delivered: f64) {
         // A queue that our own slow growth explains needs little room afterwards; one that came
         // suddenly is somebody else's, or a smaller path: leave room (and let flows converge).
         let expected = self.capacity_bps.unwrap_or(0.0);
         let explained = delivered > 0.9 * expected && self.state == BandwidthState::Cruise;
         let resume = if explained { RESUME_SHARE } else { RESUME_SHARE_SURPRISED };
-        let sustained = self.loss.without_loss(delivered);
-        let capacity =
-            if sustained > 0.0 { sustained.min(self.target_bps) } else { self.target_bps };
+        // The queue has just come: what arrived before may have left it room. One surprise does
+        // not take more than half; if the path is worse, the drain goes on and finds out.
+        let before = self.delivery.rate_bps(LONGER_WINDOW).unwrap_or(0.0);
+        let sustained = self.loss.without_loss(delivered.max(before));
+        let capacity = sustained.clamp(0.5 * self.target_bps, self.target_bps);
         self.capacity_bps = Some(capacity);
         self.state = BandwidthState::Drain;
         self.drain =
@@ -324,7 +321,8 @@ impl Estimator {
 
     fn drain_step(&mut self, now: Instant, mut drain: Drain, delivered: f64) {
         let quiet = (0.35 * self.threshold_ms()).max(self.quiet_queue_ms);
-        if self.queue_ms > self.threshold_ms() && delivered > 0.0 {
+        let full = now.saturating_duration_since(drain.since) >= CAPACITY_WINDOW + self.rtt / 2;
+        if full && self.queue_ms > self.threshold_ms() && delivered > 0.0 {
             // The path is full: what arrives is what it carries. A drop shows within the window.
             let delivered = self.loss.without_loss(delivered);
             let capacity = self.capacity_bps.unwrap_or(delivered);
@@ -419,6 +417,9 @@ const OVERUSE_TIME: Duration = Duration::from_millis(70);
 const SHORT_WINDOW: Duration = Duration::from_millis(80);
 /// With jitter the least delay needs more packets.
 const LONG_WINDOW: Duration = Duration::from_millis(200);
+/// Long enough for a few pictures, short enough to see a drop at once.
+const CAPACITY_WINDOW: Duration = Duration::from_millis(130);
+const LONGER_WINDOW: Duration = Duration::from_millis(300);
 const NOISE_TIME_S: f64 = 3.0;
 /// A drain aims to be over in this time.
 const DRAIN_WITHIN_MS: f64 = 350.0;
@@ -445,7 +446,7 @@ const FAST_GROWTH: f64 = 0.5;
 /// Where jitter hides what bursts would say.
 const UNKNOWN_HEADROOM: f64 = 1.5;
 /// Growth a second at 1 Mbps where there is no headroom.
-const SLOW_GROWTH_BPS: f64 = 12_000.0;
+const SLOW_GROWTH_BPS: f64 = 20_000.0;
 const STARTUP_BLIND: f64 = 1.3;
 const STARTUP_STEP: Duration = Duration::from_millis(90);
 /// Less than this share of the target sent, and the target is not tested by it.

@@ -153,7 +153,7 @@ impl CongestionControl {
         let sent_bps = self.sent_bps(|_| true);
         self.estimator.on_sent_rate(now, sent_bps);
         self.history.expire(now);
-        let parity = self.session.parity_share();
+        let parity = self.session.parity_share().min(MAX_PARITY_ON_TOP);
         self.estimator.set_max(wire_bps(self.max_video_bps * (1.0 + parity)));
         if self.extension.is_some()
             && let Some((bytes, rate)) = self.estimator.poll_probe(now)
@@ -279,6 +279,8 @@ fn wire_bps(video_bps: f64) -> f64 {
     video_bps * 1.08 + 90_000.0
 }
 
+/// Parity may come on top of the ceiling of the video to this share of it; more takes of the video.
+const MAX_PARITY_ON_TOP: f64 = 0.5;
 /// Audio and a picture now and then.
 const MIN_BPS: f64 = 80_000.0;
 /// What a call starts with: bursts tell within two round trips whether more goes through.
