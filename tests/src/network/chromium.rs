@@ -100,8 +100,8 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         .filter_map(|s| Some(Sound { unix_ms: s[0].as_f64()?, level_dbfs: s[1].as_f64()? }))
         .filter(|s| s.unix_ms >= begun_ms && s.unix_ms <= until_ms)
         .collect();
-    let video_in =
-        stream(&received, "inbound-rtp", "video").context("no video came: no call came about")?;
+    let video_in = stream(&received, "inbound-rtp", "video")
+        .with_context(|| format!("no video came: {received}; sent: {sent}"))?;
     let audio_in = stream(&received, "inbound-rtp", "audio");
     let video_out = stream(&sent, "outbound-rtp", "video");
     let concealed = audio_in.and_then(|a| {
