@@ -70,7 +70,7 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
     })??;
     let sender: Page = left.within(|| -> anyhow::Result<_> {
         sender_browser.before_pages(KEEP_CONNECTIONS)?;
-        let page = sender_browser.open(&url("test-pattern"))?;
+        let page = sender_browser.open(&url("grainy-test-pattern"))?;
         Ok(page)
     })??;
     let cpu = || -> anyhow::Result<f64> { Ok(sender_browser.cpu_s()? + receiver_browser.cpu_s()?) };
