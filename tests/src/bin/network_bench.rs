@@ -21,7 +21,7 @@ usage: ./dev bench network [FLAGS]
   --only WHICH       ours or chromium
   --duration S       seconds of every case instead of its own
   --jobs N           so many of our calls at once (1): a call of ours takes a quarter of a core
-  --with FILE        what is not measured now comes from this earlier --json
+  --with FILE        what is not measured now comes from this earlier --json; repeatable
   --json FILE        write everything that was measured
   --table FILE       the document whose table is replaced (docs/benchmarks.md where all cases are
                      there for both systems, otherwise none)";
@@ -33,7 +33,7 @@ struct Args {
     only: Option<String>,
     duration_s: Option<f64>,
     jobs: usize,
-    with: Option<PathBuf>,
+    with: Vec<PathBuf>,
     json: Option<PathBuf>,
     table: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ fn parse() -> anyhow::Result<Args> {
         only: None,
         duration_s: None,
         jobs: 1,
-        with: None,
+        with: Vec::new(),
         json: None,
         table: None,
     };
@@ -64,7 +64,7 @@ fn parse() -> anyhow::Result<Args> {
             "--only" if ["ours", "chromium"].contains(&value.as_str()) => args.only = Some(value),
             "--duration" => args.duration_s = Some(value.trim_end_matches('s').parse()?),
             "--jobs" => args.jobs = value.parse::<usize>()?.clamp(1, 16),
-            "--with" => args.with = Some(value.into()),
+            "--with" => args.with.push(value.into()),
             "--json" => args.json = Some(value.into()),
             "--table" => args.table = Some(value.into()),
             _ => bail!("{flag} {value} is not understood\n{USAGE}"),
@@ -118,11 +118,12 @@ mod linux {
             bail!("there is no link to measure over: {why}");
         }
         let cases = cases(&args)?;
-        let earlier = match &args.with {
-            Some(path) => serde_json::from_slice(&std::fs::read(path)?)
-                .with_context(|| format!("{} is not from --json", path.display()))?,
-            None => Value::Null,
-        };
+        let mut earlier = Vec::new();
+        for path in &args.with {
+            let file: Value = serde_json::from_slice(&std::fs::read(path)?)
+                .with_context(|| format!("{} is not from --json", path.display()))?;
+            earlier.extend(file["runs"].as_array().cloned().unwrap_or_default());
+        }
         let wanted = |system: &str| args.only.as_deref().is_none_or(|only| only == system);
         let tasks = |system| {
             cases.iter().filter(move |case| system == System::Ours || case.for_chromium).flat_map(
@@ -203,13 +204,15 @@ mod linux {
         Ok(cases)
     }
 
-    fn of_earlier(earlier: &Value, case: &str, system: System) -> Option<Figures> {
-        let column = match system {
-            System::Ours => "ours",
-            System::Chromium => "chromium",
-        };
-        let row = earlier["medians"].as_array()?.iter().find(|row| row["case"] == case)?;
-        serde_json::from_value(row[column].clone()).ok()
+    /// Medians of the earlier calls of a case.
+    fn of_earlier(runs: &[Value], case: &str, system: System) -> Option<Figures> {
+        let system = serde_json::to_value(system).ok()?;
+        let seeds: Vec<Figures> = runs
+            .iter()
+            .filter(|run| run["case"] == case && run["system"] == system)
+            .filter_map(|run| serde_json::from_value(run["figures"].clone()).ok())
+            .collect();
+        (!seeds.is_empty()).then(|| medians(&seeds))
     }
 
     fn work(tasks: Vec<Task<'_>>, jobs: usize, results: &Mutex<Results>, raw: &Mutex<Vec<Value>>) {
