@@ -3,6 +3,7 @@
 //
 // Address: `/` or `/r/CODE`. For diagnosis, demonstrations and tests:
 //   ?camera=test-pattern   sends a test pattern with the time-code strip (timecode.js)
+//   ?camera=grainy-test-pattern   the same under the grain of a camera's sensor
 //   ?microphone=tone       sends a 440 Hz tone
 //   ?camera=none, ?microphone=none   as if there was no such device
 //   ?auto=1                joins the room of `/r/CODE` without a click

@@ -35,7 +35,7 @@ export class Media extends EventTarget {
 
   #synthetic;
 
-  /** `synthetic`: `{camera: "test-pattern" | "none", microphone: "tone" | "none"}` or absent. */
+  /** `synthetic`: `{camera: "test-pattern" | "grainy-test-pattern" | "none", microphone: "tone" | "none"}` or absent. */
   constructor(synthetic = {}) {
     super();
     this.#synthetic = synthetic;
@@ -153,6 +153,8 @@ export class Media extends EventTarget {
     switch (this.#synthetic[kind]) {
       case "test-pattern":
         return createTestPatternTrack();
+      case "grainy-test-pattern":
+        return createTestPatternTrack(true);
       case "tone":
         return createToneTrack();
       case "none":

@@ -36,7 +36,7 @@ pub(crate) struct JoinArgs {
     /// Name shown to the other side.
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// test-pattern, none, file:PATH.y4m, device:ID or default.
+    /// test-pattern, grainy-test-pattern, none, file:PATH.y4m, device:ID or default.
     #[arg(long, default_value = "test-pattern")]
     pub(crate) camera: CameraSource,
     /// tone, silence, file:PATH.wav, device:ID or default.

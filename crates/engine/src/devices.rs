@@ -182,8 +182,11 @@ pub(crate) fn camera_opener(
         };
         match source {
             CameraSource::None => Ok(Open::new((), None)),
-            CameraSource::TestPattern => {
-                let mut pattern = TestPattern::new(size);
+            CameraSource::TestPattern | CameraSource::GrainyTestPattern => {
+                let mut pattern = match source {
+                    CameraSource::GrainyTestPattern => TestPattern::with_grain(size),
+                    _ => TestPattern::new(size),
+                };
                 let start = clock.now();
                 let step = move || {
                     let time = clock.now();

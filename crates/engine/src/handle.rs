@@ -14,6 +14,8 @@ pub enum CameraSource {
     None,
     /// Moving picture with the time code of the design.
     TestPattern,
+    /// The same under the grain of a camera's sensor, which gives the encoder work.
+    GrainyTestPattern,
     /// A YUV4MPEG2 file, looped.
     File(std::path::PathBuf),
     /// A camera, by the id of [`DeviceInfo`].

@@ -42,11 +42,14 @@ impl FromStr for CameraSource {
     fn from_str(text: &str) -> Result<Self, WordError> {
         match (text, given(text)) {
             ("test-pattern", _) => Ok(Self::TestPattern),
+            ("grainy-test-pattern", _) => Ok(Self::GrainyTestPattern),
             ("none", _) => Ok(Self::None),
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError("test-pattern, none, default, file:PATH.y4m or device:ID")),
+            _ => Err(WordError(
+                "test-pattern, grainy-test-pattern, none, default, file:PATH.y4m or device:ID",
+            )),
         }
     }
 }

@@ -13,6 +13,9 @@ pub struct TestPattern {
     background: I420Buffer,
     /// One period of the scrolling ramp, twice, so that any offset is one slice.
     ramp: Vec<u8>,
+    /// Noise to cut a new piece from for each picture; empty for none.
+    grain: Vec<i8>,
+    cuts: u32,
     pool: BufferPool,
 }
 
@@ -29,14 +32,33 @@ impl TestPattern {
                 u8::try_from(20 + level).unwrap_or(235)
             })
             .collect();
-        Self { background, ramp, pool: BufferPool::new() }
+        Self { background, ramp, grain: Vec::new(), cuts: 0, pool: BufferPool::new() }
+    }
+
+    /// The same under the grain of a camera's sensor (luma noise, standard deviation 4 of 255), new in each
+    /// picture. Flat colours alone leave an encoder without work: they never fill the bitrate.
+    pub fn with_grain(size: Size) -> Self {
+        let mut state = 0x2545_f491u32;
+        let mut uniform = || {
+            // xorshift32 (Marsaglia, 2003): the same noise everywhere.
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 24) as i32 - 128
+        };
+        // The sum of four uniform numbers is nearly normal; theirs has a deviation of 148.
+        let grain = (0..GRAIN_TILE + size.width_px as usize)
+            .map(|_| ((0..4).map(|_| uniform()).sum::<i32>() / 37) as i8)
+            .collect();
+        Self { grain, ..Self::new(size) }
     }
 
     /// The picture `elapsed` after the start, with `unix_ms` (the sender's Unix time in
     /// milliseconds, modulo 2^32) in its strip.
     pub fn frame(&mut self, elapsed: Duration, unix_ms: u32) -> Arc<I420Buffer> {
         let size = self.background.size();
-        let (background, ramp) = (&self.background, &self.ramp);
+        let (background, ramp, grain) = (&self.background, &self.ramp, &self.grain);
+        let cuts = &mut self.cuts;
         let filled: Result<_, std::convert::Infallible> = self.pool.fill(size, |out| {
             for (to, from) in out.planes_mut().into_iter().zip(background.planes()) {
                 to.copy_from_slice(from);
@@ -45,12 +67,29 @@ impl TestPattern {
             for ball in &BALLS {
                 ball.draw(out, elapsed);
             }
+            if !grain.is_empty() {
+                add_grain(out, grain, cuts);
+            }
             write_time_code(out, unix_ms);
             Ok(())
         });
         match filled {
             Ok(buffer) => buffer,
             Err(never) => match never {},
+        }
+    }
+}
+
+/// Lays another piece of the noise over each row.
+fn add_grain(out: &mut I420Buffer, grain: &[i8], cuts: &mut u32) {
+    let (width, stride) = (out.size().width_px as usize, out.luma_stride());
+    let [luma, ..] = out.planes_mut();
+    for row in luma.chunks_exact_mut(stride) {
+        // Knuth's multiplicative hash: the pieces seem unrelated.
+        *cuts = cuts.wrapping_add(1);
+        let from = (cuts.wrapping_mul(2_654_435_769) >> 16) as usize % GRAIN_TILE;
+        for (pixel, noise) in row[..width].iter_mut().zip(&grain[from..]) {
+            *pixel = pixel.saturating_add_signed(*noise);
         }
     }
 }
@@ -230,6 +269,8 @@ const BLACK: u8 = 16;
 /// Mean luma that still counts as black, and that already counts as white.
 const MAX_BLACK: usize = 85;
 const MIN_WHITE: usize = 165;
+/// Noise beyond one row, bytes.
+const GRAIN_TILE: usize = 60_000;
 /// Luma steps of the ramp.
 const RAMP_SPAN: usize = 200;
 /// 75 % colour bars in BT.601 limited range (white, yellow, cyan, green, magenta, red, blue).
@@ -263,6 +304,27 @@ mod tests {
                 assert_eq!(read_time_code(&frame), Some(code), "{w}x{h}");
             }
         }
+    }
+
+    #[test]
+    fn grain_is_new_in_each_picture_and_leaves_the_time_code() {
+        let size = Size::new(640, 360);
+        let mut pattern = TestPattern::with_grain(size);
+        let first = pattern.frame(Duration::ZERO, 77);
+        let second = pattern.frame(Duration::ZERO, 77);
+        let plain = TestPattern::new(size).frame(Duration::ZERO, 77);
+        for picture in [&first, &second] {
+            assert_eq!(read_time_code(picture), Some(77));
+        }
+        // The same moment: only the noise differs, by its deviation of 4 (times the root of 2).
+        let spread = |a: &I420Buffer, b: &I420Buffer| {
+            let pairs = a.planes()[0].iter().zip(b.planes()[0]);
+            let squares: f64 = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+            (squares / a.planes()[0].len() as f64).sqrt()
+        };
+        let (from_plain, from_each_other) = (spread(&first, &plain), spread(&first, &second));
+        assert!((3.0..5.0).contains(&from_plain), "{from_plain}");
+        assert!((4.5..7.0).contains(&from_each_other), "{from_each_other}");
     }
 
     #[test]

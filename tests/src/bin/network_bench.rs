@@ -20,9 +20,11 @@ usage: ./dev bench network [FLAGS]
   --case NAME        only this case; repeatable; `--case list` names them
   --only WHICH       ours or chromium
   --duration S       seconds of every case instead of its own
+  --jobs N           so many of our calls at once (1): a call of ours takes a quarter of a core
+  --with FILE        what is not measured now comes from this earlier --json; repeatable
   --json FILE        write everything that was measured
-  --table FILE       the document whose table is replaced (docs/benchmarks.md where all cases were
-                     measured for both systems, otherwise none)";
+  --table FILE       the document whose table is replaced (docs/benchmarks.md where all cases are
+                     there for both systems, otherwise none)";
 
 struct Args {
     seeds: u64,
@@ -30,6 +32,8 @@ struct Args {
     cases: Vec<String>,
     only: Option<String>,
     duration_s: Option<f64>,
+    jobs: usize,
+    with: Vec<PathBuf>,
     json: Option<PathBuf>,
     table: Option<PathBuf>,
 }
@@ -42,6 +46,8 @@ fn parse() -> anyhow::Result<Args> {
         cases: Vec::new(),
         only: None,
         duration_s: None,
+        jobs: 1,
+        with: Vec::new(),
         json: None,
         table: None,
     };
@@ -57,6 +63,8 @@ fn parse() -> anyhow::Result<Args> {
             "--case" => args.cases.push(value),
             "--only" if ["ours", "chromium"].contains(&value.as_str()) => args.only = Some(value),
             "--duration" => args.duration_s = Some(value.trim_end_matches('s').parse()?),
+            "--jobs" => args.jobs = value.parse::<usize>()?.clamp(1, 16),
+            "--with" => args.with.push(value.into()),
             "--json" => args.json = Some(value.into()),
             "--table" => args.table = Some(value.into()),
             _ => bail!("{flag} {value} is not understood\n{USAGE}"),
@@ -78,115 +86,194 @@ fn run() -> anyhow::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn run() -> anyhow::Result<()> {
+    linux::run(parse()?)
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
-    use anyhow::bail;
-    use serde_json::json;
-    use visavis_tests::link::unavailable;
-    use visavis_tests::network::figures::{Figures, medians};
+    use anyhow::{Context, bail};
+    use serde_json::{Value, json};
+    use visavis_tests::link::{Emulator, unavailable};
+    use visavis_tests::network::figures::{Figures, figures, medians};
     use visavis_tests::network::report::{Row, markdown, plain, rewrite};
-    use visavis_tests::network::{Case, System};
+    use visavis_tests::network::{Case, System, measure_chromium, measure_ours};
 
-    let args = parse()?;
-    let mut cases = Case::all();
-    let all = cases.len();
-    if !args.cases.is_empty() {
+    use super::{Args, document};
+
+    /// One call to hold.
+    struct Task<'c> {
+        case: &'c Case,
+        system: System,
+        seed: u64,
+    }
+
+    type Results = BTreeMap<(&'static str, System), Vec<anyhow::Result<Figures>>>;
+
+    pub(super) fn run(args: Args) -> anyhow::Result<()> {
+        if let Some(why) = unavailable() {
+            bail!("there is no link to measure over: {why}");
+        }
+        let cases = cases(&args)?;
+        let mut earlier = Vec::new();
+        for path in &args.with {
+            let file: Value = serde_json::from_slice(&std::fs::read(path)?)
+                .with_context(|| format!("{} is not from --json", path.display()))?;
+            earlier.extend(file["runs"].as_array().cloned().unwrap_or_default());
+        }
+        let wanted = |system: &str| args.only.as_deref().is_none_or(|only| only == system);
+        let tasks = |system| {
+            cases.iter().filter(move |case| system == System::Ours || case.for_chromium).flat_map(
+                move |case| {
+                    (args.first_seed..args.first_seed + args.seeds).map(move |seed| Task {
+                        case,
+                        system,
+                        seed,
+                    })
+                },
+            )
+        };
+        let (results, raw) = (Mutex::new(Results::new()), Mutex::new(Vec::new()));
+        if wanted("ours") {
+            work(tasks(System::Ours).collect(), args.jobs, &results, &raw);
+        }
+        if wanted("chromium") {
+            // Two of them would share the cores.
+            work(tasks(System::Chromium).collect(), 1, &results, &raw);
+        }
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let column = |case: &Case, system| -> Option<Figures> {
+            match results.get(&(case.name, system)) {
+                // A call that failed leaves a hole in the table.
+                Some(seeds) => {
+                    let all: Option<Vec<_>> =
+                        seeds.iter().map(|seed| seed.as_ref().ok().cloned()).collect();
+                    all.map(|all| medians(&all))
+                }
+                None => of_earlier(&earlier, case.name, system),
+            }
+        };
+        let rows: Vec<Row<'_>> = cases
+            .iter()
+            .map(|case| Row {
+                case,
+                ours: column(case, System::Ours),
+                chromium: column(case, System::Chromium),
+            })
+            .collect();
+        println!("{}", plain(&rows));
+        if let Some(path) = &args.json {
+            let medians: Vec<_> = rows
+                .iter()
+                .map(|r| json!({ "case": r.case.name, "ours": r.ours, "chromium": r.chromium }))
+                .collect();
+            let raw = raw.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let everything = json!({ "bench": "network", "medians": medians, "runs": raw });
+            std::fs::write(path, serde_json::to_string(&everything)?)?;
+        }
+        let complete = args.cases.is_empty()
+            && args.duration_s.is_none()
+            && rows
+                .iter()
+                .all(|r| r.ours.is_some() && (r.chromium.is_some() || !r.case.for_chromium));
+        if let Some(table) = args.table.or_else(|| complete.then(document)) {
+            rewrite(&table, &markdown(&rows))?;
+        }
+        let failed = results.values().flatten().filter(|result| result.is_err()).count();
+        anyhow::ensure!(failed == 0, "{failed} calls did not come about");
+        Ok(())
+    }
+
+    fn cases(args: &Args) -> anyhow::Result<Vec<Case>> {
+        let mut cases = Case::all();
         let names: Vec<&str> = cases.iter().map(|c| c.name).collect();
         if let Some(name) = args.cases.iter().find(|name| !names.contains(&name.as_str())) {
             bail!("there is no case {name}; there are {}", names.join(", "));
         }
-        cases.retain(|case| args.cases.iter().any(|name| name == case.name));
-    }
-    if let Some(seconds) = args.duration_s {
-        for case in &mut cases {
-            case.duration = Duration::try_from_secs_f64(seconds)?;
+        if !args.cases.is_empty() {
+            cases.retain(|case| args.cases.iter().any(|name| name == case.name));
         }
-    }
-    if let Some(why) = unavailable() {
-        bail!("there is no link to measure over: {why}");
-    }
-    let wanted = |system: &str| args.only.as_deref().is_none_or(|only| only == system);
-    let (mut rows, mut raw) = (Vec::new(), Vec::new());
-    for case in &cases {
-        let mut measure = |system| -> Option<Figures> {
-            let mut seeds = Vec::new();
-            for seed in args.first_seed..args.first_seed + args.seeds {
-                match one(case, system, seed) {
-                    Ok((figures, everything)) => {
-                        eprintln!("{} {system:?} seed {seed}: {figures:.1?}", case.name);
-                        seeds.push(figures);
-                        raw.push(everything);
-                    }
-                    // The other cases are still worth having; this one is missing in the table.
-                    Err(error) => {
-                        eprintln!("{} {system:?} seed {seed}: FAILED: {error:#}", case.name);
-                        return None;
-                    }
-                }
+        if let Some(seconds) = args.duration_s {
+            for case in &mut cases {
+                case.duration = Duration::try_from_secs_f64(seconds)?;
             }
-            Some(medians(&seeds))
-        };
-        let ours = if wanted("ours") { measure(System::Ours) } else { None };
-        // The second call of two of ours; Chromium's pair is no goal.
-        let chromium =
-            if wanted("chromium") && case.calls == 1 { measure(System::Chromium) } else { None };
-        rows.push(Row { case, ours, chromium });
+        }
+        Ok(cases)
     }
-    println!("{}", plain(&rows));
-    if let Some(path) = &args.json {
-        let medians: Vec<_> = rows
+
+    /// Medians of the earlier calls of a case.
+    fn of_earlier(runs: &[Value], case: &str, system: System) -> Option<Figures> {
+        let system = serde_json::to_value(system).ok()?;
+        let seeds: Vec<Figures> = runs
             .iter()
-            .map(|r| json!({ "case": r.case.name, "ours": r.ours, "chromium": r.chromium }))
+            .filter(|run| run["case"] == case && run["system"] == system)
+            .filter_map(|run| serde_json::from_value(run["figures"].clone()).ok())
             .collect();
-        let everything = json!({ "bench": "network", "medians": medians, "runs": raw });
-        std::fs::write(path, serde_json::to_string(&everything)?)?;
+        (!seeds.is_empty()).then(|| medians(&seeds))
     }
-    let complete = rows.len() == all && args.only.is_none() && args.duration_s.is_none();
-    let table = args.table.or_else(|| complete.then(document));
-    if let Some(table) = table {
-        rewrite(&table, &markdown(&rows, usize::try_from(args.seeds)?))?;
+
+    fn work(tasks: Vec<Task<'_>>, jobs: usize, results: &Mutex<Results>, raw: &Mutex<Vec<Value>>) {
+        let queue = Mutex::new(tasks.into_iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let worker = || {
+            while let Some(task) = next() {
+                let Task { case, system, seed } = task;
+                let measured = one(&task);
+                let name = case.name;
+                let result = match measured {
+                    Ok((figures, everything)) => {
+                        eprintln!("{name} {system:?} seed {seed}: {figures:.1?}");
+                        raw.lock().unwrap_or_else(PoisonError::into_inner).push(everything);
+                        Ok(figures)
+                    }
+                    Err(error) => {
+                        eprintln!("{name} {system:?} seed {seed}: FAILED: {error:#}");
+                        Err(error)
+                    }
+                };
+                let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                results.entry((name, system)).or_default().push(result);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(worker);
+            }
+        });
     }
-    Ok(())
-}
 
-#[cfg(target_os = "linux")]
-fn one(
-    case: &visavis_tests::network::Case,
-    system: visavis_tests::network::System,
-    seed: u64,
-) -> anyhow::Result<(visavis_tests::network::figures::Figures, serde_json::Value)> {
-    use anyhow::Context;
-    use serde_json::json;
-    use visavis_tests::link::Emulator;
-    use visavis_tests::network::figures::figures;
-    use visavis_tests::network::{System, measure_chromium, measure_ours};
-
-    let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
-    let (outcomes, recording) = match system {
-        System::Ours => measure_ours(case, &emulator)?,
-        System::Chromium => measure_chromium(case, &emulator)?,
-    };
-    let (_, begun_ms) = emulator.begun().context("the link never began")?;
-    let figures = figures(case, &outcomes, &recording, begun_ms);
-    let pictures: Vec<_> = outcomes
-        .iter()
-        .map(|o| {
-            let series = o.pictures.iter().map(|p| {
-                let at = ((p.unix_ms - begun_ms) * 10.0).round() / 10.0;
-                json!([at, p.latency_ms, p.height_px])
-            });
-            series.collect::<Vec<_>>()
-        })
-        .collect();
-    let raw: Vec<_> = outcomes.into_iter().map(|o| o.raw).collect();
-    let everything = json!({
-        "case": case.name,
-        "system": system,
-        "seed": seed,
-        "figures": figures,
-        "link": recording,
-        "pictures_ms": pictures,
-        "peers": raw,
-    });
-    Ok((figures, everything))
+    fn one(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
+        let Task { case, system, seed } = *task;
+        let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
+        let (outcomes, recording) = match system {
+            System::Ours => measure_ours(case, &emulator)?,
+            System::Chromium => measure_chromium(case, &emulator)?,
+        };
+        let (_, begun_ms) = emulator.begun().context("the link never began")?;
+        let figures = figures(case, &outcomes, &recording, begun_ms);
+        let pictures: Vec<_> = outcomes
+            .iter()
+            .map(|o| {
+                let series = o.pictures.iter().map(|p| {
+                    let at = ((p.unix_ms - begun_ms) * 10.0).round() / 10.0;
+                    json!([at, p.latency_ms, p.height_px])
+                });
+                series.collect::<Vec<_>>()
+            })
+            .collect();
+        let raw: Vec<_> = outcomes.into_iter().map(|o| o.raw).collect();
+        let everything = json!({
+            "case": case.name,
+            "system": system,
+            "seed": seed,
+            "figures": figures,
+            "link": recording,
+            "pictures_ms": pictures,
+            "peers": raw,
+        });
+        Ok((figures, everything))
+    }
 }

@@ -36,6 +36,7 @@ const TAG_BYTES: usize = 16;
 /// Looks at an IPv4 packet; everything else is exempt.
 pub(crate) fn classify(packet: &[u8]) -> Class {
     const UDP: u8 = 17;
+    const MDNS: u16 = 5353;
     let exempt = Class { kind: StreamKind::Exempt, ports: (0, 0), payload_bytes: 0 };
     let Some(&first) = packet.first() else { return exempt };
     let header = usize::from(first & 0x0f) * 4;
@@ -46,6 +47,8 @@ pub(crate) fn classify(packet: &[u8]) -> Class {
     let (Some(from), Some(to)) = (word(header), word(header + 2)) else { return exempt };
     let payload = packet.get(header + 8..).unwrap_or_default();
     let kind = match payload {
+        // A browser's questions to name servers begin with a random number.
+        _ if [from, to].iter().any(|port| *port < 1024 || *port == MDNS) => StreamKind::OtherUdp,
         // RFC 7983 §7: 128 to 191 is RTP and RTCP; RFC 5761 §4: the second byte tells which.
         [128..=191, 192..=223, ..] => StreamKind::Rtcp,
         [128..=191, second, ..] if AUDIO_PAYLOAD_TYPES.contains(&(second & 0x7f)) => {
@@ -89,6 +92,9 @@ mod tests {
         assert_eq!(kind(&[22, 254]), StreamKind::OtherUdp, "DTLS");
         assert_eq!(kind(&[0, 1]), StreamKind::OtherUdp, "STUN");
         assert_eq!(classify(&udp(&[0])).ports, (0x1000, 0x2000));
+        let mut dns = udp(&[0x80, 102, 1, 0]);
+        dns[22..24].copy_from_slice(&53u16.to_be_bytes());
+        assert_eq!(classify(&dns).kind, StreamKind::OtherUdp);
         let mut tcp = udp(&[0x80, 102]);
         tcp[9] = 6;
         assert_eq!(classify(&tcp).kind, StreamKind::Exempt);

@@ -208,5 +208,5 @@ fn recovery_is_read_from_the_record() {
     assert_eq!(settled, Some(1500 * MS));
     assert_eq!(record.settled_after(2 * S, 10 * MS, S), None);
     // Nine tenths of 1 Mbps: eight fast bins and two slow ones are 0.92.
-    assert_eq!(record.rate_reached_after(5 * S, 0.9e6), Some(800 * MS));
+    assert_eq!(record.rate_reached_after(4200 * MS, 0.9e6), Some(1600 * MS));
 }

@@ -22,6 +22,8 @@ pub struct Case {
     pub extra: Extra,
     /// Calls at once.
     pub calls: usize,
+    /// Whether Chromium is measured too.
+    pub for_chromium: bool,
 }
 
 /// What a row has beyond the common figures.
@@ -70,6 +72,7 @@ impl Case {
             back: Schedule::constant(Conditions::open(forward.delay)),
             extra: Extra::None,
             calls: 1,
+            for_chromium: true,
         }
     }
 
@@ -157,6 +160,8 @@ impl Case {
             Self {
                 extra: Extra::Fairness,
                 calls: 2,
+                // Four browsers would measure the machine.
+                for_chromium: false,
                 ..Self::new(
                     "two-calls",
                     "two calls on one 3 Mbps link, 300 ms queue",

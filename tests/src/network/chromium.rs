@@ -70,7 +70,7 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
     })??;
     let sender: Page = left.within(|| -> anyhow::Result<_> {
         sender_browser.before_pages(KEEP_CONNECTIONS)?;
-        let page = sender_browser.open(&url("test-pattern"))?;
+        let page = sender_browser.open(&url("grainy-test-pattern"))?;
         Ok(page)
     })??;
     let cpu = || -> anyhow::Result<f64> { Ok(sender_browser.cpu_s()? + receiver_browser.cpu_s()?) };
@@ -100,8 +100,8 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         .filter_map(|s| Some(Sound { unix_ms: s[0].as_f64()?, level_dbfs: s[1].as_f64()? }))
         .filter(|s| s.unix_ms >= begun_ms && s.unix_ms <= until_ms)
         .collect();
-    let video_in =
-        stream(&received, "inbound-rtp", "video").context("no video came: no call came about")?;
+    let video_in = stream(&received, "inbound-rtp", "video")
+        .with_context(|| format!("no video came: {received}; sent: {sent}"))?;
     let audio_in = stream(&received, "inbound-rtp", "audio");
     let video_out = stream(&sent, "outbound-rtp", "video");
     let concealed = audio_in.and_then(|a| {

@@ -7,7 +7,7 @@ use super::{Case, Extra, Outcome, Picture, Sound};
 use crate::link::{Recording, StreamKind};
 
 /// Figures by name. What is unknown is absent.
-pub type Figures = BTreeMap<&'static str, f64>;
+pub type Figures = BTreeMap<String, f64>;
 
 /// A queue below this is settled.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -23,9 +23,9 @@ const NORMAL_MARGIN_MS: f64 = 30.0;
 #[expect(clippy::cast_precision_loss, reason = "counts of a call")]
 pub fn figures(case: &Case, outcomes: &[Outcome], recording: &Recording, begun_ms: f64) -> Figures {
     let mut out = Figures::new();
-    let mut put = |name, value: Option<f64>| {
+    let mut put = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
-            out.insert(name, value);
+            out.insert(name.to_owned(), value);
         }
     };
     // Of several calls, the one that is worse off; what adds up is added.
@@ -119,17 +119,22 @@ fn sound_back(sounds: &[Sound], from_ms: f64, until_ms: f64) -> Option<f64> {
     after.filter(|s| s.level_dbfs >= SOUND_DBFS).map(|s| s.unix_ms - until_ms).next()
 }
 
-/// From the end of a blackout until the latency is, for [`HOLD`], about what it was before.
+/// From the end of a blackout to the first picture as fresh as before it, nine tenths of those of the
+/// second behind it ([`HOLD`]) being so, too. As fresh: within the 95th percentile or 30 ms over the
+/// median, whichever is more.
 fn latency_normal(pictures: &[Picture], from_ms: f64, until_ms: f64) -> Option<f64> {
     let split = pictures.partition_point(|p| p.unix_ms < from_ms);
-    let limit = percentile(&pictures[..split], 0.5)? + NORMAL_MARGIN_MS;
+    let before = &pictures[..split];
+    let limit = (percentile(before, 0.5)? + NORMAL_MARGIN_MS).max(percentile(before, 0.95)?);
+    let is_fresh = |p: &Picture| p.latency_ms.is_none_or(|l| l <= limit);
     let after: Vec<&Picture> = pictures.iter().filter(|p| p.unix_ms > until_ms).collect();
     let hold = HOLD.as_secs_f64() * 1e3;
     (0..after.len()).find_map(|i| {
         let begin = after[i].unix_ms;
-        let held = after[i..].iter().take_while(|p| p.unix_ms < begin + hold);
-        let calm = held.clone().all(|p| p.latency_ms.is_none_or(|l| l <= limit));
+        let held: Vec<_> = after[i..].iter().take_while(|p| p.unix_ms < begin + hold).collect();
+        let fresh = held.iter().filter(|p| is_fresh(p)).count();
         let complete = after.last().is_some_and(|p| p.unix_ms >= begin + hold);
+        let calm = is_fresh(after[i]) && fresh * 10 >= held.len() * 9;
         (calm && complete).then_some(begin - until_ms)
     })
 }
@@ -148,16 +153,19 @@ fn smaller_share(recording: &Recording) -> Option<f64> {
 }
 
 /// The median of each figure that all seeds have; one that a seed lacks is absent, for what never
-/// came about has no time.
+/// came about has no time. `seeds` counts them.
 pub fn medians(seeds: &[Figures]) -> Figures {
     let Some(first) = seeds.first() else { return Figures::new() };
-    let median = |name: &&'static str| {
+    let median = |name: &String| {
         let mut values = seeds.iter().map(|s| s.get(name).copied()).collect::<Option<Vec<_>>>()?;
         values.sort_by(f64::total_cmp);
         let (low, high) = (values.get((values.len() - 1) / 2)?, values.get(values.len() / 2)?);
-        Some((*name, f64::midpoint(*low, *high)))
+        Some((name.clone(), f64::midpoint(*low, *high)))
     };
-    first.keys().filter_map(|name| median(name)).collect()
+    let mut out: Figures = first.keys().filter_map(median).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    out.insert("seeds".to_owned(), seeds.len() as f64);
+    out
 }
 
 #[cfg(test)]
@@ -202,10 +210,12 @@ mod tests {
 
     #[test]
     fn medians_are_of_what_every_seed_has() {
-        let seeds: Vec<Figures> = [3.0, 1.0, 2.0].map(|v| Figures::from([("fps", v)])).into();
-        assert_eq!(medians(&seeds), Figures::from([("fps", 2.0)]));
+        let named = |name: &str, v: f64| Figures::from([(name.to_owned(), v)]);
+        let seeds: Vec<Figures> = [3.0, 1.0, 2.0].map(|v| named("fps", v)).into();
+        let found = medians(&seeds);
+        assert_eq!((found["fps"], found["seeds"], found.len()), (2.0, 3.0, 2));
         let mut lacking = seeds;
-        lacking[0].insert("rate_back_s", 1.0);
+        lacking[0].insert("rate_back_s".to_owned(), 1.0);
         assert!(!medians(&lacking).contains_key("rate_back_s"));
     }
 }

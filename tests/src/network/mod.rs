@@ -16,7 +16,7 @@ pub use chromium::measure as measure_chromium;
 pub use ours::{Call as OurCall, measure as measure_ours};
 
 /// Whose call it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum System {
     /// Two `visavis-cli`.

@@ -1,6 +1,7 @@
 //! Two `visavis-cli` over the link.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -21,7 +22,8 @@ pub struct Call {
 
 impl Call {
     /// Brings one about; returns with the first picture on its way. `sender_flags` and
-    /// `receiver_flags` are further ones of `visavis-cli join`; the last of a kind counts.
+    /// `receiver_flags` are further ones of `visavis-cli join`, `--camera` among them if it is not to
+    /// be the grainy test pattern and none.
     ///
     /// # Errors
     ///
@@ -34,12 +36,15 @@ impl Call {
         receiver_flags: &[&str],
     ) -> anyhow::Result<Self> {
         let room = ["abc-defg-hij", "abc-defg-hik", "abc-defg-hjk", "abc-defg-hkj"][number % 4];
-        let folder = scratch(&format!("network-{number}"))?;
+        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let folder = scratch(&format!("network-{}", FOLDERS.fetch_add(1, Ordering::Relaxed)))?;
         let trace = folder.join("trace.jsonl").display().to_string();
-        let flags = [&["--camera", "none", "--trace", &trace], receiver_flags].concat();
+        let flags = with_camera("none", receiver_flags);
+        let flags = [&["--trace", &trace], flags.as_slice()].concat();
         let mut receiver = emulator.right().within(|| join("receiver", server, room, &flags))??;
         receiver.wait_event("waiting", LIMIT)?;
-        let sender = emulator.left().within(|| join("sender", server, room, sender_flags))??;
+        let flags = with_camera("grainy-test-pattern", sender_flags);
+        let sender = emulator.left().within(|| join("sender", server, room, &flags))??;
         Ok(Self { sender, receiver, folder })
     }
 
@@ -85,6 +90,15 @@ impl Call {
         }
         Ok((pictures, sounds))
     }
+}
+
+/// `flags`, with this camera if they name none.
+fn with_camera<'f>(camera: &'f str, flags: &[&'f str]) -> Vec<&'f str> {
+    let mut all = flags.to_vec();
+    if !all.contains(&"--camera") {
+        all.extend(["--camera", camera]);
+    }
+    all
 }
 
 impl Drop for Call {

@@ -68,10 +68,16 @@ fn cell(case: &Case, figures: Option<&Figures>) -> String {
 }
 
 /// The table as Markdown.
-pub fn markdown(rows: &[Row<'_>], seeds: usize) -> String {
+pub fn markdown(rows: &[Row<'_>]) -> String {
+    let seeds = |pick: for<'r> fn(&'r Row<'_>) -> Option<&'r Figures>| {
+        let all = rows.iter().filter_map(pick).filter_map(|f| f.get("seeds"));
+        all.copied().reduce(f64::min).map_or_else(|| "no".to_owned(), |n| format!("{n:.0}"))
+    };
     let mut text = format!(
-        "Medians of {seeds} seed{}.\n\n| case | goal | ours | Chromium |\n|---|---|---|---|\n",
-        if seeds == 1 { "" } else { "s" }
+        "Medians of {} calls of ours and {} of Chromium's.\n\n\
+         | case | goal | ours | Chromium |\n|---|---|---|---|\n",
+        seeds(|row| row.ours.as_ref()),
+        seeds(|row| row.chromium.as_ref()),
     );
     for row in rows {
         let _ = writeln!(
@@ -139,9 +145,10 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_a_dash() {
         let cases = Case::all();
-        let ours = Some(Figures::from([("fps", 29.96)]));
+        let ours = Some(Figures::from([("fps".to_owned(), 29.96), ("seeds".to_owned(), 3.0)]));
         let rows = [Row { case: &cases[0], ours, chromium: None }];
-        let table = markdown(&rows, 3);
+        let table = markdown(&rows);
+        assert!(table.starts_with("Medians of 3 calls of ours and no of Chromium's."), "{table}");
         assert!(table.contains("| 30.0; –/–; –; – %; –; rate back – s"), "{table}");
         assert!(table.trim_end().ends_with("| – |"), "{table}");
     }
