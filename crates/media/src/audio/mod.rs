@@ -2,5 +2,6 @@
 
 pub mod level;
 pub mod resample;
+pub mod stoi;
 pub mod stretch;
 pub mod tone_meter;
