@@ -5,12 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use visavis_media::AUDIO_FRAME_SAMPLES;
-use visavis_media::audio::level::Level;
+
+use visavis_media::audio::level::LevelMeter;
 use visavis_media::audio::speech::Talker;
-use visavis_media::files::WavWriter;
-use visavis_tests::program::{Program, Server, binary, expect_within, join};
+use visavis_media::files::{WavReader, WavWriter};
+use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime};
+use visavis_tests::program::{Program, Server, binary, expect_within, join, scratch};
 use visavis_tests::pulse::PulseServer;
+use visavis_tests::sound::median;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -33,7 +35,7 @@ fn no_packet_of_a_muted_microphone_reaches_the_other_side() -> anyhow::Result<()
 
 /// A far end talks; the near end's speaker stands before its microphone. Returns how loud the far
 /// end hears itself, dBFS, and the near end's summary.
-fn echo(sound: &PulseServer, folder: &std::path::Path, canceller: &str) -> (f32, Value) {
+fn echo(sound: &PulseServer, folder: &std::path::Path, canceller: &str) -> (f64, Value) {
     let signaling = Server::start().unwrap();
     let talk = folder.join("talk.wav");
     let heard = folder.join(format!("heard-{canceller}.wav"));
@@ -59,28 +61,32 @@ fn echo(sound: &PulseServer, folder: &std::path::Path, canceller: &str) -> (f32,
     let mut far = join("far", &microphone, &format!("file:{}", heard.display()), "18s");
     far.wait_event("summary", LIMIT).unwrap();
     let summary = near.wait_event("summary", LIMIT).unwrap();
-    let mut reader = visavis_media::files::WavReader::open(&heard).unwrap();
-    let mut samples = Vec::new();
-    // From 8 s on: by then the canceller knows the room.
-    for n in 0..1500 {
-        let frame = reader.next_frame(visavis_media::MediaTime::default()).unwrap();
-        if n >= 800 {
-            samples.extend(frame.samples);
+    let mut reader = WavReader::open(&heard).unwrap();
+    let mut levels = Vec::new();
+    // From 5 s on, when the canceller knows the room; the median, for busy machines interrupt the
+    // sound, and then it must find the echo again.
+    for n in 0..15 {
+        let mut meter = LevelMeter::default();
+        for _ in 0..100 {
+            let frame = reader.next_frame(MediaTime::default()).unwrap();
+            meter.push(&frame.samples);
+        }
+        if n >= 5 {
+            levels.push(f64::from(meter.take().rms_dbfs));
         }
     }
-    (Level::of(&samples).rms_dbfs, summary)
+    (median(&mut levels).unwrap(), summary)
 }
 
 #[test]
 fn the_far_end_does_not_hear_itself_through_speaker_and_microphone() {
     let sound = PulseServer::start("echo", &[("room", 48_000)]).unwrap();
-    let folder = visavis_tests::program::scratch("echo").unwrap();
+    let folder = scratch("echo").unwrap();
     let (with_echo, plain) = echo(&sound, &folder, "off");
     let (without, cancelled) = echo(&sound, &folder, "auto");
     eprintln!("echo {with_echo:.1} dBFS; cancelled {without:.1} dBFS; {plain:#}; {cancelled:#}");
     assert!(with_echo > -45.0, "no echo to cancel: {with_echo} dBFS");
-    // Busy machines interrupt the sound, which the canceller cannot foresee.
-    assert!(without < with_echo - 20.0, "{without} dBFS after {with_echo} dBFS");
+    assert!(without < with_echo - 25.0, "{without} dBFS after {with_echo} dBFS");
     assert!(cancelled["voice_processing"]["echo_delay_ms"].is_number(), "{cancelled:#}");
     std::fs::remove_dir_all(folder).unwrap();
 }

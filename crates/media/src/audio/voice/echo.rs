@@ -122,12 +122,10 @@ impl EchoStage {
     }
 }
 
-/// libwebrtc's settings but for what follows (figures in docs/decisions/0008-voice-processing.md).
+/// libwebrtc's settings but for what follows; docs/decisions/0008-voice-processing.md has the
+/// figures.
 fn tuning() -> EchoCanceller3Config {
     let mut config = EchoCanceller3Config::default();
-    // Filters of 80 ms in place of 52 ms: a living room's reverberation.
-    config.filter.refined.length_blocks = FILTER_BLOCKS;
-    config.filter.coarse.length_blocks = FILTER_BLOCKS;
     // While the near end is heard to talk, the suppressor leaves what the linear filter left:
     // its thresholds for echo against near end, and for echo against what masks it, are lifted.
     let nearend = &mut config.suppressor.nearend_tuning;
@@ -138,9 +136,6 @@ fn tuning() -> EchoCanceller3Config {
     }
     config
 }
-
-/// Length of the linear filters, blocks of 4 ms.
-const FILTER_BLOCKS: usize = 20;
 
 /// Samples of the three bands in order, in frames or blocks.
 struct Line {
