@@ -105,6 +105,7 @@ impl App {
             camera: args.camera.unwrap_or_else(|| settings.camera_source()),
             microphone: args.microphone.unwrap_or_else(|| settings.microphone_source()),
             speaker: args.speaker.unwrap_or_else(|| settings.speaker_sink()),
+            voice: settings.voice_processing(),
             size: args.size,
             fps: args.fps,
             trusted_certificate: args.trust_certificate,

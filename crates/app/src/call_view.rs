@@ -307,11 +307,15 @@ pub(crate) fn controls(
     let count = if link.is_some() { 5.0 } else { 4.0 };
     let y = area.bottom() - 34.0 - theme::CALL_CONTROL / 2.0;
     let mut x = area.center().x - step * (count - 1.0) / 2.0;
+    let first = egui::pos2(x, y);
     let mut next = || {
         let at = egui::pos2(x, y);
         x += step;
         at
     };
+    if view.snapshot.local.speaking_while_muted && !microphone {
+        muted_hint(ui, area, first);
+    }
     let (glyph, label, words, tone) = match microphone {
         true => (icon::MICROPHONE, "Mute the microphone (M)", "Mute · M", Tone::Plain),
         false => {
@@ -376,6 +380,35 @@ pub(crate) fn controls(
     {
         view.ask(Action::Leave);
     }
+}
+
+/// Over the microphone's button, when somebody talks into it in vain.
+fn muted_hint(ui: &Ui, area: Rect, button: egui::Pos2) {
+    let words = "You are muted. Press M to be heard.";
+    let p = ui.painter();
+    let galley =
+        p.layout_no_wrap(words.to_owned(), FontId::new(14.0, theme::semibold()), DARK.text);
+    let size = galley.size() + egui::vec2(28.0, 18.0);
+    let low = button.y - theme::CALL_CONTROL / 2.0 - 14.0;
+    // Within the window, its tip over the button.
+    let left = (button.x - size.x / 2.0)
+        .clamp(area.left() + MARGIN, (area.right() - MARGIN - size.x).max(area.left() + MARGIN));
+    let rect = Rect::from_min_size(egui::pos2(left, low - size.y), size);
+    let fill = widgets::scrim(0.92);
+    let tip = [(-8.0, 0.0), (8.0, 0.0), (0.0, 8.0)]
+        .map(|(x, y)| egui::pos2(button.x + x, low + y))
+        .to_vec();
+    p.rect(
+        rect,
+        egui::CornerRadius::same(theme::RADIUS_CONTROL),
+        fill,
+        egui::Stroke::new(1.0, DARK.danger),
+        egui::StrokeKind::Inside,
+    );
+    p.add(egui::Shape::convex_polygon(tip, DARK.danger, egui::Stroke::NONE));
+    p.galley(rect.min + egui::vec2(14.0, 9.0), galley, DARK.text);
+    let response = ui.interact(rect, ui.scope_id().with("muted hint"), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Alert, true, words));
 }
 
 /// A sentence over the video, top centre.

@@ -141,7 +141,9 @@ fn picker(ui: &mut Ui, kind: Kind, width: f32, view: &mut View<'_>) {
     if response.clicked() {
         view.ask(Action::Send(Command::RefreshDevices));
     }
-    popup(&response).width(width.max(240.0)).show(|ui| {
+    // What closes the menu says so itself: a switch does not.
+    let stay = egui::PopupCloseBehavior::CloseOnClickOutside;
+    popup(&response).close_behavior(stay).width(width.max(240.0)).show(|ui| {
         ui.set_max_width(420.0);
         menu(ui, kind, view);
     });
@@ -189,6 +191,41 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
             pick(kind, Some(device.id), view);
         }
     }
+    if kind == Kind::Microphone {
+        ui.separator();
+        voice_switches(ui, view);
+    }
+}
+
+/// What is done to the microphone's sound; the menu stays open, for one may want to compare.
+fn voice_switches(ui: &mut Ui, view: &mut View<'_>) {
+    let s = &mut *view.settings;
+    let mut changed = false;
+    for (on, words, explain) in [
+        (
+            &mut s.echo_cancellation,
+            "Echo cancellation",
+            "Takes out what your speaker plays, so that the other side does not hear itself.",
+        ),
+        (
+            &mut s.noise_suppression,
+            "Noise suppression",
+            "Takes out steady noise such as that of a fan.",
+        ),
+        (&mut s.automatic_gain, "Automatic gain", "Makes you equally loud wherever you sit."),
+        (&mut s.high_pass, "High-pass filter", "Takes out rumble below 100 Hz."),
+    ] {
+        let response = line(ui, Role::MenuItemCheckBox, words, *on);
+        if response.clicked() {
+            *on = !*on;
+            changed = true;
+        }
+        response.on_hover_text(theme::small(explain));
+    }
+    if changed {
+        let command = Command::SetVoiceProcessing(s.voice_processing());
+        view.ask(Action::Send(command));
+    }
 }
 
 /// A menu under (or over) `button`, with the usual look of controls in it.
@@ -196,12 +233,20 @@ pub(crate) fn popup<'a>(button: &Response) -> Popup<'a> {
     Popup::menu(button).gap(6.0).style(egui::style::StyleModifier::new(|_| {}))
 }
 
-/// One line of a menu with a check mark.
+/// One line of a menu with a check mark; a click closes the menu.
 pub(crate) fn item(ui: &mut Ui, words: &str, checked: bool) -> bool {
+    let clicked = line(ui, Role::MenuItemRadio, words, checked).clicked();
+    if clicked {
+        ui.close();
+    }
+    clicked
+}
+
+fn line(ui: &mut Ui, role: Role, words: &str, checked: bool) -> Response {
     let t = Tokens::of(ui.ctx());
     let (rect, response) =
         ui.allocate_exact_size(egui::vec2(ui.available_width(), 40.0), Sense::click());
-    response.widget_info(|| WidgetInfo::selected(Role::MenuItemRadio, true, checked, words));
+    response.widget_info(|| WidgetInfo::selected(role, true, checked, words));
     let p = ui.painter();
     if response.hovered() || response.has_focus() {
         p.rect_filled(rect, egui::CornerRadius::same(6), theme::blend(t.surface, t.text, 0.08));
@@ -227,11 +272,7 @@ pub(crate) fn item(ui: &mut Ui, words: &str, checked: bool) -> bool {
         galley,
         t.text,
     );
-    let clicked = response.clicked();
-    if clicked {
-        ui.close();
-    }
-    clicked
+    response
 }
 
 fn pick(kind: Kind, device: Option<DeviceId>, view: &mut View<'_>) {

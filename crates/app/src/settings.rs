@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use visavis_engine::{CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink};
+use visavis_engine::{
+    CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink, Switch, VoiceProcessing,
+};
 
 use crate::theme::ThemeChoice;
 
@@ -29,6 +31,14 @@ pub(crate) struct Settings {
     pub(crate) camera_on: bool,
     /// Whether the microphone was on.
     pub(crate) microphone_on: bool,
+    /// What the speaker plays is taken out of the microphone's sound.
+    pub(crate) echo_cancellation: bool,
+    /// Steady noise is taken out.
+    pub(crate) noise_suppression: bool,
+    /// Speech is brought to the same level.
+    pub(crate) automatic_gain: bool,
+    /// Rumble is taken out.
+    pub(crate) high_pass: bool,
     /// Address of the signaling server; `None` is the one inside this program.
     pub(crate) server: Option<String>,
     /// Whether the server inside listens to the whole network.
@@ -50,6 +60,10 @@ impl Default for Settings {
             speaker: None,
             camera_on: true,
             microphone_on: true,
+            echo_cancellation: true,
+            noise_suppression: true,
+            automatic_gain: true,
+            high_pass: true,
             server: None,
             open_to_network: false,
             recent_rooms: Vec::new(),
@@ -73,6 +87,17 @@ impl Settings {
     /// The speaker to ask the engine for.
     pub(crate) fn speaker_sink(&self) -> SpeakerSink {
         self.speaker.clone().map_or(SpeakerSink::Default, SpeakerSink::Device)
+    }
+
+    /// What to do to the microphone's sound.
+    pub(crate) fn voice_processing(&self) -> VoiceProcessing {
+        let switch = |on| if on { Switch::Auto } else { Switch::Off };
+        VoiceProcessing {
+            echo_cancellation: switch(self.echo_cancellation),
+            noise_suppression: switch(self.noise_suppression),
+            automatic_gain: switch(self.automatic_gain),
+            high_pass: switch(self.high_pass),
+        }
     }
 
     /// Puts `room` first among the recent ones.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use visavis_engine::{
     CameraSource, CertificateFingerprint, DisplaySink, IceServer, MicrophoneSource, RoomCode, Size,
-    SpeakerSink, parse_size,
+    SpeakerSink, Switch, parse_size,
 };
 
 /// Visavis without a window.
@@ -48,6 +48,21 @@ pub(crate) struct JoinArgs {
     /// none, file:PATH.wav, device:ID or default.
     #[arg(long, default_value = "none")]
     pub(crate) speaker: SpeakerSink,
+    /// Start with the microphone off: nothing of it is sent.
+    #[arg(long)]
+    pub(crate) muted: bool,
+    /// Take out what the speaker plays: auto (for microphones only), on or off.
+    #[arg(long, value_name = "SWITCH", default_value = "auto")]
+    pub(crate) echo_cancellation: Switch,
+    /// Take out steady noise: auto, on or off.
+    #[arg(long, value_name = "SWITCH", default_value = "auto")]
+    pub(crate) noise_suppression: Switch,
+    /// Bring speech to the same level: auto, on or off.
+    #[arg(long, value_name = "SWITCH", default_value = "auto")]
+    pub(crate) automatic_gain: Switch,
+    /// Take out rumble: auto, on or off.
+    #[arg(long, value_name = "SWITCH", default_value = "auto")]
+    pub(crate) high_pass: Switch,
     /// Size of the pictures sent.
     #[arg(long, default_value = "1280x720", value_parser = parse_size)]
     pub(crate) size: Size,

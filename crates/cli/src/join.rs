@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use visavis_engine::{
     Bitrate, CallEndReason, CallSnapshot, Command, Engine, EngineConfig, Event, JoinOptions,
+    VoiceProcessing,
 };
 
 use crate::args::{DevicesArgs, JoinArgs};
@@ -24,6 +25,12 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         camera: args.camera,
         microphone: args.microphone,
         speaker: args.speaker,
+        voice: VoiceProcessing {
+            echo_cancellation: args.echo_cancellation,
+            noise_suppression: args.noise_suppression,
+            automatic_gain: args.automatic_gain,
+            high_pass: args.high_pass,
+        },
         display: args.display,
         size: args.size,
         fps: args.fps,
@@ -31,6 +38,9 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         trusted_certificate: args.trust_certificate,
     })?;
     let stop = stop_flag()?;
+    if args.muted {
+        engine.send(Command::SetMicrophoneEnabled(false));
+    }
     let before_join = started.elapsed();
     engine.send(Command::Join(JoinOptions {
         room: args.room,
@@ -95,6 +105,7 @@ impl Out {
             Event::DeviceProblem(text) => ("device-problem", json!(text)),
             Event::Waiting => ("waiting", json!(snapshot.room_link)),
             Event::Reconnecting => ("reconnecting", Value::Null),
+            Event::SpeakingWhileMuted => ("speaking-while-muted", Value::Null),
             Event::Ended(_) => return,
         };
         if self.json {

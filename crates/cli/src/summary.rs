@@ -74,8 +74,27 @@ pub(crate) fn summary(
             "level_dbfs": audio.level_dbfs,
             "tone_hz": audio.tone_hz,
         })),
+        "voice_processing": voice_processing(snapshot),
         "cpu_seconds": usage.0,
         "max_rss_bytes": usage.1,
+    })
+}
+
+/// What was done to the microphone's sound at the end; null for sound that was sent as it is.
+fn voice_processing(snapshot: &CallSnapshot) -> Option<Value> {
+    let voice = snapshot.local.voice;
+    voice.running.then(|| {
+        json!({
+            "echo_cancellation": voice.echo_cancellation,
+            "noise_suppression": voice.noise_suppression,
+            "automatic_gain": voice.automatic_gain,
+            "high_pass": voice.high_pass,
+            "echo_return_loss_db": voice.echo_return_loss_db,
+            "echo_return_loss_enhancement_db": voice.echo_return_loss_enhancement_db,
+            "device_delay_ms": voice.device_delay.map(ms),
+            "echo_delay_ms": voice.echo_delay.map(ms),
+            "gain_db": voice.gain_db,
+        })
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use visavis_capture as capture;
+use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::{WavReader, WavWriter, Y4mReader};
 use visavis_media::synthetic::{TestPattern, Tone};
 use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, Size, VideoFrame};
@@ -259,6 +260,8 @@ pub(crate) fn microphone_opener(
     let reports = context.reports.clone();
     let open = move |source: MicrophoneSource| {
         let (send, clock) = (send.clone(), context.clock);
+        let device = matches!(source, MicrophoneSource::Device(_) | MicrophoneSource::Default);
+        send.voice().source_opened(device);
         let paced = |name, mut next: Box<dyn FnMut() -> Option<AudioFrame> + Send>| {
             let send = send.clone();
             let step = move || {
@@ -334,10 +337,16 @@ impl Drop for SourceEnded {
 }
 
 /// How speakers are opened.
-pub(crate) fn speaker_opener(context: Context, receive: Arc<AudioReceive>) -> Opener<SpeakerSink> {
+///
+/// What a device plays, and only that, can be heard by a microphone: `reference` gets it.
+pub(crate) fn speaker_opener(
+    context: Context,
+    receive: Arc<AudioReceive>,
+    reference: Arc<RenderReference>,
+) -> Opener<SpeakerSink> {
     let reports = context.reports.clone();
     let open = move |sink: SpeakerSink| {
-        let receive = receive.clone();
+        let (receive, reference) = (receive.clone(), reference.clone());
         match sink {
             SpeakerSink::None => {
                 let step = move || {
@@ -375,7 +384,10 @@ pub(crate) fn speaker_opener(context: Context, receive: Arc<AudioReceive>) -> Op
                 };
                 let speaker = capture::Speaker::open(
                     id,
-                    move |block: &mut [f32; AUDIO_FRAME_SAMPLES]| receive.pull(block),
+                    move |block: &mut [f32; AUDIO_FRAME_SAMPLES], latency| {
+                        receive.pull(block);
+                        reference.push(block, latency);
+                    },
                     context.on_end(Kind::Speaker),
                 )
                 .map_err(|e| sentence(&e.to_string()))?;

@@ -52,6 +52,32 @@ pub enum SpeakerSink {
     Default,
 }
 
+/// Whether a part of voice processing is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// On for microphones; off for files and generated sound, which are sent as they are.
+    #[default]
+    Auto,
+    /// On for whatever is sent.
+    On,
+    /// Off.
+    Off,
+}
+
+/// What is done to sound from the microphone before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VoiceProcessing {
+    /// Takes out what the speaker plays.
+    pub echo_cancellation: Switch,
+    /// Takes out steady noise.
+    pub noise_suppression: Switch,
+    /// Brings speech to the same level.
+    pub automatic_gain: Switch,
+    /// Takes out rumble.
+    pub high_pass: Switch,
+}
+
 /// Where received pictures go, besides the slot that a window reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DisplaySink {
@@ -121,6 +147,8 @@ pub enum Command {
     SetCameraEnabled(bool),
     /// Microphone on or off: off lets no sample leave the process.
     SetMicrophoneEnabled(bool),
+    /// Changes what is done to the microphone's sound.
+    SetVoiceProcessing(VoiceProcessing),
     /// Whether the lobby wants camera and microphone running for preview and meter.
     SetPreview(bool),
     /// Looks for devices again; the snapshot's list changes.
@@ -146,6 +174,8 @@ pub enum Event {
     FirstAudio,
     /// A device did not do what was asked; a sentence for people.
     DeviceProblem(String),
+    /// The person talks although the microphone is off. At most once in 20 s.
+    SpeakingWhileMuted,
     /// The call is over.
     Ended(CallEndReason),
 }
@@ -159,6 +189,8 @@ pub struct EngineConfig {
     pub microphone: MicrophoneSource,
     /// Speaker asked for at first.
     pub speaker: SpeakerSink,
+    /// What is done to the microphone's sound at first.
+    pub voice: VoiceProcessing,
     /// File for received pictures.
     pub display: DisplaySink,
     /// Wanted picture size.
@@ -178,6 +210,7 @@ impl Default for EngineConfig {
             camera: CameraSource::Default,
             microphone: MicrophoneSource::Default,
             speaker: SpeakerSink::Default,
+            voice: VoiceProcessing::default(),
             display: DisplaySink::None,
             size: Size::new(1280, 720),
             fps: 30,

@@ -17,6 +17,7 @@ mod send;
 mod shared;
 mod snapshot;
 mod stats;
+mod voice;
 mod words;
 
 pub use handle::*;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use visavis_call::{CallState, Epoch, Input};
+use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
 use visavis_signaling_client::SignalingEvent;
@@ -27,6 +28,9 @@ use crate::{
 pub(crate) const REPORTS: usize = 512;
 /// Shortest time between two snapshots that nobody waits for.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a person is told that nobody hears what they say.
+const MUTED_HINT: Duration = Duration::from_secs(5);
 
 /// Names a peer connection of a call, so that what an old one says is not taken for a new one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub(crate) struct RunLoop {
     urgent: bool,
     dirty: bool,
     published: Instant,
+    /// When somebody last talked into the muted microphone.
+    spoke_while_muted: Option<Instant>,
     _watcher: Option<visavis_capture::DeviceWatcher>,
 }
 
@@ -83,7 +89,9 @@ impl RunLoop {
     ) -> std::io::Result<Self> {
         let clock = MediaClock::default();
         let video_send = Arc::new(VideoSend::start(config.max_bitrate, config.size, config.fps)?);
-        let audio_send = Arc::new(AudioSend::new());
+        let reference = Arc::new(RenderReference::default());
+        let audio_send = Arc::new(AudioSend::new(clock, reference.clone()));
+        audio_send.voice().set_wanted(config.voice);
         let audio_receive = Arc::new(AudioReceive::new(clock));
         let context = Context { clock, reports: reports.clone() };
         let camera = camera_opener(
@@ -94,7 +102,7 @@ impl RunLoop {
             shared.local_video.clone(),
         );
         let microphone = microphone_opener(context.clone(), audio_send.clone());
-        let speaker = speaker_opener(context, audio_receive.clone());
+        let speaker = speaker_opener(context, audio_receive.clone(), reference);
         let mut log = Log::default();
         let display_file = match &config.display {
             DisplaySink::None => None,
@@ -140,6 +148,7 @@ impl RunLoop {
             urgent: true,
             dirty: true,
             published: Instant::now(),
+            spoke_while_muted: None,
             _watcher: watcher,
         })
     }
@@ -237,6 +246,9 @@ impl RunLoop {
                 self.microphone_on = on;
                 self.context.audio_send.set_enabled(on);
                 self.say_media_state();
+            }
+            Command::SetVoiceProcessing(wanted) => {
+                self.context.audio_send.voice().set_wanted(wanted);
             }
             Command::SetPreview(on) => {
                 self.preview = on;
@@ -406,9 +418,19 @@ impl RunLoop {
     }
 
     fn publish(&mut self) {
+        self.notice_muted_speech();
         self.fill_snapshot();
         (self.urgent, self.dirty, self.published) = (false, false, Instant::now());
         self.shared.publish(self.snapshot.clone());
+    }
+
+    /// Only a call has somebody who does not hear it.
+    fn notice_muted_speech(&mut self) {
+        let spoke = self.context.audio_send.voice().take_spoke_while_muted();
+        if spoke && self.call.is_some() && !self.microphone_on {
+            self.spoke_while_muted = Some(Instant::now());
+            self.shared.push_event(Event::SpeakingWhileMuted);
+        }
     }
 
     fn fill_snapshot(&mut self) {
@@ -426,6 +448,9 @@ impl RunLoop {
         local.microphone_problem = self.microphone.0.problem.clone();
         local.speaker_problem = self.speaker.0.problem.clone();
         local.microphone_level_dbfs = self.context.audio_send.counts(Instant::now()).level_dbfs;
+        local.voice = self.context.audio_send.voice().state();
+        local.speaking_while_muted = !self.microphone_on
+            && self.spoke_while_muted.is_some_and(|at| at.elapsed() < MUTED_HINT);
         self.snapshot.devices = self.devices.clone();
         self.snapshot.log = self.log.entries();
     }

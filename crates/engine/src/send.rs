@@ -4,21 +4,23 @@
 //! -> [`AudioSend::push`] -> `rtc`. Nothing is encoded while nobody receives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use visavis_media::adaptation::{
     Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan,
 };
+use visavis_media::audio::voice::RenderReference;
 use visavis_media::codec::VideoEncoder;
 use visavis_media::codec::h264::{H264Encoder, H264EncoderConfig};
 use visavis_media::codec::opus::{OpusEncoder, OpusEncoderConfig};
 use visavis_media::scale::{Fit, Scaler};
 use visavis_media::{AudioFrame, Bitrate, Size, VideoFrame};
-use visavis_rtc::{AudioSender, SendOutcome, VideoSender};
+use visavis_rtc::{AudioSender, MediaClock, SendOutcome, VideoSender};
 
 use crate::meter::{MeanTime, RateMeter, level_dbfs};
 use crate::shared::{FrameSlot, lock};
+use crate::voice::VoiceSend;
 
 /// Counts of the video that was sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -286,10 +288,12 @@ pub(crate) struct AudioSendCounts {
     pub(crate) level_dbfs: f32,
 }
 
-/// Encodes and sends sound on the thread of its source. Muted, no sample goes further than the
-/// level meter.
+/// Processes, encodes and sends sound on the thread of its source. Muted, no sample goes further
+/// than voice processing and the level meter.
 pub(crate) struct AudioSend {
     enabled: AtomicBool,
+    clock: MediaClock,
+    voice: Mutex<VoiceSend>,
     target: Mutex<Option<AudioSender>>,
     state: Mutex<AudioState>,
 }
@@ -306,9 +310,11 @@ struct AudioState {
 const LEVEL_WINDOW: Duration = Duration::from_millis(100);
 
 impl AudioSend {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: MediaClock, reference: Arc<RenderReference>) -> Self {
         Self {
             enabled: AtomicBool::new(true),
+            clock,
+            voice: Mutex::new(VoiceSend::new(reference)),
             target: Mutex::new(None),
             state: Mutex::new(AudioState {
                 encoder: None,
@@ -332,9 +338,12 @@ impl AudioSend {
     /// Takes 10 ms of sound.
     pub(crate) fn push(&self, frame: &AudioFrame) {
         let now = Instant::now();
+        let enabled = self.enabled.load(Ordering::Relaxed);
+        let mut voice = lock(&self.voice);
+        let frame = voice.process(frame, !enabled, self.clock.now());
         let mut state = lock(&self.state);
         state.meter(now, frame);
-        if !self.enabled.load(Ordering::Relaxed) {
+        if !enabled {
             // A fresh encoder later: nothing said before the mute lives on in its state.
             state.encoder = None;
             return;
@@ -359,8 +368,14 @@ impl AudioSend {
         }
     }
 
+    /// Voice processing and its state.
+    pub(crate) fn voice(&self) -> MutexGuard<'_, VoiceSend> {
+        lock(&self.voice)
+    }
+
     /// The source is gone: the level falls to silence.
     pub(crate) fn source_ended(&self) {
+        lock(&self.voice).source_ended();
         let mut state = lock(&self.state);
         state.level_dbfs = -100.0;
         state.peak_since = None;

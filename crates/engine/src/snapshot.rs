@@ -123,8 +123,39 @@ pub struct LocalMedia {
     pub microphone_problem: Option<String>,
     /// Why there is no sound out.
     pub speaker_problem: Option<String>,
-    /// Peak of the last 100 ms of the microphone, dBFS (-100 to 0), also while muted.
+    /// Peak of the last 100 ms of the microphone, dBFS (-100 to 0), also while muted: of what is, or
+    /// would be, sent, after voice processing.
     pub microphone_level_dbfs: f32,
+    /// What is done to the microphone's sound.
+    pub voice: VoiceState,
+    /// The person has just talked although the microphone is off; true for some seconds.
+    pub speaking_while_muted: bool,
+}
+
+/// Voice processing. Figures are absent while their part is off or has nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one a part")]
+pub struct VoiceState {
+    /// Whether sound goes through it at all.
+    pub running: bool,
+    /// What the speaker plays is taken out.
+    pub echo_cancellation: bool,
+    /// Steady noise is taken out.
+    pub noise_suppression: bool,
+    /// Speech is brought to the same level.
+    pub automatic_gain: bool,
+    /// Rumble is taken out.
+    pub high_pass: bool,
+    /// `echoReturnLoss`, dB.
+    pub echo_return_loss_db: Option<f32>,
+    /// `echoReturnLossEnhancement`, dB.
+    pub echo_return_loss_enhancement_db: Option<f32>,
+    /// From handing sound to the speaker to its echo, as the devices say.
+    pub device_delay: Option<Duration>,
+    /// The same as the echo canceller has found it.
+    pub echo_delay: Option<Duration>,
+    /// Gain that is applied now.
+    pub gain_db: Option<f32>,
 }
 
 /// State machines, in the words of W3C WebRTC 1.0.

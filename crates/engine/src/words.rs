@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::{CameraSource, DeviceId, DisplaySink, MicrophoneSource, Size, SpeakerSink};
+use crate::{CameraSource, DeviceId, DisplaySink, MicrophoneSource, Size, SpeakerSink, Switch};
 
 /// What would have been understood instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,19 @@ impl FromStr for CameraSource {
             _ => Err(WordError(
                 "test-pattern, grainy-test-pattern, none, default, file:PATH.y4m or device:ID",
             )),
+        }
+    }
+}
+
+impl FromStr for Switch {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(WordError("auto, on or off")),
         }
     }
 }

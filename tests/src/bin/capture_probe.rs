@@ -223,7 +223,7 @@ fn speaker(options: &Options) -> Result<Value> {
     let opening = Instant::now();
     let speaker = Speaker::open(
         options.id("id"),
-        move |frame| {
+        move |frame, _| {
             for sample in frame.iter_mut() {
                 *sample = (0.25 * (phase * std::f64::consts::TAU).sin()) as f32;
                 phase = (phase + tone_hz / f64::from(AUDIO_RATE_HZ)).fract();
@@ -291,7 +291,7 @@ fn roundtrip(options: &Options) -> Result<Value> {
     let mut count = 0_u64;
     let speaker = Speaker::open(
         options.id("speaker"),
-        move |frame| {
+        move |frame, _| {
             count += 1;
             if count.is_multiple_of(SPACING) {
                 for (n, sample) in frame.iter_mut().enumerate() {

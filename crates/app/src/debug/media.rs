@@ -22,7 +22,11 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
         |ui| facts(ui, "AUDIO SENT", &audio_sent(s)),
         |ui| facts(ui, "AUDIO RECEIVED", &audio_received(s)),
     );
-    facts(ui, "DEVICES", &devices(s));
+    halves(
+        ui,
+        |ui| facts(ui, "DEVICES", &devices(s)),
+        |ui| facts(ui, "VOICE PROCESSING", &voice(s)),
+    );
 }
 
 fn facts(ui: &mut Ui, title: &str, list: &[Fact]) {
@@ -121,7 +125,7 @@ fn audio_sent(s: &CallSnapshot) -> Vec<Fact> {
         (
             "Microphone level",
             format!("{:.0} dBFS", s.local.microphone_level_dbfs),
-            "Peak of the last 100 ms; 0 is the loudest, also while muted.",
+            "Peak of the last 100 ms after voice processing; 0 is the loudest, also while muted.",
         ),
     ]
 }
@@ -163,5 +167,34 @@ fn devices(s: &CallSnapshot) -> Vec<Fact> {
         ),
         ("Microphone", shown(&l.microphone_name, &l.microphone_problem), "In use, or why not."),
         ("Speaker", shown(&l.speaker_name, &l.speaker_problem), "In use, or why not."),
+    ]
+}
+
+fn voice(s: &CallSnapshot) -> Vec<Fact> {
+    let v = &s.local.voice;
+    let state = |on: bool| if on { "on" } else { "off" }.to_owned();
+    let db = |value: Option<f32>| or_unknown(value, |db| format!("{db:.1} dB"));
+    vec![
+        (
+            "Echo cancellation",
+            state(v.echo_cancellation),
+            "Takes out what the speaker plays (AEC3).",
+        ),
+        ("Echo return loss", db(v.echo_return_loss_db), "echoReturnLoss: played to heard."),
+        (
+            "Loss enhancement",
+            db(v.echo_return_loss_enhancement_db),
+            "echoReturnLossEnhancement: what the linear filter takes off, before suppression.",
+        ),
+        (
+            "Echo delay",
+            or_unknown(v.echo_delay, format::ms),
+            "From handing sound to the speaker to its echo, as the canceller found it.",
+        ),
+        ("Device delay", or_unknown(v.device_delay, format::ms), "The same as the devices say."),
+        ("Noise suppression", state(v.noise_suppression), "Takes out steady noise."),
+        ("Automatic gain", state(v.automatic_gain), "Brings speech to the same level (AGC2)."),
+        ("Gain", db(v.gain_db), "Applied now."),
+        ("High-pass filter", state(v.high_pass), "Takes out rumble below 100 Hz."),
     ]
 }

@@ -183,6 +183,15 @@ pub(crate) fn connected() -> CallSnapshot {
                 text: format!("event number {i}"),
             })
             .collect(),
+        local: LocalMedia {
+            voice: VoiceState {
+                running: true,
+                echo_cancellation: true,
+                echo_return_loss_enhancement_db: Some(27.5),
+                ..Default::default()
+            },
+            ..waiting().local
+        },
         ..waiting()
     }
 }

@@ -4,7 +4,7 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_engine::{
-    CallEndReason, CallSnapshot, Command, Phase, RoomCode, SignalingLink, VideoSlot,
+    CallEndReason, CallSnapshot, Command, Phase, RoomCode, SignalingLink, Switch, VideoSlot,
 };
 
 use super::snapshots;
@@ -179,6 +179,39 @@ fn picked_device_goes_to_the_engine_and_into_the_settings() {
     assert_eq!(picked.map(|d| d.0).as_deref(), Some("usb"));
     let sent = |a: &Action| matches!(a, Action::Send(Command::SetMicrophone(_)));
     assert!(h.state().actions.iter().any(sent));
+}
+
+#[test]
+fn voice_processing_is_switched_in_the_microphones_menu_which_stays_open() {
+    let mut h = harness(snapshots::lobby());
+    settle(&mut h);
+    h.get_by_label("Microphone: Built-in Microphone").click();
+    settle(&mut h);
+    h.get_by_label("Noise suppression").click();
+    settle(&mut h);
+    h.get_by_label("Automatic gain").click();
+    settle(&mut h);
+    let s = &h.state().settings;
+    assert!(s.echo_cancellation && s.high_pass && !s.noise_suppression && !s.automatic_gain);
+    let last = h.state().actions.iter().rev().find_map(|a| match a {
+        Action::Send(Command::SetVoiceProcessing(wanted)) => Some(*wanted),
+        _ => None,
+    });
+    assert_eq!(last, Some(s.voice_processing()));
+    assert_eq!(last.map(|v| v.noise_suppression), Some(Switch::Off));
+}
+
+#[test]
+fn who_talks_while_muted_is_told_beside_the_microphone() {
+    let mut h = harness(snapshots::connected());
+    h.state_mut().settings.microphone_on = false;
+    settle(&mut h);
+    assert!(h.query_by_label_contains("You are muted").is_none());
+    h.state_mut().snapshot.local.speaking_while_muted = true;
+    settle(&mut h);
+    let hint = h.get_by_label_contains("You are muted").rect();
+    let button = h.get_by_label_contains("Unmute the microphone").rect();
+    assert!(hint.bottom() <= button.top() && hint.x_range().contains(button.center().x));
 }
 
 #[test]
@@ -379,7 +412,7 @@ fn debug_panel_shows_what_the_snapshot_holds() {
     }
     h.get_by_role_and_label(egui::Role::Tab, "Media").click();
     settle(&mut h);
-    for label in ["18 / 27 / 64 ms", "5.2 ms", "440 Hz", "12 packets", "-24 dBFS"] {
+    for label in ["18 / 27 / 64 ms", "5.2 ms", "440 Hz", "12 packets", "-24 dBFS", "27.5 dB"] {
         assert!(h.query_all_by_label(label).next().is_some(), "media lacks {label:?}");
     }
     h.get_by_role_and_label(egui::Role::Tab, "Log").click();

@@ -46,14 +46,16 @@ impl Speaker {
     ///
     /// `source` fills 10 ms of 48 kHz mono (given as silence) whenever the device needs more: on
     /// average 100 times a second of the device's clock, on the speaker's thread. It must not
-    /// block; the callback plays silence if it takes longer than the sound in reserve.
+    /// block; the callback plays silence if it takes longer than the sound in reserve. It is told
+    /// how long it will be until the first of these samples is heard, as far as that is known:
+    /// what waits before it, and what the sound system says that it holds.
     ///
     /// # Errors
     ///
     /// Every [`CaptureError`]; each says what to do.
     pub fn open(
         id: Option<DeviceId>,
-        mut source: impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]) + Send + 'static,
+        mut source: impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration) + Send + 'static,
         on_end: OnEnd,
     ) -> Result<Self, CaptureError> {
         let device = id.as_ref().map_or_else(|| "the speaker".to_owned(), ToString::to_string);
@@ -100,6 +102,8 @@ impl Speaker {
 struct Shared {
     counters: Arc<Counters>,
     latency_us: AtomicU64,
+    /// The sound system's part of it.
+    device_us: AtomicU64,
     /// The largest block the callback has lately asked for, frames.
     recent_block: AtomicU64,
 }
@@ -124,6 +128,7 @@ impl Outlet {
         let waiting_us = self.samples.slots() as u64 * 1_000_000 / u64::from(self.rate_hz);
         let device_us = u64::try_from(device.as_micros()).unwrap_or(0);
         self.shared.latency_us.store(waiting_us + device_us, Ordering::Relaxed);
+        self.shared.device_us.store(device_us, Ordering::Relaxed);
         if convert::write_mono(data, self.channels, &mut self.samples) > 0 {
             self.shared.counters.gaps.fetch_add(1, Ordering::Relaxed);
         }
@@ -192,14 +197,15 @@ impl Output {
     fn run(
         mut self,
         stop: &Stop,
-        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]),
+        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration),
     ) -> Result<(), CaptureError> {
         let failed = |e: &cpal::Error| failure(DeviceKind::Speaker, &self.format.name, e);
         let shared = self.shared.clone();
         let mut reserve = Reserve::new(Instant::now());
         let mut fill = |feed: &mut Feed| {
             let reserve = reserve.update(shared.counters.read().gaps, Instant::now());
-            feed.fill(shared.recent_block.load(Ordering::Relaxed), reserve, source)
+            let device = Duration::from_micros(shared.device_us.load(Ordering::Relaxed));
+            feed.fill(shared.recent_block.load(Ordering::Relaxed), reserve, device, source)
                 .map_err(|e| broken(&self.format.name, &e))
         };
         // The first block is there before it is asked for.
@@ -260,19 +266,24 @@ impl Feed {
         &mut self,
         block: u64,
         reserve: Duration,
-        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES]),
+        device: Duration,
+        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration),
     ) -> Result<(), MediaError> {
         let block = usize::try_from(block).unwrap_or(0).min(frames(MAX_BLOCK, self.rate_hz));
         let target = block + frames(reserve, self.rate_hz);
-        while self.ring.buffer().capacity() - self.ring.slots() < target {
+        loop {
+            let waiting = self.ring.buffer().capacity() - self.ring.slots();
+            if waiting >= target {
+                return Ok(());
+            }
             let mut frame = [0.0; AUDIO_FRAME_SAMPLES];
-            source(&mut frame);
+            let before = Duration::from_secs(waiting as u64) / self.rate_hz;
+            source(&mut frame, before + device);
             self.resampled.clear();
             self.resampler.process(&frame, &mut self.resampled)?;
             // All of it fits: the ring holds more than the largest target and a frame.
             let _ = self.ring.push_partial_slice(&self.resampled);
         }
-        Ok(())
     }
 }
 
@@ -300,21 +311,27 @@ mod tests {
             let mut feed = Feed::new(rate_hz, producer).unwrap();
             let mut pulled = 0_u32;
             let block = frames(Duration::from_millis(10), rate_hz);
-            let mut source = |frame: &mut [f32; AUDIO_FRAME_SAMPLES]| {
+            let device = Duration::from_millis(7);
+            let mut longest = Duration::ZERO;
+            let mut source = |frame: &mut [f32; AUDIO_FRAME_SAMPLES], latency: Duration| {
                 pulled += 1;
+                longest = longest.max(latency);
                 frame.fill(0.25);
             };
-            feed.fill(block as u64, MIN_RESERVE, &mut source).unwrap();
+            feed.fill(block as u64, MIN_RESERVE, device, &mut source).unwrap();
             let target = block + frames(MIN_RESERVE, rate_hz);
             for _ in 0..100 {
                 let waiting = consumer.slots();
                 assert!(waiting >= target, "{rate_hz}: {waiting}");
                 assert!(waiting <= target + 2 * block, "{rate_hz}: {waiting}");
                 consumer.read_chunk(block).unwrap().commit_all();
-                feed.fill(block as u64, MIN_RESERVE, &mut source).unwrap();
+                feed.fill(block as u64, MIN_RESERVE, device, &mut source).unwrap();
             }
             // The device's clock decides: 100 blocks taken, 100 pulled and the standing reserve.
             assert!((102..=106).contains(&pulled), "{rate_hz}: {pulled}");
+            // At most the reserve and a block wait before a frame, and then the device.
+            let most = device + MIN_RESERVE + BLOCK;
+            assert!((device + MIN_RESERVE..=most).contains(&longest), "{rate_hz}: {longest:?}");
         }
     }
 
@@ -341,7 +358,7 @@ mod tests {
     fn an_absurd_block_does_not_overfill_the_ring() {
         let (producer, consumer) = rtrb::RingBuffer::new(frames(RING, 48_000));
         let mut feed = Feed::new(48_000, producer).unwrap();
-        feed.fill(u64::MAX, MAX_RESERVE, &mut |_| {}).unwrap();
+        feed.fill(u64::MAX, MAX_RESERVE, Duration::ZERO, &mut |_, _| {}).unwrap();
         assert!(consumer.slots() <= frames(MAX_BLOCK + MAX_RESERVE + BLOCK, 48_000));
     }
 }

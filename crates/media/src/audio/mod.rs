@@ -2,5 +2,9 @@
 
 pub mod level;
 pub mod resample;
+pub mod room;
+pub mod speech;
+pub mod stoi;
 pub mod stretch;
 pub mod tone_meter;
+pub mod voice;
