@@ -222,7 +222,8 @@ pub struct EncodedAudioFrame {
 /// One RTP packet as it leaves `rtc`: decrypted, RTX undone, not yet deduplicated or ordered.
 #[derive(Debug, Clone)]
 pub struct ReceivedRtp {
-    /// Sequence number of the media stream (the original one for RTX).
+    /// Sequence number of the media stream (the original one for RTX; that of the carrier for a
+    /// redundant copy).
     pub sequence: u16,
     /// RTP timestamp in the stream's clock.
     pub timestamp: u32,
@@ -232,6 +233,7 @@ pub struct ReceivedRtp {
     pub payload: Bytes,
     /// When the datagram came out of the socket, on the receiver's media clock.
     pub arrival: MediaTime,
-    /// Whether it came as a retransmission.
+    /// Whether it came as a retransmission, or, for audio, as a redundant copy in a later packet
+    /// (RFC 2198).
     pub retransmitted: bool,
 }

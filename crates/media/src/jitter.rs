@@ -1,23 +1,25 @@
-//! Adaptive audio playout: Opus packets in whenever they come, 10 ms of sound out whenever the
+//! Adaptive playout: Opus packets in whenever they come, 10 ms of sound out whenever the
 //! speaker asks. Sans-IO; it lives on the audio thread.
 //!
-//! Every packet's transit (arrival minus RTP time) is remembered. The fastest of the last seconds
-//! is the base: a packet that was as fast has delay 0. The target delay covers nearly all packets
-//! of that window, and what is played now has a delay that can be measured the same way, so
-//! playout is steered by two numbers: too late, and a pitch period is left out; too early, and
-//! one is repeated. A lost packet is recovered from the next one's in-band FEC, else concealed;
-//! when nothing is there, concealment goes on without moving in the stream, so that a packet that
-//! was only late is still played.
+//! Frames are kept by RTP time, whichever packet brought them: their own or a later one that carries
+//! a redundant copy (RED). What is played has a delay against the fastest frame of the last seconds,
+//! and so has what should be played ([`timing`]); playout is steered by the two: too late, and a pitch
+//! period is left out; too early, and one is repeated. A lost frame is recovered from a copy or from
+//! the next packet's in-band FEC, else concealed; when nothing is there, concealment goes on without
+//! moving in the stream, so that a packet that was only late is still played.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::audio::stretch;
+use crate::audio::stretch::{self, Likeness};
 use crate::codec::opus::{OpusDecoder, has_fec, is_dtx, packet_samples};
 use crate::error::MediaError;
 use crate::frame::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaTime, ReceivedRtp};
+use timing::Timing;
+
+mod timing;
 
 /// 10 ms for the speaker.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,19 @@ pub struct PlayoutFrame {
     pub concealed: bool,
     /// Recovered from the next packet's in-band FEC.
     pub fec: bool,
+}
+
+/// Where 10 ms of sound came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlayoutKind {
+    /// Packets, or redundant copies of them.
+    Played,
+    /// Silence: nothing came yet, or the sender is silent (comfort noise).
+    Silence,
+    /// Made up, because nothing came.
+    Concealed,
+    /// The next packet's in-band FEC.
+    Fec,
 }
 
 /// Counters since the start; names as in [webrtc-stats] where it has them.
@@ -49,8 +64,11 @@ pub struct PlayoutStats {
     pub concealed_samples: u64,
     /// Runs of concealed samples.
     pub concealment_events: u64,
-    /// Packets recovered by FEC.
+    /// Frames recovered by in-band FEC.
     pub fec_recovered_packets: u64,
+    /// Frames recovered from redundant copies (RED), as far as their own packet had not come when
+    /// they were played.
+    pub red_recovered_packets: u64,
     /// Samples inserted to play later.
     pub inserted_samples_for_deceleration: u64,
     /// Samples left out to play sooner.
@@ -67,6 +85,7 @@ pub struct PlayoutStats {
 #[derive(Debug)]
 pub struct JitterBuffer {
     decoder: OpusDecoder,
+    /// By extended RTP timestamp.
     packets: BTreeMap<u64, Packet>,
     /// Decoded and not yet handed out.
     decoded: Vec<f32>,
@@ -78,42 +97,41 @@ pub struct JitterBuffer {
     stall_concealed: u64,
     /// Concealed without a break, for the fade-out.
     concealed_run: usize,
-    last_kind: Kind,
+    last_kind: PlayoutKind,
     /// The last packet said that silence follows.
     dtx: bool,
     highest: Option<(u64, u64)>,
     /// Sequence numbers seen lately, at their remainder, to tell late ones from copies.
     seen: Box<[u64; SEEN_PACKETS]>,
+    /// Timestamps of frames that came in some way, at their remainder in steps of 2.5 ms.
+    frames: Box<[u64; SEEN_FRAMES]>,
     stray: Option<u16>,
     first_sequence: u64,
     timing: Timing,
     /// Smoothed delay of what is played, microseconds.
     delay_us: Option<f64>,
     since_stretch: u32,
+    /// Packets in a row that came at the last moment.
+    starving: u32,
     stats: PlayoutStats,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Position {
-    /// Extended sequence number of the packet to decode next.
-    sequence: u64,
+    /// Extended sequence number of the packet to decode next; `None` after a copy, which does not
+    /// say its number.
+    sequence: Option<u64>,
     /// Extended RTP timestamp of the sample to decode next.
     timestamp: u64,
 }
 
 #[derive(Debug)]
 struct Packet {
-    timestamp: u64,
+    /// `None` for a redundant copy.
+    sequence: Option<u64>,
     samples: usize,
     payload: Bytes,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Played,
-    Silence,
-    Concealed,
-    Fec,
+    arrival: MediaTime,
 }
 
 impl JitterBuffer {
@@ -125,34 +143,40 @@ impl JitterBuffer {
         Ok(Self {
             decoder: OpusDecoder::new()?,
             packets: BTreeMap::new(),
-            decoded: Vec::with_capacity(4 * AUDIO_FRAME_SAMPLES),
+            decoded: Vec::with_capacity(8 * AUDIO_FRAME_SAMPLES),
             position: None,
             stalled: 0,
             stall_concealed: 0,
             concealed_run: 0,
-            last_kind: Kind::Silence,
+            last_kind: PlayoutKind::Silence,
             dtx: false,
             highest: None,
             seen: Box::new([0; SEEN_PACKETS]),
+            frames: Box::new([0; SEEN_FRAMES]),
             stray: None,
             first_sequence: 0,
-            timing: Timing::default(),
+            timing: Timing::new(),
             delay_us: None,
             since_stretch: 0,
+            starving: 0,
             stats: PlayoutStats::default(),
         })
     }
 
-    /// Takes an Opus packet in any order.
+    /// Takes an Opus packet in any order, or (`retransmitted`) a redundant copy out of a later one.
     pub fn push(&mut self, packet: &ReceivedRtp) {
         // Nothing to hear in an empty packet (a probe, or padding).
         if packet.payload.is_empty() {
             return;
         }
         let Some(samples) = packet_samples(&packet.payload) else {
-            self.stats.packets_discarded += 1;
+            self.stats.packets_discarded += u64::from(!packet.retransmitted);
             return;
         };
+        if packet.retransmitted {
+            self.push_copy(packet, samples);
+            return;
+        }
         let Some((sequence, timestamp)) = self.extend(packet) else { return };
         let seen = &mut self.seen[(sequence % SEEN_PACKETS as u64) as usize];
         if std::mem::replace(seen, sequence) == sequence {
@@ -160,41 +184,123 @@ impl JitterBuffer {
             return;
         }
         self.stats.packets_received += 1;
-        // A late one, too, says how late packets come.
-        self.timing.push(packet.arrival, timestamp);
-        self.packets
-            .insert(sequence, Packet { timestamp, samples, payload: packet.payload.clone() });
+        self.timing.packet(packet.arrival, timestamp);
+        let copied = self.packets.get(&timestamp).is_some_and(|p| p.sequence.is_none());
+        // A late one, too, says how late frames come.
+        let new = self.frame_came(packet.arrival, timestamp);
+        if new && has_fec(&packet.payload) {
+            // With its FEC the frame before it has come as well, if it had not.
+            self.frame_came(packet.arrival, timestamp - samples as u64);
+        }
+        if self.position.is_some_and(|p| timestamp < p.timestamp) {
+            // A frame that was played from a copy is not missed.
+            self.stats.packets_discarded += u64::from(new);
+            return;
+        }
+        let arrival = match self.packets.get(&timestamp) {
+            Some(copy) if copied => copy.arrival,
+            _ => packet.arrival,
+        };
+        self.insert(timestamp, Packet {
+            sequence: Some(sequence),
+            samples,
+            payload: packet.payload.clone(),
+            arrival,
+        });
+    }
+
+    /// A copy of an earlier frame.
+    fn push_copy(&mut self, packet: &ReceivedRtp, samples: usize) {
+        // What came before the first packet would only delay the start.
+        let Some((_, highest)) = self.highest else { return };
+        let ticks = i64::from(packet.timestamp.wrapping_sub(highest as u32) as i32);
+        if ticks.abs() > MAX_COPY_TICKS {
+            return;
+        }
+        let Some(timestamp) = highest.checked_add_signed(ticks) else { return };
+        if !self.frame_came(packet.arrival, timestamp) {
+            return;
+        }
+        // After an outage, too, sound goes on with what is new.
+        let outage = self.stalled > OUTAGE_SAMPLES;
+        let Some(position) = self.position else { return };
+        if outage || timestamp < position.timestamp || self.packets.contains_key(&timestamp) {
+            return;
+        }
+        self.insert(timestamp, Packet {
+            sequence: None,
+            samples,
+            payload: packet.payload.clone(),
+            arrival: packet.arrival,
+        });
+    }
+
+    /// Notes the frame; whether it is new.
+    fn frame_came(&mut self, arrival: MediaTime, timestamp: u64) -> bool {
+        let place = (timestamp / SMALLEST_STEP % SEEN_FRAMES as u64) as usize;
+        if std::mem::replace(&mut self.frames[place], timestamp) == timestamp {
+            return false;
+        }
+        self.timing.frame(arrival, timestamp);
+        true
+    }
+
+    fn insert(&mut self, timestamp: u64, packet: Packet) {
+        self.packets.insert(timestamp, packet);
         while self.packets.len() > MAX_PACKETS {
             self.packets.pop_first();
             self.stats.packets_discarded += 1;
         }
     }
 
+    /// Keeps the delay at or above this, for lip sync; it is gone to by time-stretching.
+    pub fn set_minimum_delay(&mut self, delay: Duration) {
+        self.timing.minimum_us = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4);
+    }
+
+    /// RTP timestamp of the sample that the next pull begins with; `None` while nothing is played.
+    pub fn next_timestamp(&self) -> Option<u32> {
+        let position = self.position.filter(|_| !self.dtx && self.stalled == 0)?;
+        Some(position.timestamp.wrapping_sub(self.decoded.len() as u64) as u32)
+    }
+
+    /// As [`Self::pull_into`], in memory of its own.
+    pub fn pull_10ms(&mut self, now: MediaTime) -> PlayoutFrame {
+        let mut samples = vec![0.0; AUDIO_FRAME_SAMPLES];
+        let mut block = [0.0; AUDIO_FRAME_SAMPLES];
+        let kind = self.pull_into(now, &mut block);
+        samples.copy_from_slice(&block);
+        PlayoutFrame {
+            samples,
+            concealed: kind == PlayoutKind::Concealed,
+            fec: kind == PlayoutKind::Fec,
+        }
+    }
+
     /// The next 10 ms. Silence before the first packet. Call it every 10 ms; several calls at once
     /// (a device with larger blocks) are taken into account by a longer delay.
-    pub fn pull_10ms(&mut self, now: MediaTime) -> PlayoutFrame {
+    pub fn pull_into(
+        &mut self,
+        now: MediaTime,
+        out: &mut [f32; AUDIO_FRAME_SAMPLES],
+    ) -> PlayoutKind {
         if !self.start(now) {
-            return PlayoutFrame {
-                samples: vec![0.0; AUDIO_FRAME_SAMPLES],
-                concealed: false,
-                fec: false,
-            };
+            out.fill(0.0);
+            return PlayoutKind::Silence;
         }
         self.measure_delay(now);
         self.drop_backlog();
         while self.decoded.len() < AUDIO_FRAME_SAMPLES {
             let kind = self.produce(now);
-            if kind == Kind::Concealed && self.last_kind != Kind::Concealed {
+            if kind == PlayoutKind::Concealed && self.last_kind != PlayoutKind::Concealed {
                 self.stats.concealment_events += 1;
             }
             self.last_kind = kind;
         }
         self.stats.total_samples_received += AUDIO_FRAME_SAMPLES as u64;
-        PlayoutFrame {
-            samples: self.decoded.drain(..AUDIO_FRAME_SAMPLES).collect(),
-            concealed: self.last_kind == Kind::Concealed,
-            fec: self.last_kind == Kind::Fec,
-        }
+        out.copy_from_slice(&self.decoded[..AUDIO_FRAME_SAMPLES]);
+        self.decoded.drain(..AUDIO_FRAME_SAMPLES);
+        self.last_kind
     }
 
     /// Counters and the delay now.
@@ -214,11 +320,11 @@ impl JitterBuffer {
         if self.position.is_some() {
             return true;
         }
-        let Some((&sequence, first)) = self.packets.first_key_value() else { return false };
-        if self.timing.delay_us(now, first.timestamp) < self.timing.target_us() {
+        let Some((&timestamp, first)) = self.packets.first_key_value() else { return false };
+        if self.timing.delay_us(now, timestamp) < self.timing.target_us() {
             return false;
         }
-        self.position = Some(Position { sequence, timestamp: first.timestamp });
+        self.position = Some(Position { sequence: first.sequence, timestamp });
         true
     }
 
@@ -242,55 +348,50 @@ impl JitterBuffer {
         }
         excess += MAX_EXCESS_US;
         while excess > 0.0 && self.packets.len() > 1 {
-            let Some((sequence, packet)) = self.packets.pop_first() else { break };
-            if sequence >= position.sequence {
-                let end = packet.timestamp + packet.samples as u64;
-                let skipped = end.saturating_sub(position.timestamp);
-                excess -= samples_to_us(skipped) as f64;
-                self.stats.removed_samples_for_acceleration += skipped;
-                *position =
-                    Position { sequence: sequence + 1, timestamp: end.max(position.timestamp) };
-            }
+            let Some((timestamp, packet)) = self.packets.pop_first() else { break };
+            let end = timestamp + packet.samples as u64;
+            excess -= samples_to_us(end.saturating_sub(position.timestamp)) as f64;
+            self.stats.packets_discarded += 1;
+            *position = Position {
+                sequence: packet.sequence.map(|s| s + 1),
+                timestamp: end.max(position.timestamp),
+            };
         }
         self.delay_us = None;
     }
 
     /// Appends at least 2.5 ms to `decoded`.
-    fn produce(&mut self, now: MediaTime) -> Kind {
+    fn produce(&mut self, now: MediaTime) -> PlayoutKind {
         let Some(position) = self.position else { return self.stall() };
-        let Some((&sequence, packet)) = self.packets.first_key_value() else { return self.stall() };
-        let gap = packet.timestamp.saturating_sub(position.timestamp);
-        if sequence > position.sequence
-            && !self.dtx
-            && self.stalled < gap
-            && gap < MAX_CONCEALED_GAP
-        {
-            return self.bridge(gap - self.stalled);
+        let Some((&timestamp, packet)) = self.packets.first_key_value() else {
+            return self.stall();
+        };
+        let gap = timestamp.saturating_sub(position.timestamp);
+        if gap == 0 {
+            return self.play_first(now);
         }
-        if gap > 0 && (sequence == position.sequence || self.dtx) {
+        if self.dtx || (packet.sequence.is_some() && packet.sequence == position.sequence) {
             // Nothing was lost: the sender was silent. What was made up meanwhile was no concealment.
             self.stats.concealed_samples -= std::mem::take(&mut self.stall_concealed);
-            if self.timing.delay_us(now, packet.timestamp) < self.timing.target_us() {
+            if self.timing.delay_us(now, timestamp) < self.timing.target_us() {
                 self.dtx = true;
                 return self.stall();
             }
+        } else if self.stalled < gap && gap < MAX_CONCEALED_GAP {
+            return self.bridge(gap - self.stalled);
         }
-        self.play_first()
+        self.play_first(now)
     }
 
     /// Decodes the first packet and moves behind it.
-    fn play_first(&mut self) -> Kind {
-        let Some((sequence, packet)) = self.packets.pop_first() else { return self.stall() };
+    fn play_first(&mut self, now: MediaTime) -> PlayoutKind {
+        let Some((timestamp, packet)) = self.packets.pop_first() else { return self.stall() };
         let before = self.decoded.len();
-        let missing = self.position.map_or(0, |p| sequence.saturating_sub(p.sequence));
-        for _ in 0..missing.min(MAX_COUNTED_LOSSES) {
-            self.timing.played(true);
-        }
-        self.timing.played(false);
         let result = self.decoder.decode(&packet.payload, &mut self.decoded);
+        let known = self.position.filter(|p| p.timestamp == timestamp).and_then(|p| p.sequence);
         self.position = Some(Position {
-            sequence: sequence + 1,
-            timestamp: packet.timestamp + packet.samples as u64,
+            sequence: packet.sequence.or(known).map(|s| s + 1),
+            timestamp: timestamp + packet.samples as u64,
         });
         (self.stalled, self.stall_concealed) = (0, 0);
         self.dtx = is_dtx(&packet.payload);
@@ -298,46 +399,54 @@ impl JitterBuffer {
             self.stats.packets_discarded += 1;
             return self.conceal(packet.samples, true);
         }
-        self.concealed_run = 0;
-        if self.dtx {
-            return Kind::Silence;
+        self.stats.red_recovered_packets += u64::from(packet.sequence.is_none());
+        if std::mem::take(&mut self.concealed_run) > FADE_START {
+            // Concealment had gone down to silence.
+            for (n, sample) in self.decoded[before..].iter_mut().take(FADE_IN_SAMPLES).enumerate() {
+                *sample *= n as f32 / FADE_IN_SAMPLES as f32;
+            }
         }
-        self.steer(before);
-        Kind::Played
+        if self.dtx {
+            return PlayoutKind::Silence;
+        }
+        let slack_us = now.saturating_since(packet.arrival).as_micros() as f64
+            + samples_to_us(before as u64) as f64;
+        self.steer(before, slack_us);
+        PlayoutKind::Played
     }
 
     /// Fills `missing` samples before the first packet: by its FEC if that reaches, else made up.
-    fn bridge(&mut self, missing: u64) -> Kind {
-        let Some((&next, packet)) = self.packets.first_key_value() else { return self.stall() };
-        let (payload, reach, next_timestamp) =
-            (packet.payload.clone(), packet.samples as u64, packet.timestamp);
+    fn bridge(&mut self, missing: u64) -> PlayoutKind {
+        let Some((&next_timestamp, packet)) = self.packets.first_key_value() else {
+            return self.stall();
+        };
+        let (payload, reach) = (packet.payload.clone(), packet.samples as u64);
+        let sequence = packet.sequence;
         let whole = missing - missing % SMALLEST_STEP;
-        let sequence = self.position.map_or(next, |p| p.sequence);
         let move_to = |this: &mut Self, timestamp: u64| {
-            this.position = Some(Position { sequence, timestamp });
+            this.position = Some(Position {
+                sequence: sequence.filter(|_| timestamp == next_timestamp),
+                timestamp,
+            });
             (this.stalled, this.stall_concealed) = (0, 0);
         };
-        if whole == 0 {
-            move_to(self, next_timestamp);
-            return self.play_first();
-        }
-        if missing <= reach && has_fec(&payload) {
+        if whole > 0 && missing <= reach && has_fec(&payload) {
             move_to(self, next_timestamp);
             if self.decoder.decode_fec(&payload, whole as usize, &mut self.decoded).is_ok() {
                 self.stats.fec_recovered_packets += 1;
                 self.concealed_run = 0;
-                return Kind::Fec;
+                return PlayoutKind::Fec;
             }
             return self.conceal(whole as usize, true);
         }
         // Leave the last packet's worth to FEC, if there is any.
-        let chunk = whole.min(AUDIO_FRAME_SAMPLES as u64);
-        move_to(self, next_timestamp - (missing - chunk));
+        let chunk = whole.clamp(SMALLEST_STEP, AUDIO_FRAME_SAMPLES as u64);
+        move_to(self, next_timestamp - missing.saturating_sub(chunk));
         self.conceal(chunk as usize, true)
     }
 
     /// Nothing to play: makes up 10 ms without moving in the stream.
-    fn stall(&mut self) -> Kind {
+    fn stall(&mut self) -> PlayoutKind {
         let counted = !self.dtx;
         self.stalled += AUDIO_FRAME_SAMPLES as u64;
         if counted {
@@ -346,14 +455,14 @@ impl JitterBuffer {
         self.conceal(AUDIO_FRAME_SAMPLES, counted)
     }
 
-    fn conceal(&mut self, samples: usize, counted: bool) -> Kind {
+    fn conceal(&mut self, samples: usize, counted: bool) -> PlayoutKind {
         let start = self.decoded.len();
         if self.decoder.conceal(samples, &mut self.decoded).is_err() || self.decoded.len() == start
         {
             self.decoded.resize(start + samples, 0.0);
         }
         if !counted {
-            return Kind::Silence;
+            return PlayoutKind::Silence;
         }
         for sample in &mut self.decoded[start..] {
             let faded = self.concealed_run.saturating_sub(FADE_START) as f32 / FADE_SAMPLES as f32;
@@ -361,32 +470,57 @@ impl JitterBuffer {
             self.concealed_run += 1;
         }
         self.stats.concealed_samples += samples as u64;
-        Kind::Concealed
+        PlayoutKind::Concealed
     }
 
-    /// Shortens or lengthens what was decoded from `from` on, if the delay is off.
-    fn steer(&mut self, from: usize) {
+    /// Shortens or lengthens what was decoded from `from` on, if the delay is off. `slack_us` is how
+    /// long before its time the packet came.
+    fn steer(&mut self, from: usize, slack_us: f64) {
         self.since_stretch += 1;
-        let Some(delay) = self.delay_us else { return };
-        let off = delay - self.timing.target_us() as f64;
-        let due = self.since_stretch >= if off > FAR_OFF_US { 1 } else { STRETCH_INTERVAL };
-        if !due || (-EARLY_US..=LATE_US).contains(&off) {
+        // Packets of 10 ms are too short by themselves.
+        let from = from.min(self.decoded.len().saturating_sub(2 * AUDIO_FRAME_SAMPLES));
+        if self.packets.is_empty() && slack_us < STARVING_US {
+            // A queue builds up: each packet takes longer than the one before. Sound that is drawn
+            // out covers it better than gaps do.
+            self.starving += 1;
+            let times = if self.starving > 1 { MAX_REPEATS } else { 1 };
+            for _ in 0..times {
+                self.lengthen(from, Likeness::FAST);
+            }
             return;
         }
-        let mut tail = self.decoded.split_off(from);
-        let changed_us = if off > 0.0 {
-            let removed = stretch::shorten(&mut tail);
-            self.stats.removed_samples_for_acceleration += removed as u64;
-            -(samples_to_us(removed as u64) as f64)
-        } else {
-            let inserted = stretch::lengthen(&mut tail);
-            self.stats.inserted_samples_for_deceleration += inserted as u64;
-            samples_to_us(inserted as u64) as f64
+        self.starving = 0;
+        let Some(delay) = self.delay_us else { return };
+        let target = self.timing.target_us();
+        let late = delay - target.max(self.timing.recent_us()) as f64;
+        let early = target as f64 - delay;
+        let (interval, likeness) = match late.max(early) {
+            off if off > VERY_FAR_OFF_US => (1, Likeness::ANY),
+            off if off > FAR_OFF_US => (1, Likeness::FAST),
+            _ => (STRETCH_INTERVAL, Likeness::UNHEARD),
         };
-        self.decoded.append(&mut tail);
-        if changed_us != 0.0 {
+        if self.since_stretch < interval {
+        } else if late > LATE_US {
+            let removed = stretch::shorten(&mut self.decoded, from, likeness);
+            self.stats.removed_samples_for_acceleration += removed as u64;
+            self.stretched(delay, -samples_to_us(removed as u64));
+        } else if early > EARLY_US {
+            self.lengthen(from, likeness);
+        }
+    }
+
+    fn lengthen(&mut self, from: usize, likeness: Likeness) {
+        let inserted = stretch::lengthen(&mut self.decoded, from, likeness);
+        self.stats.inserted_samples_for_deceleration += inserted as u64;
+        if let Some(delay) = self.delay_us {
+            self.stretched(delay, samples_to_us(inserted as u64));
+        }
+    }
+
+    fn stretched(&mut self, delay: f64, by_us: i64) {
+        if by_us != 0 {
             self.since_stretch = 0;
-            self.delay_us = Some(delay + changed_us);
+            self.delay_us = Some(delay + by_us as f64);
         }
     }
 
@@ -426,9 +560,10 @@ impl JitterBuffer {
         let lost = self.stats().packets_lost;
         self.packets.clear();
         self.position = None;
-        self.timing = Timing::default();
+        self.timing.reset();
         self.delay_us = None;
         self.dtx = false;
+        self.starving = 0;
         self.highest = None;
         (self.stalled, self.stall_concealed) = (0, 0);
         let extended = self.extend(packet)?;
@@ -438,107 +573,46 @@ impl JitterBuffer {
     }
 }
 
-/// Transits of the last packets.
-#[derive(Debug, Default)]
-struct Timing {
-    transits_us: VecDeque<i64>,
-    base_us: i64,
-    spread_us: i64,
-    last_transit_us: Option<i64>,
-    jitter_us: f64,
-    /// Share of packets that did not come in time for being played, over about the last 256.
-    loss: f64,
-    /// Wait one packet longer, so that the one after a lost one is there with its FEC.
-    wait_for_fec: bool,
-}
-
-impl Timing {
-    fn push(&mut self, arrival: MediaTime, timestamp: u64) {
-        let transit =
-            i64::try_from(arrival.as_micros()).unwrap_or(i64::MAX / 2) - samples_to_us(timestamp);
-        if let Some(last) = self.last_transit_us.replace(transit) {
-            let step = (transit - last).unsigned_abs();
-            // RFC 3550 §6.4.1.
-            self.jitter_us += (step as f64 - self.jitter_us) / 16.0;
-            if step > TRANSIT_JUMP_US {
-                self.transits_us.clear();
-            }
-        }
-        if self.transits_us.len() == WINDOW_PACKETS {
-            self.transits_us.pop_front();
-        }
-        self.transits_us.push_back(transit);
-        let mut sorted: Vec<i64> = self.transits_us.iter().copied().collect();
-        let rank = (sorted.len() - 1) * COVERED_PERCENT / 100;
-        let (faster, &mut covered, _) = sorted.select_nth_unstable(rank);
-        self.base_us = faster.iter().copied().min().unwrap_or(covered);
-        self.spread_us = covered - self.base_us;
-    }
-
-    /// A packet was played, or given up as lost.
-    fn played(&mut self, lost: bool) {
-        self.loss += (f64::from(u8::from(lost)) - self.loss) / 256.0;
-        self.wait_for_fec =
-            self.loss > if self.wait_for_fec { LOSS_TO_FORGET } else { LOSS_TO_WAIT };
-    }
-
-    /// How late something of `timestamp` is at `now`, if the fastest packet is in time.
-    fn delay_us(&self, now: MediaTime, timestamp: u64) -> i64 {
-        i64::try_from(now.as_micros()).unwrap_or(i64::MAX / 2)
-            - samples_to_us(timestamp)
-            - self.base_us
-    }
-
-    fn target_us(&self) -> i64 {
-        let fec_us = if self.wait_for_fec { PACKET_US } else { 0 };
-        (self.spread_us + MARGIN_US + fec_us).clamp(MIN_TARGET_US, MAX_TARGET_US)
-    }
-}
-
 fn samples_to_us(samples: u64) -> i64 {
     i64::try_from(samples.saturating_mul(1000) / u64::from(AUDIO_RATE_HZ / 1000))
         .unwrap_or(i64::MAX / 4)
 }
 
-/// About 8 s of 20 ms packets.
-const WINDOW_PACKETS: usize = 400;
-/// Share of the packets that the target delay lets be in time; the rest is concealed.
-const COVERED_PERCENT: usize = 99;
-/// For the speaker's own 10 ms rhythm.
-const MARGIN_US: i64 = 10_000;
-/// One packet.
-const MIN_TARGET_US: i64 = 20_000;
-/// The usual packet.
-const PACKET_US: i64 = 20_000;
-/// Loss from which waiting for FEC is worth its delay, and below which it no longer is.
-const LOSS_TO_WAIT: f64 = 0.01;
-const LOSS_TO_FORGET: f64 = 0.004;
-/// Beyond, a conversation is easier with gaps.
-const MAX_TARGET_US: i64 = 400_000;
 /// Pulls that the measured delay is averaged over.
 const DELAY_SMOOTHING: f64 = 16.0;
-/// A long outage says nothing about single losses.
-const MAX_COUNTED_LOSSES: u64 = 5;
 /// Off by less than this is left alone.
 const EARLY_US: f64 = 8_000.0;
 const LATE_US: f64 = 12_000.0;
-/// Off by more than this is corrected with every packet.
+/// Off by more than this is corrected with every packet, even if it can be heard a little.
 const FAR_OFF_US: f64 = 40_000.0;
+/// Off by more than this is corrected in any sound.
+const VERY_FAR_OFF_US: f64 = 100_000.0;
 /// Packets between corrections.
 const STRETCH_INTERVAL: u32 = 5;
 /// Later than this is skipped.
 const MAX_EXCESS_US: f64 = 250_000.0;
-/// A packet so far off is on another clock or path: the old transits say nothing.
-const TRANSIT_JUMP_US: u64 = 2_000_000;
+/// A packet that came so shortly before its time may not be followed in time.
+const STARVING_US: f64 = 5_000.0;
+/// Periods repeated in a packet at most when sound runs out: half speed at the slowest.
+const MAX_REPEATS: u32 = 2;
+/// 100 ms without sound: then what is new is more important than what was lost.
+const OUTAGE_SAMPLES: u64 = 4800;
+/// A copy is at most 14 bits of ticks older than its carrier (RFC 2198 §3), which may itself be out of
+/// order.
+const MAX_COPY_TICKS: i64 = 2 << 14;
 /// Concealment fades out after 100 ms, over 100 ms.
 const FADE_START: usize = 4800;
 const FADE_SAMPLES: usize = 4800;
+/// 5 ms.
+const FADE_IN_SAMPLES: usize = 240;
 /// Opus' smallest duration, 2.5 ms.
 const SMALLEST_STEP: u64 = 120;
 /// A second; more is not made up one by one.
 const MAX_CONCEALED_GAP: u64 = 48_000;
 /// More than [`MAX_PACKETS`], so that two packets in the buffer never share a place.
 const SEEN_PACKETS: usize = 512;
+/// 10 s in steps of 2.5 ms.
+const SEEN_FRAMES: usize = 4096;
 /// 4 s of 20 ms packets.
 const MAX_PACKETS: usize = 200;
 const MAX_JUMP_PACKETS: u64 = 3000;

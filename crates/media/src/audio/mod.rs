@@ -1,6 +1,7 @@
 //! Sound: rates, levels, tones. Each object belongs to one thread at a time.
 
 pub mod level;
+pub mod protection;
 pub mod resample;
 pub mod room;
 pub mod speech;

@@ -3,34 +3,51 @@
 //! The period is the lag at which the sound is most like itself; it is merged with, or repeated by,
 //! overlap-add (the idea of WSOLA, as in libwebrtc's NetEq `Accelerate` and `PreemptiveExpand`).
 
-/// Takes one period out of the beginning of `samples` (48 kHz mono). Returns how many samples went;
-/// 0 if the sound is not periodic enough to do it unheard, or too short.
-pub fn shorten(samples: &mut Vec<f32>) -> usize {
-    let Some(lag) = period(samples) else { return 0 };
-    for i in 0..lag {
-        let weight = (i as f32 + 0.5) / lag as f32;
+/// How periodic a sound has to be for a period to be left out or repeated: normalised correlation
+/// of two neighbours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likeness(f32);
+
+impl Likeness {
+    /// It is not heard (NetEq: 0.9 in 14 bits).
+    pub const UNHEARD: Self = Self(0.85);
+    /// It may be heard, but is better than a gap or a long delay (NetEq halves its threshold in fast
+    /// mode).
+    pub const FAST: Self = Self(0.5);
+    /// Always.
+    pub const ANY: Self = Self(-1.0);
+}
+
+/// Takes one period out of `samples` (48 kHz mono) right after `from`. Returns how many samples
+/// went; 0 if the sound is not periodic enough, or there are less than 20 ms.
+pub fn shorten(samples: &mut Vec<f32>, from: usize, likeness: Likeness) -> usize {
+    let Some(lag) = period(samples.get(from..).unwrap_or_default(), likeness) else { return 0 };
+    for i in from..from + lag {
+        let weight = ((i - from) as f32 + 0.5) / lag as f32;
         samples[i] = samples[i] * (1.0 - weight) + samples[i + lag] * weight;
     }
-    samples.drain(lag..2 * lag);
+    samples.drain(from + lag..from + 2 * lag);
     lag
 }
 
-/// Repeats one period at the beginning of `samples`. Returns how many samples came; 0 as in
+/// Repeats one period of `samples` right after `from`. Returns how many samples came; 0 as in
 /// [`shorten`].
-pub fn lengthen(samples: &mut Vec<f32>) -> usize {
-    let Some(lag) = period(samples) else { return 0 };
-    let repeated: Vec<f32> = (0..lag)
-        .map(|i| {
-            let weight = (i as f32 + 0.5) / lag as f32;
-            samples[i + lag] * (1.0 - weight) + samples[i] * weight
-        })
-        .collect();
-    samples.splice(lag..lag, repeated);
+pub fn lengthen(samples: &mut Vec<f32>, from: usize, likeness: Likeness) -> usize {
+    let Some(lag) = period(samples.get(from..).unwrap_or_default(), likeness) else { return 0 };
+    let length = samples.len();
+    samples.resize(length + lag, 0.0);
+    samples.copy_within(from + lag..length, from + 2 * lag);
+    // What followed the first period, fading back into its beginning.
+    for i in 0..lag {
+        let weight = (i as f32 + 0.5) / lag as f32;
+        samples[from + lag + i] =
+            samples[from + 2 * lag + i] * (1.0 - weight) + samples[from + i] * weight;
+    }
     lag
 }
 
 /// The best lag at the start of `samples`, in samples.
-fn period(samples: &[f32]) -> Option<usize> {
+fn period(samples: &[f32], wanted: Likeness) -> Option<usize> {
     let samples = samples.get(..2 * MAX_LAG)?;
     let energy: f32 = samples.iter().map(|s| s * s).sum();
     if energy < QUIET_POWER * samples.len() as f32 {
@@ -52,16 +69,13 @@ fn period(samples: &[f32]) -> Option<usize> {
     let (coarse, _) = best(&mut (MIN_LAG..=MAX_LAG).step_by(4))?;
     let (lag, likeness) =
         best(&mut (coarse.saturating_sub(3).max(MIN_LAG)..=(coarse + 3).min(MAX_LAG)))?;
-    (likeness > MIN_LIKENESS).then_some(lag)
+    (likeness > wanted.0).then_some(lag)
 }
 
 /// 2.5 ms: a pitch of 400 Hz.
 const MIN_LAG: usize = 120;
 /// 10 ms: a pitch of 100 Hz; lower voices merge two half-waves or wait for a quiet moment.
 const MAX_LAG: usize = 480;
-/// Normalised correlation from which a merge is not heard (NetEq: 0.9 in 14 bits; lower there when
-/// more than 5 packets wait).
-const MIN_LIKENESS: f32 = 0.85;
 /// -54 dBFS: below, any lag will do.
 const QUIET_POWER: f32 = 4e-6;
 
@@ -74,14 +88,14 @@ mod tests {
 
     #[test]
     fn a_tone_stays_itself_without_a_click() {
-        for operation in [shorten as fn(&mut Vec<f32>) -> usize, lengthen] {
+        for operation in [shorten as fn(&mut Vec<f32>, usize, Likeness) -> usize, lengthen] {
             let mut tone = Tone::new(230.0, -12.0);
             let mut out = Vec::new();
             let mut changed = 0;
             for _ in 0..50 {
                 let mut block: Vec<f32> =
                     (0..2).flat_map(|_| tone.next_frame(MediaTime::default()).samples).collect();
-                changed += operation(&mut block);
+                changed += operation(&mut block, 0, Likeness::UNHEARD);
                 out.extend(block);
             }
             assert!(changed > 50 * MIN_LAG, "{changed}");
@@ -102,9 +116,11 @@ mod tests {
                 (state >> 8) as f32 / (1 << 24) as f32 - 0.5
             })
             .collect();
-        assert_eq!(shorten(&mut noise), 0);
+        assert_eq!(shorten(&mut noise, 0, Likeness::UNHEARD), 0);
         assert_eq!(noise.len(), 960);
-        assert_eq!(lengthen(&mut vec![0.0; 959]), 0);
-        assert_eq!(shorten(&mut vec![0.0; 960]), 480);
+        assert!(shorten(&mut noise, 0, Likeness::ANY) > 0);
+        assert_eq!(lengthen(&mut vec![0.0; 959], 0, Likeness::ANY), 0);
+        assert_eq!(shorten(&mut vec![0.0; 1000], 40, Likeness::UNHEARD), 480);
+        assert_eq!(lengthen(&mut vec![0.0; 1000], 41, Likeness::UNHEARD), 0);
     }
 }

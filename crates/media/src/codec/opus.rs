@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error::MediaError;
 use crate::frame::{
@@ -38,7 +38,13 @@ pub struct OpusEncoder {
     pending: Vec<f32>,
     pending_time: MediaTime,
     output: Vec<u8>,
-    in_dtx: bool,
+    packets: BytesMut,
+    /// Packets of silence handed out in a row.
+    silent_packets: usize,
+    /// How many are.
+    silence_packets: usize,
+    bitrate: Option<Bitrate>,
+    expected_loss: Option<u8>,
 }
 
 impl OpusEncoder {
@@ -59,7 +65,11 @@ impl OpusEncoder {
             pending: Vec::with_capacity(PACKET_SAMPLES),
             pending_time: MediaTime::default(),
             output: vec![0; MAX_PACKET_BYTES],
-            in_dtx: false,
+            packets: BytesMut::new(),
+            silent_packets: 0,
+            silence_packets: 1,
+            bitrate: None,
+            expected_loss: None,
         };
         this.set_bitrate(config.bitrate)?;
         this.set_expected_loss(MIN_LOSS_PERCENT)?;
@@ -71,6 +81,9 @@ impl OpusEncoder {
     /// # Errors
     /// libopus refused it.
     pub fn set_bitrate(&mut self, bitrate: Bitrate) -> Result<(), MediaError> {
+        if self.bitrate.replace(bitrate) == Some(bitrate) {
+            return Ok(());
+        }
         let bps = i32::try_from(bitrate.as_bps().clamp(6_000, 510_000)).unwrap_or(32_000);
         Ok(self.encoder.set_bitrate(opus::Bitrate::Bits(bps))?)
     }
@@ -82,11 +95,22 @@ impl OpusEncoder {
     /// # Errors
     /// libopus refused it.
     pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), MediaError> {
-        Ok(self.encoder.set_packet_loss_perc(percent.clamp(MIN_LOSS_PERCENT, 100).into())?)
+        let percent = percent.clamp(MIN_LOSS_PERCENT, 100);
+        if self.expected_loss.replace(percent) == Some(percent) {
+            return Ok(());
+        }
+        Ok(self.encoder.set_packet_loss_perc(percent.into())?)
+    }
+
+    /// How many packets of silence are handed out when silence begins; at least one. More of them
+    /// take redundant copies of the last sound along.
+    pub fn set_silence_packets(&mut self, packets: usize) {
+        self.silence_packets = packets.max(1);
     }
 
     /// Takes 10 ms of sound; every second call yields a packet, except in DTX silence: then the
-    /// first packet of at most two bytes is handed out (it tells the receiver) and the others are not.
+    /// first packets of at most two bytes are handed out (they tell the receiver, see
+    /// [`Self::set_silence_packets`]) and the others are not.
     /// The RTP timestamp has to follow [`EncodedAudioFrame::time`], so it jumps over the silence.
     ///
     /// # Errors
@@ -105,16 +129,24 @@ impl OpusEncoder {
         let result = self.encoder.encode_float(&self.pending, &mut self.output);
         self.pending.clear();
         let length = result?;
-        let silent = length <= DTX_MAX_BYTES;
-        let announced = std::mem::replace(&mut self.in_dtx, silent);
-        if silent && announced {
+        self.silent_packets = if length <= DTX_MAX_BYTES { self.silent_packets + 1 } else { 0 };
+        if self.silent_packets > self.silence_packets {
             return Ok(None);
         }
         Ok(Some(EncodedAudioFrame {
-            data: Bytes::copy_from_slice(&self.output[..length]),
+            data: self.take_output(length),
             time: self.pending_time,
             duration: PACKET_DURATION,
         }))
+    }
+
+    /// The packet in memory that comes back when it has been sent: no allocation for each.
+    fn take_output(&mut self, length: usize) -> Bytes {
+        if self.packets.capacity() < length {
+            self.packets.reserve(PACKET_MEMORY_BYTES.max(length));
+        }
+        self.packets.extend_from_slice(&self.output[..length]);
+        self.packets.split().freeze()
     }
 }
 
@@ -230,6 +262,8 @@ fn checked_duration(samples: usize) -> Result<usize, MediaError> {
 const PACKET_DURATION: Duration = Duration::from_millis(20);
 /// A recommended bound for one packet (`opus_encode` documentation).
 const MAX_PACKET_BYTES: usize = 4000;
+/// Packets' memory is reserved in pieces of this size; a second of 32 kbps.
+const PACKET_MEMORY_BYTES: usize = 4096;
 /// Packets this short need not be sent (`opus_encode` documentation).
 const DTX_MAX_BYTES: usize = 2;
 /// From 6 on, libopus narrows the bandwidth rather than leaving FEC out (`decide_fec` in its
