@@ -488,12 +488,23 @@ impl Call {
     }
 
     pub(crate) fn stats(&mut self, stats: PeerStats) {
+        self.protect_audio(&stats);
         if let (Some(peer), Some(pair)) = (&self.peer, stats.selected_pair())
             && let Some(rtt_s) = pair.current_round_trip_time_s
         {
             peer.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
         }
         self.peer_stats = Some(Box::new(stats));
+    }
+
+    /// Lets the sound follow the loss that the other side reports.
+    fn protect_audio(&mut self, stats: &PeerStats) {
+        let known = self.peer_stats.as_deref().map_or(0, |s| s.outbound_audio.reports_received);
+        if stats.outbound_audio.reports_received != known
+            && let Some(fraction) = stats.outbound_audio.remote_fraction_lost
+        {
+            self.context.audio_send.on_report(fraction);
+        }
     }
 
     /// Writes all that is known of the call into the snapshot.

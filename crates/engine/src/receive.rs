@@ -347,7 +347,9 @@ impl AudioReceive {
         let mut state = lock(&self.state);
         let state = &mut *state;
         match &mut state.jitter {
-            Some(jitter) => out.copy_from_slice(&jitter.pull_10ms(self.clock.now()).samples),
+            Some(jitter) => {
+                jitter.pull_into(self.clock.now(), out);
+            }
             None => out.fill(0.0),
         }
         state.tone.push(out);

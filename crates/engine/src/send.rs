@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use visavis_media::adaptation::{
     Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan,
 };
+use visavis_media::audio::protection::{AudioProtection, ProtectionControl};
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::codec::VideoEncoder;
 use visavis_media::codec::h264::{H264Encoder, H264EncoderConfig};
@@ -286,6 +287,8 @@ fn fit_within(size: Size, limit: Size) -> Size {
 pub(crate) struct AudioSendCounts {
     pub(crate) bitrate_bps: u64,
     pub(crate) level_dbfs: f32,
+    /// What the network takes from us now.
+    pub(crate) protection: AudioProtection,
 }
 
 /// Processes, encodes and sends sound on the thread of its source. Muted, no sample goes further
@@ -300,6 +303,8 @@ pub(crate) struct AudioSend {
 
 struct AudioState {
     encoder: Option<OpusEncoder>,
+    control: ProtectionControl,
+    protection: AudioProtection,
     bytes: RateMeter,
     peak: f32,
     peak_since: Option<Instant>,
@@ -318,6 +323,8 @@ impl AudioSend {
             target: Mutex::new(None),
             state: Mutex::new(AudioState {
                 encoder: None,
+                control: ProtectionControl::default(),
+                protection: AudioProtection::default(),
                 bytes: RateMeter::default(),
                 peak: 0.0,
                 peak_since: None,
@@ -333,6 +340,19 @@ impl AudioSend {
     /// The peer to send to.
     pub(crate) fn set_target(&self, sender: Option<AudioSender>) {
         *lock(&self.target) = sender;
+        lock(&self.state).control = ProtectionControl::default();
+    }
+
+    /// A receiver report came: the share of packets lost since the one before, 0 to 1.
+    pub(crate) fn on_report(&self, fraction_lost: f64) {
+        lock(&self.state).control.on_report(fraction_lost);
+    }
+
+    /// What the congestion control leaves to audio, all headers included; `None`: as it likes. What
+    /// it takes of that is [`AudioProtection::wire_bitrate`] of [`Self::counts`].
+    #[allow(dead_code, reason = "called by the congestion control's owner")]
+    pub(crate) fn set_budget(&self, budget: Option<Bitrate>) {
+        lock(&self.state).control.set_budget(budget);
     }
 
     /// Takes 10 ms of sound.
@@ -353,6 +373,8 @@ impl AudioSend {
             state.encoder = None;
             return;
         };
+        state.protection = state.control.protection(sender.takes_redundancy());
+        sender.set_redundancy(state.protection.redundancy);
         match state.encode(frame) {
             Ok(Some(packet)) => {
                 state.bytes.add(now, packet.data.len() as u64);
@@ -388,6 +410,7 @@ impl AudioSend {
         AudioSendCounts {
             bitrate_bps: (state.bytes.per_second(now) * 8.0) as u64,
             level_dbfs: state.level_dbfs,
+            protection: state.protection,
         }
     }
 }
@@ -401,7 +424,12 @@ impl AudioState {
             self.encoder = Some(OpusEncoder::new(OpusEncoderConfig::default())?);
         }
         match &mut self.encoder {
-            Some(encoder) => encoder.encode(frame),
+            Some(encoder) => {
+                encoder.set_bitrate(self.protection.bitrate)?;
+                encoder.set_expected_loss(self.protection.expected_loss_percent)?;
+                encoder.set_silence_packets(self.protection.silence_packets());
+                encoder.encode(frame)
+            }
             None => Ok(None),
         }
     }

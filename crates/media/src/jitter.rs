@@ -201,12 +201,10 @@ impl JitterBuffer {
             Some(copy) if copied => copy.arrival,
             _ => packet.arrival,
         };
-        self.insert(timestamp, Packet {
-            sequence: Some(sequence),
-            samples,
-            payload: packet.payload.clone(),
-            arrival,
-        });
+        self.insert(
+            timestamp,
+            Packet { sequence: Some(sequence), samples, payload: packet.payload.clone(), arrival },
+        );
     }
 
     /// A copy of an earlier frame.
@@ -227,12 +225,15 @@ impl JitterBuffer {
         if outage || timestamp < position.timestamp || self.packets.contains_key(&timestamp) {
             return;
         }
-        self.insert(timestamp, Packet {
-            sequence: None,
-            samples,
-            payload: packet.payload.clone(),
-            arrival: packet.arrival,
-        });
+        self.insert(
+            timestamp,
+            Packet {
+                sequence: None,
+                samples,
+                payload: packet.payload.clone(),
+                arrival: packet.arrival,
+            },
+        );
     }
 
     /// Notes the frame; whether it is new.
@@ -621,5 +622,7 @@ const MAX_JUMP_TICKS: u64 = 600 * 48_000;
 /// So that unwrapping below the first number stays positive.
 const EXTENDED_ORIGIN: u64 = 1 << 33;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

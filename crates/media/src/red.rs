@@ -123,9 +123,7 @@ impl RedEncoder {
         for (at, copy) in kept.distances().filter_map(|d| self.at_distance(d)) {
             let offset = timestamp.wrapping_sub(*at);
             let length = u32::try_from(copy.len()).unwrap_or(0);
-            buffer.put_u32(
-                1 << 31 | u32::from(payload_type & 0x7f) << 24 | offset << 10 | length,
-            );
+            buffer.put_u32(1 << 31 | u32::from(payload_type & 0x7f) << 24 | offset << 10 | length);
         }
         buffer.put_u8(payload_type & 0x7f);
         for (_, copy) in kept.distances().filter_map(|d| self.at_distance(d)) {
@@ -235,7 +233,7 @@ mod tests {
         let mut encoder = RedEncoder::default();
         let redundancy = Redundancy::of(&[1, 3]);
         for n in 0..3u8 {
-            let timestamp = u32::MAX - 960 + u32::from(n) * 960;
+            let timestamp = (u32::MAX - 960).wrapping_add(u32::from(n) * 960);
             encoder.encode(timestamp, &packet(n), 111, redundancy);
         }
         let timestamp = (u32::MAX - 960).wrapping_add(3 * 960);

@@ -24,13 +24,27 @@ use crate::send::Packetizer;
 use crate::session::Session;
 use crate::types::MediaKind;
 
-/// Opus, H.264 with RTX, and the header extensions.
+/// Opus with RED, H.264 with RTX, and the header extensions.
 pub(crate) fn media_engine() -> Result<MediaEngine, RtcError> {
     let mut engine = MediaEngine::default();
     let register = RtcError::stack("registering codecs");
     (|| {
         engine.register_codec(
             RTCRtpCodecParameters { rtp_codec: codec(MediaKind::Audio), payload_type: OPUS },
+            RtpCodecKind::Audio,
+        )?;
+        // Redundancy for Opus; how it is preferred is in `prefer_red`.
+        engine.register_codec(
+            RTCRtpCodecParameters {
+                rtp_codec: RTCRtpCodec {
+                    mime_type: "audio/red".into(),
+                    clock_rate: MediaKind::Audio.clock_rate_hz(),
+                    channels: 2,
+                    sdp_fmtp_line: format!("{OPUS}/{OPUS}"),
+                    ..Default::default()
+                },
+                payload_type: RED,
+            },
             RtpCodecKind::Audio,
         )?;
         engine.register_codec(
@@ -95,6 +109,35 @@ fn codec(kind: MediaKind) -> RTCRtpCodec {
     }
 }
 
+/// `sdp` with RED in front of Opus where it is offered or accepted: libwebrtc sends RED if it is the
+/// first codec of the remote description (`SetSendCodecs` in `webrtc_voice_engine.cc`).
+/// It is done to what is signaled only: the stack itself works with Opus first.
+pub(crate) fn prefer_red(sdp: &str) -> String {
+    let red = |line: &str| {
+        let (payload_type, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        name.to_ascii_lowercase().starts_with("red/48000").then(|| payload_type.to_owned())
+    };
+    let Some(red) = sdp.lines().find_map(red) else { return sdp.to_owned() };
+    let mut out = String::with_capacity(sdp.len());
+    for line in sdp.split_inclusive('\n') {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        match fields[..] {
+            // m=<media> <port> <proto> <fmt> ... (RFC 8866 §5.14).
+            ["m=audio", port, proto, ref formats @ ..] if formats.contains(&red.as_str()) => {
+                let others = formats.iter().filter(|f| **f != red);
+                out.push_str(&format!("m=audio {port} {proto} {red}"));
+                others.for_each(|format| {
+                    out.push(' ');
+                    out.push_str(format);
+                });
+                out.push_str(if line.ends_with("\r\n") { "\r\n" } else { "\n" });
+            }
+            _ => out.push_str(line),
+        }
+    }
+    out
+}
+
 /// The local track of a kind: it stays for the whole call, whatever feeds it.
 pub(crate) fn local_track(kind: MediaKind, ssrc: u32) -> MediaStreamTrack {
     let (track_id, codec_kind) = match kind {
@@ -149,6 +192,8 @@ const STREAM_ID: &str = "visavis";
 
 // Dynamic payload types of our offers (RFC 3551 §3); an answer takes over the offer's.
 const OPUS: u8 = 111;
+/// As libwebrtc's.
+const RED: u8 = 63;
 const H264: u8 = 102;
 const H264_RTX: u8 = 103;
 
@@ -156,3 +201,21 @@ const H264_RTX: u8 = 103;
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// Often enough to see a queue grow, at 12 kbit/s of reports (libwebrtc sends 4 to 20 a second).
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_goes_in_front_of_opus_in_the_audio_section_alone() {
+        let sdp = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111 63 9\r\na=rtpmap:111 opus/48000/2\r\n\
+                   a=rtpmap:63 red/48000/2\r\nm=video 9 UDP/TLS/RTP/SAVPF 102 63\r\n";
+        let preferred = prefer_red(sdp);
+        assert!(preferred.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111 9\r\n"), "{preferred}");
+        assert!(preferred.contains("m=video 9 UDP/TLS/RTP/SAVPF 102 63\r\n"), "{preferred}");
+        assert_eq!(preferred.len(), sdp.len());
+        let without = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\n";
+        assert_eq!(prefer_red(without), without);
+        assert_eq!(prefer_red(&preferred), preferred);
+    }
+}

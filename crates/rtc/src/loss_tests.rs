@@ -54,6 +54,7 @@ mod tests {
         peer: Arc<Peer>,
         events: mpsc::Receiver<PeerEvent>,
         video: mpsc::Receiver<ReceivedRtp>,
+        audio: mpsc::Receiver<ReceivedRtp>,
         clock: MediaClock,
     }
 
@@ -63,8 +64,10 @@ mod tests {
         let clock = MediaClock::default();
         let config = PeerConfig { clock, lose, ..Default::default() };
         let take = move |rtp| video_tx.try_send(rtp).unwrap_or(());
-        let peer = Peer::new(config, events_tx, take, |_| ()).await.unwrap();
-        Side { peer: Arc::new(peer), events, video, clock }
+        let (audio_tx, audio) = mpsc::channel(8192);
+        let take_audio = move |rtp| audio_tx.try_send(rtp).unwrap_or(());
+        let peer = Peer::new(config, events_tx, take, take_audio).await.unwrap();
+        Side { peer: Arc::new(peer), events, video, audio, clock }
     }
 
     async fn until_connected(side: &mut Side, other: &Peer) {
@@ -168,5 +171,65 @@ mod tests {
         })
         .await
         .expect("a report of the loss");
+    }
+
+    /// Two audio packets of every ten are lost in a row; the copies in later ones bring all sound.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lost_sound_arrives_in_copies() {
+        let count = Arc::new(AtomicU32::new(0));
+        let counter = count.clone();
+        let lottery =
+            Lottery(Arc::new(move |_, _| counter.fetch_add(1, Ordering::Relaxed) % 10 >= 8));
+        let (mut a, mut b) = (side(Some(lottery)).await, side(None).await);
+        b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
+        a.peer.set_remote(b.peer.create_answer().await.unwrap()).await.unwrap();
+        let deadline = Duration::from_secs(30);
+        let (peer_a, peer_b) = (a.peer.clone(), b.peer.clone());
+        tokio::time::timeout(deadline, async {
+            tokio::join!(until_connected(&mut a, &peer_b), until_connected(&mut b, &peer_a))
+        })
+        .await
+        .expect("connection");
+
+        let sender = a.peer.audio_sender();
+        assert!(sender.takes_redundancy() && b.peer.audio_sender().takes_redundancy());
+        sender.set_redundancy(visavis_media::red::Redundancy::of(&[1, 2]));
+        let mut tick = tokio::time::interval(Duration::from_millis(2));
+        for n in 0..205u64 {
+            tick.tick().await;
+            sender.send(&visavis_media::EncodedAudioFrame {
+                data: Bytes::from(vec![n as u8; 60]),
+                time: visavis_media::MediaTime::from_micros(n * 20_000),
+                duration: Duration::from_millis(20),
+            });
+        }
+        let mut frames = std::collections::BTreeMap::new();
+        let mut copies = 0;
+        tokio::time::timeout(deadline, async {
+            while !frames.contains_key(&204) {
+                let rtp = b.audio.recv().await.unwrap();
+                assert_eq!(rtp.payload.len(), 60);
+                copies += u32::from(rtp.retransmitted);
+                frames.insert(rtp.payload[0], rtp.timestamp);
+            }
+        })
+        .await
+        .expect("the last packet");
+        assert_eq!(frames.len(), 205, "{:?}", frames.keys());
+        assert!(copies > 300, "{copies}");
+        let first = frames[&0];
+        assert!(frames.iter().all(|(n, t)| t.wrapping_sub(first) == u32::from(*n) * 960));
+        // Plain Opus again, without copies.
+        sender.set_redundancy(visavis_media::red::Redundancy::NONE);
+        while b.audio.try_recv().is_ok() {}
+        for n in 205..215u64 {
+            sender.send(&visavis_media::EncodedAudioFrame {
+                data: Bytes::from(vec![n as u8; 60]),
+                time: visavis_media::MediaTime::from_micros(n * 20_000),
+                duration: Duration::from_millis(20),
+            });
+        }
+        let plain = tokio::time::timeout(deadline, b.audio.recv()).await.unwrap().unwrap();
+        assert!(!plain.retransmitted && plain.payload.len() == 60);
     }
 }

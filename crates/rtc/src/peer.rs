@@ -384,7 +384,7 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        Ok(Description { kind, sdp: parity::announce(&sdp) })
+        Ok(Description { kind, sdp: parity::announce(&codecs::prefer_red(&sdp)) })
     }
 
     async fn remember_local(&self) {
@@ -421,7 +421,7 @@ impl Peer {
 
     /// Tells the sending handles what was negotiated.
     async fn refresh_senders(&self) {
-        let (mut audio, mut video) = (None, None);
+        let (mut audio, mut video, mut red) = (None, None, None);
         for transceiver in self.pc.get_transceivers().await {
             let Ok(Some(sender)) = transceiver.sender().await else { continue };
             let direction = transceiver.current_direction().await.unwrap_or_default();
@@ -440,11 +440,24 @@ impl Peer {
             let codecs = &parameters.rtp_parameters.codecs;
             let find = |subtype| codecs.iter().find(|c| codec(c, subtype)).map(|c| c.payload_type);
             match sender.track().kind().await {
-                RtpCodecKind::Audio => audio = find("opus"),
+                RtpCodecKind::Audio => {
+                    audio = find("opus");
+                    // Around the same Opus only; more levels than we know are the sender's matter.
+                    let inner = audio.map(|opus| format!("{opus}/"));
+                    red = codecs
+                        .iter()
+                        .find(|c| codec(c, "red"))
+                        .filter(|c| {
+                            inner.is_some_and(|i| c.rtp_codec.sdp_fmtp_line.starts_with(&i))
+                        })
+                        .map(|c| c.payload_type);
+                }
                 RtpCodecKind::Video => video = find("h264"),
                 _ => {}
             }
         }
+        self.session.opus_payload_type.store(audio.unwrap_or(0), Ordering::Relaxed);
+        self.session.red_payload_type.store(red.unwrap_or(0), Ordering::Relaxed);
         self.audio.set_payload_type(audio);
         self.video.set_payload_type(video);
     }

@@ -1,4 +1,4 @@
-//! From decrypted RTP to the application: RTX is undone and packets are handed over with the time
+//! From decrypted RTP to the application: RTX and RED are undone and packets are handed over with the time
 //! they arrived, before any queue. Runs in the driver task.
 //!
 //! Handing over here rather than through the stack's remote track avoids its queue of 256 packets,
@@ -6,15 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
-use visavis_media::ReceivedRtp;
+use visavis_media::{ReceivedRtp, red};
 
 use crate::interceptor::{Queues, Stage};
 use crate::session::Session;
 use crate::types::MediaKind;
 
-/// Takes received packets. Called in the network task: it must return at once.
+/// Takes received packets; redundant copies of sound (RED) come before their carrier, as
+/// retransmitted packets with its number and arrival. Called in the network task: it must return at once.
 pub type RtpCallback = Arc<dyn Fn(ReceivedRtp) + Send + Sync>;
 
 /// What an SSRC of the remote side carries.
@@ -104,6 +106,38 @@ impl Receiver {
     }
 }
 
+impl Receiver {
+    /// Sound: Opus as it is, or redundant copies with it (RED).
+    fn audio(&self, arrival: visavis_media::MediaTime, rtp: rtc::rtp::Packet, bound: u8) {
+        let header = &rtp.header;
+        let receive = |payload, timestamp, retransmitted| {
+            (self.audio)(ReceivedRtp {
+                sequence: header.sequence_number,
+                timestamp,
+                marker: header.marker,
+                payload,
+                arrival,
+                retransmitted,
+            });
+        };
+        let opus = self.session.opus_payload_type.load(Ordering::Relaxed);
+        let red = self.session.red_payload_type.load(Ordering::Relaxed);
+        if red != 0 && header.payload_type == red {
+            let well_formed = red::parse(&rtp.payload, |block| {
+                if block.payload_type == opus && !block.payload.is_empty() {
+                    let timestamp = header.timestamp.wrapping_sub(block.timestamp_offset);
+                    receive(block.payload, timestamp, block.timestamp_offset != 0);
+                }
+            });
+            if !well_formed {
+                tracing::debug!("malformed redundant audio ignored");
+            }
+        } else if [opus, bound].contains(&header.payload_type) && !rtp.payload.is_empty() {
+            receive(rtp.payload, header.timestamp, false);
+        }
+    }
+}
+
 impl Stage for Receiver {
     fn on_read(&mut self, packet: TaggedPacket, queues: &mut Queues) {
         let arrival = packet.now;
@@ -112,6 +146,9 @@ impl Stage for Receiver {
             return;
         };
         let Some(stream) = self.streams.get(rtp.header.ssrc) else { return };
+        if stream.kind == MediaKind::Audio && !stream.rtx {
+            return self.audio(self.session.clock.at(arrival), rtp, stream.payload_type);
+        }
         let Some(sequence) = stream.original_sequence(&rtp) else { return };
         let payload = if stream.rtx { rtp.payload.slice(2..) } else { rtp.payload };
         if payload.is_empty() {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
+use visavis_media::red::{RedEncoder, Redundancy};
 use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -180,6 +181,16 @@ impl AudioSender {
         self.0.outlet.payload_type().is_some()
     }
 
+    /// Whether the remote side takes redundant copies (RED, RFC 2198).
+    pub fn takes_redundancy(&self) -> bool {
+        self.0.outlet.session.red_payload_type.load(Ordering::Relaxed) != 0
+    }
+
+    /// Which earlier packets go along with each packet from now on, if the remote side takes them.
+    pub fn set_redundancy(&self, redundancy: Redundancy) {
+        self.0.outlet.session.redundancy.store(redundancy.bits(), Ordering::Relaxed);
+    }
+
     /// Sends one packet. Where discontinuous transmission left packets out, the timestamp jumps
     /// and the marker bit is set (RFC 7587 §4.1).
     pub fn send(&self, frame: &EncodedAudioFrame) -> SendOutcome {
@@ -267,16 +278,23 @@ fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
     }
 }
 
-/// The interceptor next to the application: numbers audio packets and cuts up pictures.
+/// The interceptor next to the application: numbers audio packets and puts redundancy into them,
+/// cuts up pictures.
 pub(crate) struct Packetizer {
     session: Arc<Session>,
     next_audio: u16,
     next_video: u16,
+    red: RedEncoder,
 }
 
 impl Packetizer {
     pub(crate) fn new(session: Arc<Session>, first_audio: u16, first_video: u16) -> Self {
-        Self { session, next_audio: first_audio, next_video: first_video }
+        Self {
+            session,
+            next_audio: first_audio,
+            next_video: first_video,
+            red: RedEncoder::default(),
+        }
     }
 }
 
@@ -290,6 +308,18 @@ impl Stage for Packetizer {
             Some(MediaKind::Audio) => {
                 rtp.header.sequence_number = self.next_audio;
                 self.next_audio = self.next_audio.wrapping_add(1);
+                let red = self.session.red_payload_type.load(Ordering::Relaxed);
+                let redundancy = match red {
+                    0 => Redundancy::NONE,
+                    _ => Redundancy::from_bits(self.session.redundancy.load(Ordering::Relaxed)),
+                };
+                let header = &mut rtp.header;
+                let opus = header.payload_type;
+                let payload = self.red.encode(header.timestamp, &rtp.payload, opus, redundancy);
+                if let Some(payload) = payload {
+                    rtp.payload = payload;
+                    rtp.header.payload_type = red;
+                }
                 queues.write.push_back(packet);
             }
             Some(MediaKind::Video) => {

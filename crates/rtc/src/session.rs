@@ -1,7 +1,7 @@
 //! What the interceptors, the sending handles and the peer share. Locks are held for a few
 //! instructions only; nothing here waits.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,6 +101,11 @@ pub(crate) struct Session {
     /// took up; their difference is what waits.
     pub(crate) frames_queued: AtomicU16,
     pub(crate) frames_packetized: AtomicU16,
+    /// Negotiated payload types of Opus and of RED around it; 0 without.
+    pub(crate) opus_payload_type: AtomicU8,
+    pub(crate) red_payload_type: AtomicU8,
+    /// Copies of earlier packets in each audio packet ([`visavis_media::red::Redundancy`]).
+    pub(crate) redundancy: AtomicU16,
     /// Whether a TURN server may be in the path.
     pub(crate) turn: bool,
     /// Whether DTLS is up; it stays so until the end.
@@ -133,6 +138,9 @@ impl Session {
             remote_video_ssrc: AtomicU32::new(0),
             frames_queued: AtomicU16::new(0),
             frames_packetized: AtomicU16::new(0),
+            opus_payload_type: AtomicU8::new(0),
+            red_payload_type: AtomicU8::new(0),
+            redundancy: AtomicU16::new(0),
             turn,
             connected: AtomicBool::new(false),
             wake: Notify::new(),
