@@ -388,6 +388,8 @@ impl JitterBuffer {
     fn play_first(&mut self, now: MediaTime) -> PlayoutKind {
         let Some((timestamp, packet)) = self.packets.pop_first() else { return self.stall() };
         let before = self.decoded.len();
+        // It was not lost, but came after its time.
+        let late = self.stalled > 0 && self.position.is_some_and(|p| p.timestamp == timestamp);
         let result = self.decoder.decode(&packet.payload, &mut self.decoded);
         let known = self.position.filter(|p| p.timestamp == timestamp).and_then(|p| p.sequence);
         self.position = Some(Position {
@@ -412,7 +414,7 @@ impl JitterBuffer {
         }
         let slack_us = now.saturating_since(packet.arrival).as_micros() as f64
             + samples_to_us(before as u64) as f64;
-        self.steer(before, slack_us);
+        self.steer(before, if late { 0.0 } else { slack_us });
         PlayoutKind::Played
     }
 
@@ -484,9 +486,14 @@ impl JitterBuffer {
             // A queue builds up: each packet takes longer than the one before. Sound that is drawn
             // out covers it better than gaps do.
             self.starving += 1;
-            let times = if self.starving > 1 { MAX_REPEATS } else { 1 };
-            for _ in 0..times {
+            let enough = if self.starving > 1 { 2 } else { 1 } * AUDIO_FRAME_SAMPLES;
+            let length = self.decoded.len();
+            for _ in 0..MAX_REPEATS {
+                let before = self.decoded.len();
                 self.lengthen(from, Likeness::FAST);
+                if self.decoded.len() >= length + enough || self.decoded.len() == before {
+                    break;
+                }
             }
             return;
         }
@@ -594,8 +601,8 @@ const STRETCH_INTERVAL: u32 = 5;
 const MAX_EXCESS_US: f64 = 250_000.0;
 /// A packet that came so shortly before its time may not be followed in time.
 const STARVING_US: f64 = 5_000.0;
-/// Periods repeated in a packet at most when sound runs out: half speed at the slowest.
-const MAX_REPEATS: u32 = 2;
+/// Periods repeated in a packet at most when sound runs out; half speed is the slowest in any case.
+const MAX_REPEATS: u32 = 6;
 /// 100 ms without sound: then what is new is more important than what was lost.
 const OUTAGE_SAMPLES: u64 = 4800;
 /// A copy is at most 14 bits of ticks older than its carrier (RFC 2198 §3), which may itself be out of

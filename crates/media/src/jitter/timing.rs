@@ -19,7 +19,10 @@ pub(super) struct Timing {
     base_us: i64,
     /// From the histogram, above the base.
     wait_us: i64,
-    histogram: Box<[u16; BUCKETS]>,
+    /// Of one block.
+    histogram: [u16; BUCKETS],
+    /// Frames of all blocks that would come too late for each wait.
+    late: [u16; BUCKETS],
     last_transit_us: Option<i64>,
     last_arrival: Option<MediaTime>,
     /// A stall ended then: what had waited behind it says nothing about the usual delay.
@@ -35,7 +38,8 @@ impl Timing {
             transits_us: VecDeque::with_capacity(WINDOW_FRAMES),
             base_us: 0,
             wait_us: 0,
-            histogram: Box::new([0; BUCKETS]),
+            histogram: [0; BUCKETS],
+            late: [0; BUCKETS],
             last_transit_us: None,
             last_arrival: None,
             stall_ended: None,
@@ -89,24 +93,29 @@ impl Timing {
 
     /// Where the sum of delay and of the sound that comes too late is smallest.
     fn best_wait_us(&mut self) -> i64 {
-        self.histogram.fill(0);
-        for transit in &self.transits_us {
-            let bucket = (transit - self.base_us + BUCKET_US - 1) / BUCKET_US;
-            let bucket = usize::try_from(bucket).unwrap_or(0).min(BUCKETS - 1);
-            self.histogram[bucket] += 1;
-        }
-        let frames = self.transits_us.len().max(MIN_FRAMES) as i64;
-        let mut late = self.transits_us.len() as i64;
-        let mut best = (i64::MAX, 0);
-        for (bucket, &count) in self.histogram.iter().enumerate() {
-            late -= i64::from(count);
-            let wait = i64::try_from(bucket).unwrap_or(0) * BUCKET_US;
-            let cost = wait + late * WORTH_US / frames;
-            if cost < best.0 {
-                best = (cost, wait);
+        self.late.fill(0);
+        let (front, back) = self.transits_us.as_slices();
+        let mut transits = front.iter().chain(back).copied();
+        for _ in 0..WINDOW_FRAMES.div_ceil(BLOCK_FRAMES) {
+            self.histogram.fill(0);
+            let mut late = 0;
+            for transit in transits.by_ref().take(BLOCK_FRAMES) {
+                let bucket = (transit - self.base_us + BUCKET_US - 1) / BUCKET_US;
+                let bucket = usize::try_from(bucket).unwrap_or(0).min(BUCKETS - 1);
+                self.histogram[bucket] += 1;
+                late += 1;
+            }
+            for (sum, &count) in self.late.iter_mut().zip(self.histogram.iter()) {
+                late -= count;
+                *sum += late.min(MAX_LATE_IN_BLOCK);
             }
         }
-        best.1
+        let frames = self.transits_us.len().max(MIN_FRAMES) as i64;
+        let costs = (0i64..).zip(self.late.iter()).map(|(bucket, &late)| {
+            let wait = bucket * BUCKET_US;
+            (wait + i64::from(late) * WORTH_US / frames, wait)
+        });
+        costs.min().map_or(0, |(_, wait)| wait)
     }
 
     /// How late something of `timestamp` is at `now`, if the fastest packet is in time.
@@ -141,6 +150,11 @@ const MIN_FRAMES: usize = 100;
 /// about as much as 50 to 100 ms do where delay begins to disturb; the tests of `simulation.rs` hold
 /// the resulting figures.
 const WORTH_US: i64 = 5_000_000;
+/// Half a second. Within a block late frames are one event: a queue that comes and goes makes all
+/// frames of a second late, and says little about the seconds after.
+const BLOCK_FRAMES: usize = 25;
+/// So many late frames of a block count: 12 % are as bad as a block can be.
+const MAX_LATE_IN_BLOCK: u16 = 3;
 const BUCKET_US: i64 = 5_000;
 /// Up to [`MAX_TARGET_US`].
 const BUCKETS: usize = 81;
