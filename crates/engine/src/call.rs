@@ -373,6 +373,11 @@ impl Call {
                 return Some(Input::Transport { epoch, state });
             }
             PeerEvent::KeyframeRequested => self.context.video_send.request_keyframe(),
+            PeerEvent::SenderReport(report) => {
+                if let Some(peer) = &self.peer {
+                    peer.sync.on_sender_report(&report);
+                }
+            }
             PeerEvent::DataChannelOpen => {
                 self.channel_open = true;
                 log.add("call", "data channel open".into());

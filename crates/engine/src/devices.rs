@@ -347,6 +347,7 @@ pub(crate) fn speaker_opener(
     let reports = context.reports.clone();
     let open = move |sink: SpeakerSink| {
         let (receive, reference) = (receive.clone(), reference.clone());
+        receive.set_speaker_latency(None);
         match sink {
             SpeakerSink::None => {
                 let step = move || {
@@ -382,6 +383,7 @@ pub(crate) fn speaker_opener(
                     SpeakerSink::Device(id) => Some(capture::DeviceId::new(id.0)),
                     _ => None,
                 };
+                let heard = receive.clone();
                 let speaker = capture::Speaker::open(
                     id,
                     move |block: &mut [f32; AUDIO_FRAME_SAMPLES], latency| {
@@ -392,6 +394,11 @@ pub(crate) fn speaker_opener(
                 )
                 .map_err(|e| sentence(&e.to_string()))?;
                 let name = speaker.format().name.clone();
+                let speaker = Arc::new(speaker);
+                let weak = Arc::downgrade(&speaker);
+                heard.set_speaker_latency(Some(Box::new(move || {
+                    weak.upgrade().map_or(Duration::ZERO, |s| s.latency())
+                })));
                 Ok(Open::new(speaker, Some(name)))
             }
         }

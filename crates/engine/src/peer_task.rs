@@ -15,7 +15,7 @@ use visavis_rtc::{MediaClock, Peer, PeerConfig, PeerEvent};
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
-use crate::receive::{AudioReceive, ReceiveEvents, VideoReceive};
+use crate::receive::{AudioReceive, ReceiveEvents, SharedSync, VideoReceive};
 use crate::run_loop::{Internal, Tag};
 
 /// Operations waiting; a remote side that floods us with candidates loses those beyond.
@@ -41,6 +41,7 @@ pub(crate) struct PeerHandle {
     pub(crate) epoch: Epoch,
     pub(crate) peer: Arc<Peer>,
     pub(crate) video: VideoReceive,
+    pub(crate) sync: SharedSync,
     operations: mpsc::Sender<Operation>,
 }
 
@@ -59,9 +60,11 @@ impl PeerHandle {
             audio,
         } = parts;
         let reporter = Arc::new(Reporter { tag, reports: reports.clone() });
-        let video = VideoReceive::start(clock, slot, display_file, reporter.clone())
+        let sync = SharedSync::default();
+        let video = VideoReceive::start(clock, slot, display_file, reporter.clone(), sync.clone())
             .map_err(|e| e.to_string())?;
-        audio.set_jitter(Some(JitterBuffer::new().map_err(|e| e.to_string())?));
+        let jitter = JitterBuffer::new().map_err(|e| e.to_string())?;
+        audio.set_jitter(Some((jitter, sync.clone())));
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_only,
@@ -79,7 +82,7 @@ impl PeerHandle {
         let peer = Arc::new(peer);
         let (operations, queue) = mpsc::channel(OPERATIONS);
         tokio::spawn(work(tag, peer.clone(), queue, events, reports));
-        Ok(Self { epoch: tag.epoch, peer, video, operations })
+        Ok(Self { epoch: tag.epoch, peer, video, sync, operations })
     }
 
     pub(crate) fn run(&self, operation: Operation) {

@@ -3,6 +3,7 @@
 //! Pictures: `rtc` callback -> bounded queue -> thread `video-decode` (assemble, decode, read the
 //! time code) -> [`VideoSlot`]. Sound: `rtc` callback -> jitter buffer; the speaker's thread pulls.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -14,9 +15,10 @@ use visavis_media::codec::VideoDecoder;
 use visavis_media::codec::h264::H264Decoder;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
+use visavis_media::sync::{LipSync, SyncKind};
 use visavis_media::synthetic::read_time_code;
-use visavis_media::{AUDIO_FRAME_SAMPLES, ReceivedRtp, Size, VideoFrame};
-use visavis_rtc::MediaClock;
+use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp, Size, VideoFrame};
+use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
 use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
 use crate::shared::lock;
@@ -32,6 +34,28 @@ const GAP_ROUND_TRIPS: u32 = 6;
 const GAP_MARGIN: Duration = Duration::from_millis(60);
 /// A time code this old, or from the future, is a picture that only looks like one.
 const MAX_LATENCY_MS: i64 = 60_000;
+
+/// Pictures held back for lip sync at most; the slot would take the newest anyway.
+const MAX_HELD_FRAMES: usize = 8;
+
+/// The lip sync of one connection: told by both receiving threads, asked by both.
+#[derive(Clone, Default)]
+pub(crate) struct SharedSync(Arc<Mutex<LipSync>>);
+
+impl SharedSync {
+    pub(crate) fn on_sender_report(&self, report: &SenderReportInfo) {
+        let kind = match report.kind {
+            MediaKind::Audio => SyncKind::Audio,
+            MediaKind::Video => SyncKind::Video,
+        };
+        lock(&self.0).on_sender_report(kind, report.ntp_time, report.rtp_timestamp);
+    }
+
+    fn offset_ms(&self, now: MediaTime) -> Option<f32> {
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        lock(&self.0).offset_us(now).map(|us| us as f32 / 1000.0)
+    }
+}
 
 /// What the receiving threads tell the engine.
 pub(crate) trait ReceiveEvents: Send + Sync + 'static {
@@ -87,6 +111,7 @@ impl VideoReceive {
         slot: VideoSlot,
         file: Option<Arc<Mutex<Y4mWriter>>>,
         events: Arc<dyn ReceiveEvents>,
+        sync: SharedSync,
     ) -> std::io::Result<Self> {
         let (packets, queue) = sync_channel(PACKET_QUEUE);
         let meters = Arc::new(Mutex::new(VideoMeters {
@@ -107,6 +132,8 @@ impl VideoReceive {
             meters: meters.clone(),
             assembler: FrameAssembler::new(),
             decoder: H264Decoder::new(),
+            sync,
+            held: VecDeque::with_capacity(MAX_HELD_FRAMES),
         };
         std::thread::Builder::new()
             .name("video-decode".into())
@@ -162,12 +189,17 @@ struct VideoDecode {
     meters: Arc<Mutex<VideoMeters>>,
     assembler: FrameAssembler,
     decoder: H264Decoder,
+    sync: SharedSync,
+    /// Decoded pictures with the time to show them; empty unless sound is far behind.
+    held: VecDeque<(MediaTime, VideoFrame)>,
 }
 
 impl VideoDecode {
     fn run(mut self, queue: &Receiver<ReceivedRtp>) {
         loop {
-            let packet = match self.assembler.next_deadline() {
+            self.show_due();
+            let due = self.held.front().map(|(due, _)| *due);
+            let packet = match self.assembler.next_deadline().into_iter().chain(due).min() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => queue.recv_timeout(at.saturating_since(self.clock.now())),
             };
@@ -245,10 +277,38 @@ impl VideoDecode {
             self.events
                 .sink_failed(format!("The received pictures are no longer written: {error}"));
         }
-        self.slot.put(frame);
+        self.hold(frame);
         if first {
             self.events.first_video_frame();
         }
+    }
+
+    /// Shows a picture, now or when the sound that belongs to it is nearly due.
+    fn hold(&mut self, frame: VideoFrame) {
+        let delay = lock(&self.sync.0).video_delay();
+        if delay.is_zero() && self.held.is_empty() {
+            return self.show(frame);
+        }
+        if self.held.len() == MAX_HELD_FRAMES
+            && let Some((_, oldest)) = self.held.pop_front()
+        {
+            self.show(oldest);
+        }
+        self.held.push_back((self.clock.now() + delay, frame));
+    }
+
+    fn show_due(&mut self) {
+        while let Some((due, _)) = self.held.front()
+            && *due <= self.clock.now()
+            && let Some((_, frame)) = self.held.pop_front()
+        {
+            self.show(frame);
+        }
+    }
+
+    fn show(&self, frame: VideoFrame) {
+        lock(&self.sync.0).on_shown(self.clock.now(), frame.rtp_timestamp);
+        self.slot.put(frame);
     }
 }
 
@@ -288,7 +348,13 @@ pub(crate) struct AudioReceiveCounts {
     pub(crate) bitrate_bps: u64,
     pub(crate) level_dbfs: Option<f32>,
     pub(crate) tone_hz: Option<f32>,
+    pub(crate) red_copies: u64,
+    pub(crate) red_recovered: u64,
+    /// How much later sound is heard than its picture is shown.
+    pub(crate) av_offset_ms: Option<f32>,
 }
+
+type LatencyOf = Box<dyn Fn() -> Duration + Send>;
 
 /// The jitter buffer of the current peer and the meters behind it. Pushed by `rtc`, pulled by the
 /// speaker's thread (never by an audio callback).
@@ -299,6 +365,9 @@ pub(crate) struct AudioReceive {
 
 struct AudioState {
     jitter: Option<JitterBuffer>,
+    sync: SharedSync,
+    /// From handing out to the ear.
+    speaker_latency: Option<LatencyOf>,
     bytes: RateMeter,
     tone: ToneMeter,
     squares: f32,
@@ -313,6 +382,8 @@ impl AudioReceive {
             clock,
             state: Mutex::new(AudioState {
                 jitter: None,
+                sync: SharedSync::default(),
+                speaker_latency: None,
                 bytes: RateMeter::default(),
                 tone: ToneMeter::new(),
                 squares: 0.0,
@@ -324,10 +395,17 @@ impl AudioReceive {
     }
 
     /// For a new peer connection, or (`None`) after one.
-    pub(crate) fn set_jitter(&self, jitter: Option<JitterBuffer>) {
+    pub(crate) fn set_jitter(&self, jitter: Option<(JitterBuffer, SharedSync)>) {
         let mut state = lock(&self.state);
+        let (jitter, sync) = jitter.unzip();
         state.jitter = jitter;
+        state.sync = sync.unwrap_or_default();
         state.heard = false;
+    }
+
+    /// Asked for the delay of the speaker in use; `None`: it has none.
+    pub(crate) fn set_speaker_latency(&self, latency: Option<LatencyOf>) {
+        lock(&self.state).speaker_latency = latency;
     }
 
     /// The callback for `rtc`; returns whether it was the first packet.
@@ -348,7 +426,17 @@ impl AudioReceive {
         let state = &mut *state;
         match &mut state.jitter {
             Some(jitter) => {
-                jitter.pull_into(self.clock.now(), out);
+                let now = self.clock.now();
+                let mut sync = lock(&state.sync.0);
+                if let Some(timestamp) = jitter.next_timestamp() {
+                    let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
+                    sync.on_heard(now + latency, timestamp);
+                }
+                if sync.step(now) {
+                    jitter.set_extra_delay(sync.audio_delay());
+                }
+                drop(sync);
+                jitter.pull_into(now, out);
             }
             None => out.fill(0.0),
         }
@@ -386,6 +474,9 @@ impl AudioReceive {
             bitrate_bps,
             level_dbfs,
             tone_hz,
+            red_copies: stats.red_copies_received,
+            red_recovered: stats.red_recovered_packets,
+            av_offset_ms: state.sync.offset_ms(self.clock.now()),
         }
     }
 }

@@ -316,6 +316,13 @@ pub struct AudioSentStats {
     pub bitrate_bps: u64,
     /// `fractionLost` of the newest report, 0 to 1.
     pub remote_fraction_lost: Option<f32>,
+    /// Copies of earlier packets in each packet (RED), the farthest's distance in packets, and
+    /// Opus' target bitrate: how sound is protected against loss now.
+    pub redundancy_depth: usize,
+    /// See `redundancy_depth`.
+    pub redundancy_reach: usize,
+    /// See `redundancy_depth`.
+    pub target_bitrate_bps: u64,
 }
 
 /// `RTCInboundRtpStreamStats` of the audio.
@@ -339,6 +346,13 @@ pub struct AudioReceivedStats {
     pub tone_hz: Option<f32>,
     /// Interarrival jitter.
     pub jitter: Duration,
+    /// Redundant copies (RED) received.
+    pub red_copies: u64,
+    /// Packets recovered from them.
+    pub red_recovered: u64,
+    /// How much later sound is heard than its picture is shown, milliseconds; negative if it is
+    /// early. `None` without both, or without the sender's reports.
+    pub av_offset_ms: Option<f32>,
 }
 
 /// From the join command (or, for `first_frame_after_peer`, from the peer's arrival) to each step.

@@ -134,7 +134,11 @@ pub(crate) fn fill_sent(
     sent.target_bitrate_bps = video.target_bps;
     sent.bitrate_bps = video.bitrate_bps;
     sent.encode_time = video.encode_time;
-    snapshot.audio_sent.bitrate_bps = audio.bitrate_bps;
+    let sent = &mut snapshot.audio_sent;
+    sent.bitrate_bps = audio.bitrate_bps;
+    sent.redundancy_depth = audio.protection.redundancy.depth();
+    sent.redundancy_reach = audio.protection.redundancy.reach();
+    sent.target_bitrate_bps = audio.protection.bitrate.as_bps();
 }
 
 /// The decoder's and the jitter buffer's counters.
@@ -167,6 +171,9 @@ pub(crate) fn fill_received(
     received.level_dbfs = audio.level_dbfs;
     received.tone_hz = audio.tone_hz;
     received.jitter = audio.jitter;
+    received.red_copies = audio.red_copies;
+    received.red_recovered = audio.red_recovered;
+    received.av_offset_ms = audio.av_offset_ms;
 }
 
 fn seconds(s: f64) -> Duration {

@@ -66,6 +66,8 @@ pub struct PlayoutStats {
     pub concealment_events: u64,
     /// Frames recovered by in-band FEC.
     pub fec_recovered_packets: u64,
+    /// Redundant copies (RED) received, wanted or not.
+    pub red_copies_received: u64,
     /// Frames recovered from redundant copies (RED), as far as their own packet had not come when
     /// they were played.
     pub red_recovered_packets: u64,
@@ -209,6 +211,7 @@ impl JitterBuffer {
 
     /// A copy of an earlier frame.
     fn push_copy(&mut self, packet: &ReceivedRtp, samples: usize) {
+        self.stats.red_copies_received += 1;
         // What came before the first packet would only delay the start.
         let Some((_, highest)) = self.highest else { return };
         let ticks = i64::from(packet.timestamp.wrapping_sub(highest as u32) as i32);
@@ -254,9 +257,10 @@ impl JitterBuffer {
         }
     }
 
-    /// Keeps the delay at or above this, for lip sync; it is gone to by time-stretching.
-    pub fn set_minimum_delay(&mut self, delay: Duration) {
-        self.timing.minimum_us = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4);
+    /// Adds to the target delay, for lip sync; it is gone to by time-stretching. The whole stays
+    /// below 400 ms.
+    pub fn set_extra_delay(&mut self, delay: Duration) {
+        self.timing.extra_us = i64::try_from(delay.as_micros()).unwrap_or(0).min(MAX_EXTRA_US);
     }
 
     /// RTP timestamp of the sample that the next pull begins with; `None` while nothing is played.
@@ -588,6 +592,8 @@ fn samples_to_us(samples: u64) -> i64 {
 
 /// Pulls that the measured delay is averaged over.
 const DELAY_SMOOTHING: f64 = 16.0;
+/// As much as lip sync ever asks for.
+const MAX_EXTRA_US: i64 = 200_000;
 /// Off by less than this is left alone.
 const EARLY_US: f64 = 8_000.0;
 const LATE_US: f64 = 12_000.0;

@@ -16,6 +16,7 @@ pub mod jitter;
 pub mod pool;
 pub mod red;
 pub mod scale;
+pub mod sync;
 pub mod synthetic;
 
 pub use error::MediaError;

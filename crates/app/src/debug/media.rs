@@ -123,6 +123,15 @@ fn audio_sent(s: &CallSnapshot) -> Vec<Fact> {
             "fractionLost of the newest report, RFC 3550 §6.4.1.",
         ),
         (
+            "Redundancy",
+            match a.redundancy_depth {
+                0 => "none".to_owned(),
+                depth => format!("{depth} copies, up to {} packets back", a.redundancy_reach),
+            },
+            "Copies of earlier packets in each packet (RED, RFC 2198), by the reported loss.",
+        ),
+        ("Target", format::bitrate(a.target_bitrate_bps), "Opus' target bitrate."),
+        (
             "Microphone level",
             format!("{:.0} dBFS", s.local.microphone_level_dbfs),
             "Peak of the last 100 ms after voice processing; 0 is the loudest, also while muted.",
@@ -141,6 +150,16 @@ fn audio_received(s: &CallSnapshot) -> Vec<Fact> {
             "Concealed",
             format::percent(a.concealed_ratio),
             "concealedSamples to totalSamplesReceived.",
+        ),
+        (
+            "Recovered",
+            format!("{} of {} copies", a.red_recovered, a.red_copies),
+            "Packets recovered from redundant copies (RED, RFC 2198).",
+        ),
+        (
+            "Lip sync",
+            or_unknown(a.av_offset_ms, |ms| format!("{ms:+.0} ms")),
+            "How much later sound is heard than its picture is shown.",
         ),
         ("Jitter buffer", format::ms(a.jitter_buffer), "Delay that the playout adds."),
         ("Jitter", format::ms(a.jitter), "Interarrival jitter, RFC 3550 §6.4.1."),

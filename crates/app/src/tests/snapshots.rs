@@ -142,6 +142,9 @@ pub(crate) fn connected() -> CallSnapshot {
             bytes: 1_010_000,
             bitrate_bps: 32_000,
             remote_fraction_lost: Some(0.0),
+            redundancy_depth: 1,
+            redundancy_reach: 1,
+            target_bitrate_bps: 32_000,
         },
         audio_received: AudioReceivedStats {
             codec: Some("opus".into()),
@@ -153,6 +156,9 @@ pub(crate) fn connected() -> CallSnapshot {
             level_dbfs: Some(-24.0),
             tone_hz: Some(440.0),
             jitter: Duration::from_micros(900),
+            red_copies: 1_200,
+            red_recovered: 3,
+            av_offset_ms: Some(32.0),
         },
         setup: SetupTimes {
             websocket: Some(ms(9)),

@@ -268,6 +268,36 @@ fn a_sender_that_begins_anew_is_heard_again() {
     assert!(buffer.stats().packets_lost < 5, "{:?}", buffer.stats());
 }
 
+#[test]
+fn extra_delay_is_gone_to_and_back_without_a_gap() {
+    let mut encoder = OpusEncoder::new(OpusEncoderConfig::default()).unwrap();
+    let (mut buffer, mut source) = (JitterBuffer::new().unwrap(), voice());
+    let mut delays = Vec::new();
+    for n in 0..2000u64 {
+        let time = MediaTime::from_micros(n * 10_000);
+        buffer.set_extra_delay(Duration::from_millis(if (500..1200).contains(&n) {
+            100
+        } else {
+            0
+        }));
+        if let Some(packet) = encoder.encode(&AudioFrame { samples: source(0), time }).unwrap() {
+            buffer.push(&ReceivedRtp {
+                sequence: (n / 2) as u16,
+                timestamp: (n as u32 - 1) * 480,
+                marker: false,
+                payload: packet.data,
+                arrival: time,
+                retransmitted: false,
+            });
+        }
+        buffer.pull_10ms(time);
+        delays.push(buffer.stats().current_delay.as_millis());
+    }
+    assert_eq!(buffer.stats().concealed_samples, 0);
+    assert!((105..140).contains(&delays[1190]), "{}", delays[1190]);
+    assert!(delays[1999] < 40, "{}", delays[1999]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

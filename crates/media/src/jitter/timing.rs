@@ -28,8 +28,8 @@ pub(super) struct Timing {
     /// A stall ended then: what had waited behind it says nothing about the usual delay.
     stall_ended: Option<MediaTime>,
     pub(super) jitter_us: f64,
-    /// Lower bound from outside (lip sync).
-    pub(super) minimum_us: i64,
+    /// Added to the target from outside (lip sync).
+    pub(super) extra_us: i64,
 }
 
 impl Timing {
@@ -44,13 +44,13 @@ impl Timing {
             last_arrival: None,
             stall_ended: None,
             jitter_us: 0.0,
-            minimum_us: 0,
+            extra_us: 0,
         }
     }
 
     /// Forgets the stream, as when the sender begins anew.
     pub(super) fn reset(&mut self) {
-        *self = Self { minimum_us: self.minimum_us, jitter_us: self.jitter_us, ..Self::new() };
+        *self = Self { extra_us: self.extra_us, jitter_us: self.jitter_us, ..Self::new() };
     }
 
     /// A packet arrived, whatever it carries: for the jitter and to notice stalls.
@@ -125,7 +125,8 @@ impl Timing {
 
     /// The delay to play at.
     pub(super) fn target_us(&self) -> i64 {
-        (self.wait_us + MARGIN_US).max(self.minimum_us).clamp(MIN_TARGET_US, MAX_TARGET_US)
+        let own = (self.wait_us + MARGIN_US).max(MIN_TARGET_US);
+        (own + self.extra_us).min(MAX_TARGET_US)
     }
 
     /// The delay that the last frames need: sooner they would not be there. Unlike the target it

@@ -1,0 +1,278 @@
+//! Lip sync: how much later sound is heard than the picture that belongs to it is shown, and what to
+//! do about it. Sans-IO.
+//!
+//! A sender report says where on the sender's wall clock an RTP timestamp of its stream is (RFC 3550
+//! §6.4.1). So everything heard and shown has a capture time on one clock, and what the two take from
+//! there to the ear and the eye can be compared, whatever that clock's offset from ours.
+//!
+//! Sound that is late disturbs less than sound that is early: people notice 125 ms and 45 ms (ITU-R
+//! BT.1359-1). The cheaper remedy comes first: delay that was added before is taken back; sound that
+//! is early waits (time-stretched by the jitter buffer); only then are pictures held back, by as
+//! little as brings sound within the dead zone. The steps follow libwebrtc's
+//! `StreamSynchronization`, which moves by at most 80 ms a second and leaves 30 ms alone.
+
+use std::time::Duration;
+
+use crate::frame::MediaTime;
+
+/// Audio or video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncKind {
+    /// 48 kHz.
+    Audio,
+    /// 90 kHz.
+    Video,
+}
+
+/// See the module. One for each connection.
+#[derive(Debug, Default)]
+pub struct LipSync {
+    audio: Stream,
+    video: Stream,
+    audio_delay_us: i64,
+    video_delay_us: i64,
+    next_step: Option<MediaTime>,
+}
+
+/// What is known of one stream.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Wall clock of the sender in microseconds, and the RTP timestamp there.
+    report: Option<(i64, u32)>,
+    /// From the sender's wall clock to presentation on ours, smoothed; its zero is arbitrary but the
+    /// same for both streams.
+    latency_us: Option<f64>,
+    presented: Option<MediaTime>,
+}
+
+impl Stream {
+    fn presented(&mut self, at: MediaTime, rtp_timestamp: u32, ticks_per_ms: i64, weight: f64) {
+        let Some((wall_us, report_timestamp)) = self.report else { return };
+        let ticks = i64::from(rtp_timestamp.wrapping_sub(report_timestamp) as i32);
+        let captured_us = wall_us + ticks * 1000 / ticks_per_ms;
+        let latency = (i64::try_from(at.as_micros()).unwrap_or(i64::MAX / 4) - captured_us) as f64;
+        self.presented = Some(at);
+        match &mut self.latency_us {
+            Some(smoothed) if (latency - *smoothed).abs() < JUMP_US => {
+                *smoothed += (latency - *smoothed) * weight;
+            }
+            other => *other = Some(latency),
+        }
+    }
+
+    fn is_live(&self, now: MediaTime) -> bool {
+        self.presented.is_some_and(|at| now.saturating_since(at) < STALE)
+    }
+}
+
+impl LipSync {
+    /// A sender report came. `ntp_time` is 32.32 seconds.
+    pub fn on_sender_report(&mut self, kind: SyncKind, ntp_time: u64, rtp_timestamp: u32) {
+        let seconds = i64::try_from(ntp_time >> 32).unwrap_or(0);
+        let micros = i64::try_from(((ntp_time & 0xffff_ffff) * 1_000_000) >> 32).unwrap_or(0);
+        let stream = match kind {
+            SyncKind::Audio => &mut self.audio,
+            SyncKind::Video => &mut self.video,
+        };
+        stream.report = Some((seconds * 1_000_000 + micros, rtp_timestamp));
+    }
+
+    /// The sample of this timestamp leaves the speaker at `at`: hand-out time and the device's
+    /// latency together.
+    pub fn on_heard(&mut self, at: MediaTime, rtp_timestamp: u32) {
+        self.audio.presented(at, rtp_timestamp, 48, 0.01);
+    }
+
+    /// The picture of this timestamp is handed to the display at `at`.
+    pub fn on_shown(&mut self, at: MediaTime, rtp_timestamp: u32) {
+        self.video.presented(at, rtp_timestamp, 90, 0.05);
+    }
+
+    /// How much later sound is heard than its picture is shown, microseconds; negative if it is
+    /// early. `None` while one of the two is not known or has stopped.
+    pub fn offset_us(&self, now: MediaTime) -> Option<i64> {
+        if !self.audio.is_live(now) || !self.video.is_live(now) {
+            return None;
+        }
+        Some((self.audio.latency_us? - self.video.latency_us?) as i64)
+    }
+
+    /// What to add to the jitter buffer's own target delay.
+    pub fn audio_delay(&self) -> Duration {
+        Duration::from_micros(self.audio_delay_us.max(0).unsigned_abs())
+    }
+
+    /// How long to hold a decoded picture back.
+    pub fn video_delay(&self) -> Duration {
+        Duration::from_micros(self.video_delay_us.max(0).unsigned_abs())
+    }
+
+    /// Moves the delays; call it now and then, it acts every half second. Says whether it did.
+    pub fn step(&mut self, now: MediaTime) -> bool {
+        if self.next_step.is_some_and(|at| now < at) {
+            return false;
+        }
+        self.next_step = Some(now + STEP_INTERVAL);
+        let before = (self.audio_delay_us, self.video_delay_us);
+        match self.offset_us(now) {
+            // Nothing to keep in step with.
+            None => {
+                self.audio_delay_us = (self.audio_delay_us - MAX_STEP_US).max(0);
+                self.video_delay_us = (self.video_delay_us - MAX_STEP_US).max(0);
+            }
+            Some(offset) if offset < -DEAD_ZONE_US => {
+                let mut early = (-offset - AIM_US).min(MAX_STEP_US);
+                let back = early.min(self.video_delay_us);
+                self.video_delay_us -= back;
+                early -= back;
+                self.audio_delay_us = (self.audio_delay_us + early).min(MAX_AUDIO_DELAY_US);
+            }
+            Some(offset) if offset > DEAD_ZONE_US => {
+                let mut late = (offset - AIM_US).min(MAX_STEP_US);
+                let back = late.min(self.audio_delay_us);
+                self.audio_delay_us -= back;
+                late -= back;
+                self.video_delay_us = (self.video_delay_us + late).min(MAX_VIDEO_DELAY_US);
+            }
+            // In step: give back what is no longer needed, a little at a time.
+            Some(offset) => {
+                if offset > -RELAX_US {
+                    self.audio_delay_us = (self.audio_delay_us - RELAX_STEP_US).max(0);
+                }
+                if offset < RELAX_US {
+                    self.video_delay_us = (self.video_delay_us - RELAX_STEP_US).max(0);
+                }
+            }
+        }
+        before != (self.audio_delay_us, self.video_delay_us)
+    }
+}
+
+/// Left alone: less than anybody notices.
+const DEAD_ZONE_US: i64 = 40_000;
+/// What a correction aims at, on the side where it costs the least delay.
+const AIM_US: i64 = 30_000;
+/// Delay is given back while the offset is on the safe side of this.
+const RELAX_US: i64 = 15_000;
+const RELAX_STEP_US: i64 = 5_000;
+const STEP_INTERVAL: Duration = Duration::from_millis(500);
+/// 80 ms a second, as libwebrtc.
+const MAX_STEP_US: i64 = 40_000;
+const MAX_AUDIO_DELAY_US: i64 = 200_000;
+/// Less than libwebrtc allows: late sound is hardly noticed up to 125 ms, late pictures make a
+/// conversation harder.
+const MAX_VIDEO_DELAY_US: i64 = 60_000;
+/// A latency this far off is not smoothed: a stream began anew, or a clock was set.
+const JUMP_US: f64 = 500_000.0;
+/// A stream that has stood still for so long is not to be kept in step with.
+const STALE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call of `seconds` on virtual time: sound takes `audio_ms` and pictures `video_ms` by
+    /// themselves. The offset at the end, and the delays added.
+    fn call(
+        seconds: u64,
+        audio_ms: impl Fn(u64) -> i64,
+        video_ms: impl Fn(u64) -> i64,
+    ) -> (i64, LipSync) {
+        let mut sync = LipSync::default();
+        // The sender's clock is years ahead of ours, its RTP clocks begin anywhere.
+        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | ((ms % 1000) << 32) / 1000;
+        let audio_rtp = |ms: u64| 0xffff_0000u32.wrapping_add((ms * 48) as u32);
+        let video_rtp = |ms: u64| 0x7fff_0000u32.wrapping_add((ms * 90) as u32);
+        let origin = 10_000;
+        let mut pulled_extra = 0i64;
+        for ms in 0..seconds * 1000 {
+            let at = |delay_ms: i64| {
+                MediaTime::from_micros(((origin + ms) as i64 + delay_ms) as u64 * 1000)
+            };
+            if ms % 1000 == 100 {
+                sync.on_sender_report(SyncKind::Audio, ntp(ms), audio_rtp(ms));
+                sync.on_sender_report(SyncKind::Video, ntp(ms + 7), video_rtp(ms + 7));
+            }
+            if ms % 10 == 0 {
+                // The jitter buffer follows by at most 20 ms in 100 ms.
+                let wanted = sync.audio_delay().as_millis() as i64;
+                pulled_extra += (wanted - pulled_extra).clamp(-2, 2);
+                sync.on_heard(at(audio_ms(ms) + pulled_extra), audio_rtp(ms));
+            }
+            if ms % 33 == 0 {
+                let held = sync.video_delay().as_millis() as i64;
+                sync.on_shown(at(video_ms(ms) + held), video_rtp(ms));
+            }
+            sync.step(at(0));
+        }
+        let now = MediaTime::from_micros((origin + seconds * 1000) * 1000);
+        (sync.offset_us(now).unwrap_or(i64::MAX), sync)
+    }
+
+    #[test]
+    fn what_is_nearly_in_step_is_left_alone() {
+        for video_ms in [40, 70, 100] {
+            let (offset, sync) = call(20, |_| 75, |_| video_ms);
+            assert!((offset / 1000 - (75 - video_ms)).abs() <= 1, "{offset}");
+            assert_eq!((sync.audio_delay(), sync.video_delay()), Default::default());
+        }
+    }
+
+    #[test]
+    fn early_sound_waits_and_no_picture_does() {
+        let (offset, sync) = call(20, |_| 80, |_| 230);
+        assert!((-40_000..=0).contains(&offset), "{offset}");
+        assert!(sync.audio_delay() >= Duration::from_millis(100));
+        assert_eq!(sync.video_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn late_sound_holds_pictures_back_a_little_only() {
+        let (offset, sync) = call(20, |_| 120, |_| 50);
+        assert!((0..=40_000).contains(&offset), "{offset}");
+        assert!(sync.video_delay() <= Duration::from_millis(45), "{:?}", sync.video_delay());
+        let (_, sync) = call(20, |_| 500, |_| 50);
+        assert_eq!(sync.video_delay(), Duration::from_micros(MAX_VIDEO_DELAY_US as u64));
+    }
+
+    #[test]
+    fn what_was_added_is_given_back() {
+        // Pictures are late for 20 s, then not.
+        let (offset, sync) = call(60, |_| 80, |ms| if ms < 20_000 { 230 } else { 60 });
+        assert_eq!((sync.audio_delay(), sync.video_delay()), Default::default());
+        assert!(offset.abs() <= 40_000, "{offset}");
+        let (_, sync) = call(60, |ms| if ms < 20_000 { 150 } else { 70 }, |_| 60);
+        assert_eq!((sync.audio_delay(), sync.video_delay()), Default::default());
+    }
+
+    #[test]
+    fn without_reports_or_pictures_nothing_is_known_or_done() {
+        let mut sync = LipSync::default();
+        sync.on_heard(MediaTime::from_micros(5), 7);
+        sync.on_shown(MediaTime::from_micros(9), 7);
+        assert_eq!(sync.offset_us(MediaTime::from_micros(10)), None);
+        assert!(!sync.step(MediaTime::from_micros(10)));
+        let (_, mut sync) = call(5, |_| 80, |_| 230);
+        let later = MediaTime::from_micros(60_000_000);
+        assert_eq!(sync.offset_us(later), None);
+        (0..10).for_each(|n| {
+            sync.step(later + Duration::from_secs(n));
+        });
+        assert_eq!(sync.audio_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn any_report_is_survived() {
+        let mut sync = LipSync::default();
+        for ntp in [0, 1, u64::MAX, 1 << 63] {
+            for rtp in [0, 1, u32::MAX, 1 << 31] {
+                sync.on_sender_report(SyncKind::Audio, ntp, rtp);
+                sync.on_sender_report(SyncKind::Video, !ntp, !rtp);
+                sync.on_heard(MediaTime::from_micros(1000), 5);
+                sync.on_shown(MediaTime::from_micros(1000), 5);
+                sync.step(MediaTime::from_micros(1000));
+                assert!(sync.video_delay() <= Duration::from_millis(60));
+            }
+        }
+    }
+}
