@@ -311,6 +311,8 @@ struct AudioState {
     level_dbfs: f32,
 }
 
+/// Sound with its copies takes a quarter of the network at most, down to speech that can be followed.
+const AUDIO_SHARE: u64 = 4;
 /// How long the microphone's peak is held.
 const LEVEL_WINDOW: Duration = Duration::from_millis(100);
 
@@ -348,13 +350,6 @@ impl AudioSend {
         lock(&self.state).control.on_report(fraction_lost);
     }
 
-    /// What the congestion control leaves to audio, all headers included; `None`: as it likes. What
-    /// it takes of that is [`AudioProtection::wire_bitrate`] of [`Self::counts`].
-    #[allow(dead_code, reason = "called by the congestion control's owner")]
-    pub(crate) fn set_budget(&self, budget: Option<Bitrate>) {
-        lock(&self.state).control.set_budget(budget);
-    }
-
     /// Takes 10 ms of sound.
     pub(crate) fn push(&self, frame: &AudioFrame) {
         let now = Instant::now();
@@ -373,6 +368,9 @@ impl AudioSend {
             state.encoder = None;
             return;
         };
+        // Copies that leave no room for pictures help nobody.
+        let share = sender.network().target.as_bps() / AUDIO_SHARE;
+        state.control.set_budget(Some(Bitrate::from_bps(share)));
         state.protection = state.control.protection(sender.takes_redundancy());
         sender.set_redundancy(state.protection.redundancy);
         match state.encode(frame) {

@@ -80,12 +80,12 @@ impl LipSync {
     /// The sample of this timestamp leaves the speaker at `at`: hand-out time and the device's
     /// latency together.
     pub fn on_heard(&mut self, at: MediaTime, rtp_timestamp: u32) {
-        self.audio.presented(at, rtp_timestamp, 48, 0.01);
+        self.audio.presented(at, rtp_timestamp, 48, 0.02);
     }
 
     /// The picture of this timestamp is handed to the display at `at`.
     pub fn on_shown(&mut self, at: MediaTime, rtp_timestamp: u32) {
-        self.video.presented(at, rtp_timestamp, 90, 0.05);
+        self.video.presented(at, rtp_timestamp, 90, 0.1);
     }
 
     /// How much later sound is heard than its picture is shown, microseconds; negative if it is
@@ -107,7 +107,7 @@ impl LipSync {
         Duration::from_micros(self.video_delay_us.max(0).unsigned_abs())
     }
 
-    /// Moves the delays; call it now and then, it acts every half second. Says whether it did.
+    /// Moves the delays; call it now and then, it acts every second. Says whether it did.
     pub fn step(&mut self, now: MediaTime) -> bool {
         if self.next_step.is_some_and(|at| now < at) {
             return false;
@@ -153,11 +153,11 @@ const DEAD_ZONE_US: i64 = 40_000;
 /// What a correction aims at, on the side where it costs the least delay.
 const AIM_US: i64 = 30_000;
 /// Delay is given back while the offset is on the safe side of this.
-const RELAX_US: i64 = 15_000;
+const RELAX_US: i64 = 25_000;
 const RELAX_STEP_US: i64 = 5_000;
-const STEP_INTERVAL: Duration = Duration::from_millis(500);
+const STEP_INTERVAL: Duration = Duration::from_secs(1);
 /// 80 ms a second, as libwebrtc.
-const MAX_STEP_US: i64 = 40_000;
+const MAX_STEP_US: i64 = 80_000;
 const MAX_AUDIO_DELAY_US: i64 = 200_000;
 /// Less than libwebrtc allows: late sound is hardly noticed up to 125 ms, late pictures make a
 /// conversation harder.
@@ -241,8 +241,9 @@ mod tests {
         let (offset, sync) = call(60, |_| 80, |ms| if ms < 20_000 { 230 } else { 60 });
         assert_eq!((sync.audio_delay(), sync.video_delay()), Default::default());
         assert!(offset.abs() <= 40_000, "{offset}");
-        let (_, sync) = call(60, |ms| if ms < 20_000 { 150 } else { 70 }, |_| 60);
-        assert_eq!((sync.audio_delay(), sync.video_delay()), Default::default());
+        let (offset, sync) = call(60, |ms| if ms < 20_000 { 150 } else { 70 }, |_| 60);
+        let delays = (sync.audio_delay(), sync.video_delay());
+        assert_eq!(delays, Default::default(), "{offset}");
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl AudioSender {
         self.0.outlet.payload_type().is_some()
     }
 
+    /// What is known of the path.
+    pub fn network(&self) -> NetworkEstimate {
+        self.0.outlet.session.network()
+    }
+
     /// Whether the remote side takes redundant copies (RED, RFC 2198).
     pub fn takes_redundancy(&self) -> bool {
         self.0.outlet.session.red_payload_type.load(Ordering::Relaxed) != 0
