@@ -1,9 +1,10 @@
-//! Any sequence of RTP payloads goes through the jitter buffer without a panic.
+//! Any sequence of RTP payloads, plain or redundant (RED), goes through the jitter buffer without a panic.
 #![no_main]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use visavis_media::jitter::JitterBuffer;
+use visavis_media::red;
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp};
 
 fuzz_target!(|data: &[u8]| {
@@ -15,14 +16,25 @@ fuzz_target!(|data: &[u8]| {
         sequence = sequence.wrapping_add(u16::from(*step));
         timestamp = timestamp.wrapping_add(u32::from(flags >> 4) * 480);
         now = now + std::time::Duration::from_millis(u64::from(flags >> 2 & 3) * 10);
-        jitter.push(&ReceivedRtp {
-            sequence,
-            timestamp,
-            marker: flags & 1 != 0,
-            payload: Bytes::copy_from_slice(payload),
-            arrival: now,
-            retransmitted: flags & 2 != 0,
-        });
+        let payload = Bytes::copy_from_slice(payload);
+        let mut push = |payload: Bytes, timestamp, retransmitted| {
+            jitter.push(&ReceivedRtp {
+                sequence,
+                timestamp,
+                marker: flags & 1 != 0,
+                payload,
+                arrival: now,
+                retransmitted,
+            });
+        };
+        if flags & 2 != 0 {
+            red::parse(&payload, |block| {
+                let offset = block.timestamp_offset;
+                push(block.payload, timestamp.wrapping_sub(offset), offset != 0);
+            });
+        } else {
+            push(payload, timestamp, false);
+        }
         assert_eq!(jitter.pull_10ms(now).samples.len(), AUDIO_FRAME_SAMPLES);
         rest = next;
     }

@@ -394,11 +394,7 @@ pub(crate) fn speaker_opener(
                 )
                 .map_err(|e| sentence(&e.to_string()))?;
                 let name = speaker.format().name.clone();
-                let speaker = Arc::new(speaker);
-                let weak = Arc::downgrade(&speaker);
-                heard.set_speaker_latency(Some(Box::new(move || {
-                    weak.upgrade().map_or(Duration::ZERO, |s| s.latency())
-                })));
+                heard.set_speaker_latency(Some(Box::new(speaker.latency_reader())));
                 Ok(Open::new(speaker, Some(name)))
             }
         }

@@ -95,6 +95,12 @@ impl Speaker {
     pub fn latency(&self) -> Duration {
         Duration::from_micros(self.shared.latency_us.load(Ordering::Relaxed))
     }
+
+    /// [`Self::latency`] for another thread to ask; after the speaker is closed, its last value.
+    pub fn latency_reader(&self) -> impl Fn() -> Duration + Send + 'static {
+        let shared = self.shared.clone();
+        move || Duration::from_micros(shared.latency_us.load(Ordering::Relaxed))
+    }
 }
 
 /// What callback, thread and owner all see.

@@ -318,7 +318,7 @@ proptest! {
                 marker: false,
                 payload: Bytes::from(payload),
                 arrival: MediaTime::from_micros(now),
-                retransmitted: false,
+                retransmitted: step % 3 == 0,
             });
             let frame = buffer.pull_10ms(MediaTime::from_micros(now));
             prop_assert_eq!(frame.samples.len(), AUDIO_FRAME_SAMPLES);
