@@ -382,7 +382,15 @@ impl JitterBuffer {
                 self.dtx = true;
                 return self.stall();
             }
-        } else if self.stalled < gap && gap < MAX_CONCEALED_GAP {
+        }
+        if let (Some(due), Some(sequence)) = (position.sequence, packet.sequence) {
+            // Only so much can have been lost; the rest was silence whose beginning was lost.
+            let lost = sequence.saturating_sub(due).saturating_mul(packet.samples as u64);
+            let silence = self.stall_concealed.saturating_sub(lost);
+            self.stall_concealed -= silence;
+            self.stats.concealed_samples -= silence;
+        }
+        if !self.dtx && self.stalled < gap && gap < MAX_CONCEALED_GAP {
             return self.bridge(gap - self.stalled);
         }
         self.play_first(now)
