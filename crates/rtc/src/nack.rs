@@ -105,8 +105,9 @@ impl GapTracker {
 
     fn retry_interval(&self, rtt: Option<Duration>) -> Duration {
         let rtt = match (rtt, self.measured_rtt) {
-            // What was measured on retransmissions includes the sender's own delay.
-            (Some(reported), Some(measured)) => reported.max(measured),
+            // What was measured on retransmissions includes the sender's own delay; a slow one of
+            // late must not slow down all that follow.
+            (Some(reported), Some(measured)) => measured.clamp(reported, reported * 3 / 2),
             (Some(known), None) | (None, Some(known)) => known,
             (None, None) => DEFAULT_RTT,
         };

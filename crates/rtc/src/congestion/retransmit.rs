@@ -55,13 +55,15 @@ impl Retransmitter {
     }
 
     /// The other side misses `sequence`: what to send. A packet that was repeated less than half a
-    /// round trip ago is on its way. One that was lost again is sent several times, as each
-    /// further round trip costs more than a packet.
+    /// round trip ago is on its way. Where the path loses so much (`loss`, 0 to 1) that the
+    /// repeated packet may well be lost too, or was, it is sent several times: a further round trip
+    /// costs more than a packet.
     pub(crate) fn request(
         &mut self,
         now: Instant,
         sequence: u16,
         rtt: Option<Duration>,
+        loss: f64,
     ) -> Vec<rtp::Packet> {
         let Some(stream) = self.stream else { return Vec::new() };
         let Some(first) = self.kept.front() else { return Vec::new() };
@@ -73,7 +75,8 @@ impl Retransmitter {
         }
         kept.repeated += 1;
         kept.last_repeat = Some(now);
-        let copies = usize::from(kept.repeated).min(MAX_COPIES);
+        let lossy = LOSS_STEPS.iter().filter(|step| loss > **step).count();
+        let copies = (usize::from(kept.repeated) + lossy).min(MAX_COPIES);
         let original = kept.packet.clone();
         (0..copies).map(|_| self.wrap(stream, &original)).collect()
     }
@@ -111,7 +114,9 @@ const MAX_AGE: Duration = Duration::from_millis(1500);
 /// 1.5 s at 10 Mbps.
 const MAX_KEPT: usize = 2048;
 const MAX_REPEATS: u8 = 8;
-const MAX_COPIES: usize = 3;
+const MAX_COPIES: usize = 4;
+/// Beyond each of these one copy more, so that about one in twenty is lost again.
+const LOSS_STEPS: [f64; 2] = [0.06, 0.24];
 
 #[cfg(test)]
 mod tests {
@@ -140,28 +145,28 @@ mod tests {
     #[test]
     fn a_packet_comes_again_with_its_number_in_front() {
         let (mut this, now) = filled();
-        let again = this.request(now, 2, None);
+        let again = this.request(now, 2, None, 0.0);
         assert_eq!(again.len(), 1);
         assert_eq!(again[0].payload[..3], [0, 2, 2]);
         assert_eq!((again[0].header.ssrc, again[0].header.payload_type), (9, 103));
-        assert!(this.request(now, 5_000, None).is_empty());
+        assert!(this.request(now, 5_000, None, 0.0).is_empty());
     }
 
     #[test]
     fn what_is_on_its_way_is_not_sent_again_and_what_was_lost_again_is_sent_twice() {
         let (mut this, now) = filled();
         let rtt = Some(Duration::from_millis(50));
-        assert_eq!(this.request(now, 65_535, rtt).len(), 1);
-        assert_eq!(this.request(now + Duration::from_millis(10), 65_535, rtt).len(), 0);
-        assert_eq!(this.request(now + Duration::from_millis(60), 65_535, rtt).len(), 2);
+        assert_eq!(this.request(now, 65_535, rtt, 0.0).len(), 1);
+        assert_eq!(this.request(now + Duration::from_millis(10), 65_535, rtt, 0.0).len(), 0);
+        assert_eq!(this.request(now + Duration::from_millis(60), 65_535, rtt, 0.0).len(), 2);
     }
 
     #[test]
     fn old_packets_are_forgotten() {
         let (mut this, now) = filled();
         this.keep(now + Duration::from_secs(2), &packet(14));
-        assert!(this.request(now, 3, None).is_empty());
-        assert_eq!(this.request(now, 14, None).len(), 1);
+        assert!(this.request(now, 3, None, 0.0).is_empty());
+        assert_eq!(this.request(now, 14, None, 0.0).len(), 1);
         assert!(this.padding(50).is_some());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct CongestionControl {
     retransmitter: Retransmitter,
     /// Id of the header extension; `None` while the other side has not agreed to it.
     extension: Option<u8>,
+    /// Further copies of retransmissions and when they are due.
+    copies: VecDeque<(Instant, rtp::Packet)>,
     /// What left in the last half second.
     sent: VecDeque<(Instant, u32, Use)>,
     next_tick: Option<Instant>,
@@ -62,6 +64,7 @@ impl CongestionControl {
             pacer,
             retransmitter: Retransmitter::default(),
             extension: None,
+            copies: VecDeque::new(),
             sent: VecDeque::new(),
             next_tick: None,
         };
@@ -109,14 +112,20 @@ impl CongestionControl {
         if nack.media_ssrc != self.session.local.video {
             return;
         }
-        let rtt = self.session.rtt();
+        let (rtt, loss) = (self.session.rtt(), self.estimator.loss_ratio());
         for pair in &nack.nacks {
             let following = (0..16u16).filter(|bit| pair.lost_packets >> bit & 1 == 1);
             let lost = std::iter::once(pair.packet_id)
                 .chain(following.map(|bit| pair.packet_id.wrapping_add(bit + 1)));
             for sequence in lost {
-                for packet in self.retransmitter.request(now, sequence, rtt) {
-                    self.enqueue(now, Priority::Repair, packet);
+                let copies = self.retransmitter.request(now, sequence, rtt, loss);
+                for (n, packet) in (0..).zip(copies) {
+                    if n == 0 {
+                        self.enqueue(now, Priority::Repair, packet);
+                    } else {
+                        // Apart, so that one burst of losses does not take all.
+                        self.copies.push_back((now + n * COPY_SPACING, packet));
+                    }
                 }
             }
         }
@@ -245,11 +254,18 @@ impl Stage for CongestionControl {
         if self.next_tick.is_some_and(|at| at <= now) {
             self.tick(now);
         }
+        // Nearly in order; a few milliseconds more do not matter.
+        while self.copies.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, packet)) = self.copies.pop_front() {
+                self.enqueue(now, Priority::Repair, packet);
+            }
+        }
         self.release(now, queues);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.next_tick.into_iter().chain(self.pacer.deadline()).min()
+        let copy = self.copies.front().map(|(at, _)| *at);
+        [self.next_tick, self.pacer.deadline(), copy].into_iter().flatten().min()
     }
 
     fn bind_local(&mut self, info: &StreamInfo) {
@@ -287,4 +303,6 @@ const MIN_BPS: f64 = 80_000.0;
 const START_BPS: f64 = 800_000.0;
 const TICK: Duration = Duration::from_millis(50);
 const SENT_WINDOW: Duration = Duration::from_millis(500);
+/// A burst of losses is over by then, mostly.
+const COPY_SPACING: Duration = Duration::from_millis(8);
 const PROBE_PACKET_BYTES: usize = 1000;
