@@ -245,15 +245,39 @@ mod linux {
         });
     }
 
+    /// A run in which threads waited for a core for more of the time than this is not worth much.
+    const TOO_BUSY: f64 = 0.33;
+
+    /// How long some thread of the machine has waited for a core so far, where the kernel tells.
+    fn cpu_wait() -> Option<Duration> {
+        let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+        let some = text.lines().find(|line| line.starts_with("some"))?;
+        let us = some.split_whitespace().find_map(|word| word.strip_prefix("total="))?;
+        us.parse().ok().map(Duration::from_micros)
+    }
+
     fn one(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
         let Task { case, system, seed } = *task;
+        let before = (std::time::Instant::now(), cpu_wait());
         let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
         let (outcomes, recording) = match system {
             System::Ours => measure_ours(case, &emulator)?,
             System::Chromium => measure_chromium(case, &emulator)?,
         };
         let (_, begun_ms) = emulator.begun().context("the link never began")?;
-        let figures = figures(case, &outcomes, &recording, begun_ms);
+        let mut figures = figures(case, &outcomes, &recording, begun_ms);
+        if let Some((then, now)) = before.1.zip(cpu_wait()) {
+            let share = now.saturating_sub(then).as_secs_f64() / before.0.elapsed().as_secs_f64();
+            if share > TOO_BUSY {
+                eprintln!(
+                    "{} {system:?} seed {seed}: threads waited for a core {:.0} % of the time: \
+                     this measures the machine",
+                    case.name,
+                    share * 100.0
+                );
+            }
+            figures.insert("cpu_wait_percent".to_owned(), share * 100.0);
+        }
         let pictures: Vec<_> = outcomes
             .iter()
             .map(|o| {

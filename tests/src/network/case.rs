@@ -27,12 +27,14 @@ pub struct Case {
 }
 
 /// What a row has beyond the common figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Extra {
     /// Nothing.
     None,
     /// Rate drops and rises again: when the queue has settled, when the rate is back.
     Steps {
+        /// The higher rate, bits a second.
+        bps: f64,
         /// The rate falls.
         drop: Duration,
         /// The rate is back.
@@ -84,7 +86,7 @@ impl Case {
             Self {
                 duration: 60 * S,
                 forward: Schedule::constant(high).then(20 * S, low).then(40 * S, high),
-                extra: Extra::Steps { drop: 20 * S, rise: 40 * S },
+                extra: Extra::Steps { bps: 1.5e6, drop: 20 * S, rise: 40 * S },
                 ..Self::new(
                     "steps",
                     "1.5 → 0.6 → 1.5 Mbps, 500 ms queue",

@@ -52,10 +52,12 @@ pub fn figures(case: &Case, outcomes: &[Outcome], recording: &Recording, begun_m
     let in_seconds = |d: Duration| d.as_secs_f64();
     match case.extra {
         Extra::None => {}
-        Extra::Steps { drop, rise } => {
+        Extra::Steps { bps, drop, rise } => {
             let before = recording.record.delivered_bps(drop / 2, drop);
             put("rate_before_kbps", Some(before / 1e3));
-            let back = recording.record.rate_reached_after(rise, 0.9 * before);
+            // What never had the rate cannot get it back.
+            let had_it = before >= bps / 2.0;
+            let back = recording.record.rate_reached_after(rise, 0.9 * before).filter(|_| had_it);
             put("rate_back_s", back.map(in_seconds));
             let settled = recording.record.settled_after(drop, SETTLED, HOLD);
             put("settled_s", settled.map(in_seconds));
