@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
+use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
     DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats,
@@ -462,7 +463,7 @@ impl Call {
     }
 
     /// What happens by the clock: statistics, history, the other side's clock.
-    pub(crate) fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) {
         if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
             self.next_stats = now + STATS_INTERVAL;
             let tag = Tag { call: self.id, epoch: peer.epoch };
@@ -474,6 +475,14 @@ impl Call {
         }
         if self.channel_open && self.clock_sync.is_due(now) {
             self.say(&ControlMessage::ClockPing { t0: unix_ms() });
+        }
+        if let Some(decision) = self.context.video_send.take_decision() {
+            let VideoTarget { size, frame_rate, bitrate } = decision.target;
+            let kbps = bitrate.as_bps() / 1000;
+            log.add(
+                "video",
+                format!("now {size} at {frame_rate:.0} fps, {kbps} kbps: {}", decision.cause),
+            );
         }
         if self.history.is_due(now) {
             let sent = self.context.video_send.counts(now);

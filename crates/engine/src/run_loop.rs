@@ -190,7 +190,7 @@ impl RunLoop {
     async fn tick(&mut self) {
         self.dirty |= self.is_live();
         if let Some(call) = &mut self.call {
-            call.tick(Instant::now());
+            call.tick(Instant::now(), &mut self.log);
         }
         self.drive(Input::Tick).await;
     }

@@ -112,6 +112,11 @@ impl VideoSend {
         counts
     }
 
+    /// The last change of size or frame rate, once.
+    pub(crate) fn take_decision(&self) -> Option<Decision> {
+        lock(&self.meters).counts.decision.take()
+    }
+
     /// For a new call.
     pub(crate) fn reset_counts(&self) {
         *lock(&self.meters) = VideoMeters::default();

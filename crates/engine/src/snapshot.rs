@@ -77,6 +77,8 @@ pub struct CallSnapshot {
     pub audio_sent: AudioSentStats,
     /// The audio that is received.
     pub audio_received: AudioReceivedStats,
+    /// The path to the other side.
+    pub network: NetworkStats,
     /// Time from the join command to each step.
     pub setup: SetupTimes,
     /// DTLS version and SRTP cipher, once known.
@@ -249,6 +251,35 @@ pub struct VideoSentStats {
     pub remote_fraction_lost: Option<f32>,
     /// Mean time to encode one picture over the last second.
     pub encode_time: Duration,
+    /// Pictures left out because others waited to leave.
+    pub skipped: u64,
+    /// `qualityLimitationReason`, in words; `None` while size and rate are the source's.
+    pub limited_by: Option<&'static str>,
+}
+
+/// What congestion control knows of the path.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct NetworkStats {
+    /// `availableOutgoingBitrate`: all that may be sent on the wire.
+    pub available_outgoing_bps: u64,
+    /// What arrived in the last half second.
+    pub delivered_bps: Option<u64>,
+    /// Queuing delay on the path.
+    pub queue: Duration,
+    /// How long what waits for its turn here will take to leave.
+    pub pacer_queue: Duration,
+    /// Share of packets lost in the last second.
+    pub loss: f32,
+    /// Mean number of packets lost in a row.
+    pub loss_burst: f32,
+    /// Round trip.
+    pub rtt: Option<Duration>,
+    /// `start-up`, `cruise` or `drain`.
+    pub state: &'static str,
+    /// Parity sent for each byte of video, 0 to 1 and more.
+    pub parity: f32,
+    /// Retransmissions and probes.
+    pub repair_bps: u64,
 }
 
 /// `RTCInboundRtpStreamStats` of the video.
@@ -270,8 +301,10 @@ pub struct VideoReceivedStats {
     pub decode_errors: u64,
     /// `packetsReceived`.
     pub packets: u64,
-    /// `packetsLost`, after retransmission.
+    /// `packetsLost`, before retransmission.
     pub packets_lost: i64,
+    /// Packets that parity brought back.
+    pub packets_repaired: u64,
     /// `bytesReceived` (payload).
     pub bytes: u64,
     /// Payload bits of the last second.

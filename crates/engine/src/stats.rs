@@ -7,7 +7,7 @@ use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
 
 use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
 use crate::send::{AudioSendCounts, VideoSendCounts};
-use crate::{CallSnapshot, CandidateInfo, PairInfo};
+use crate::{CallSnapshot, CandidateInfo, NetworkStats, PairInfo};
 
 /// Candidates remembered; a remote side cannot fill our memory with them.
 const MAX_PRIORITIES: usize = 256;
@@ -108,6 +108,23 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
     received.nacks = inbound.nack_count;
     received.plis = inbound.pli_count;
     received.jitter = seconds(inbound.jitter_s);
+    received.packets_repaired = inbound.repaired_packets;
+
+    let path = &stats.network;
+    #[expect(clippy::cast_possible_truncation, reason = "shares and packet counts for people")]
+    let small = |x: f64| x as f32;
+    snapshot.network = NetworkStats {
+        available_outgoing_bps: path.target.as_bps(),
+        delivered_bps: path.delivered.map(visavis_media::Bitrate::as_bps),
+        queue: path.queue,
+        pacer_queue: path.pacer_queue,
+        loss: small(path.loss),
+        loss_burst: small(path.loss_burst),
+        rtt: path.rtt,
+        state: path.state.as_str(),
+        parity: small(path.parity),
+        repair_bps: path.repair.as_bps(),
+    };
 
     let (sent, out) = (&mut snapshot.audio_sent, &stats.outbound_audio);
     sent.codec.clone_from(&audio);
@@ -134,6 +151,8 @@ pub(crate) fn fill_sent(
     sent.target_bitrate_bps = video.target_bps;
     sent.bitrate_bps = video.bitrate_bps;
     sent.encode_time = video.encode_time;
+    sent.skipped = video.skipped;
+    sent.limited_by = video.limited_by.map(visavis_media::adaptation::Cause::as_str);
     let sent = &mut snapshot.audio_sent;
     sent.bitrate_bps = audio.bitrate_bps;
     sent.redundancy_depth = audio.protection.redundancy.depth();

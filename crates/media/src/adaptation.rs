@@ -185,12 +185,14 @@ impl Adaptation {
         let interval = Duration::from_secs_f32(1.0 / target.frame_rate.max(1.0));
         if outage {
             // Nobody may be there. What does get through should be a picture that needs no other.
+            // Small, so that it is there soon.
             let due = self.last_frame.is_none_or(|at| now.saturating_since(at) >= OUTAGE_INTERVAL);
-            if !due {
+            if !due || conditions.pacer_queue > interval {
                 return Plan::Skip;
             }
             self.last_frame = Some(now);
-            return Plan::Keyframe(target);
+            let bitrate = Bitrate::from_bps(target.bitrate.as_bps() / OUTAGE_DIVISOR);
+            return Plan::Keyframe(VideoTarget { bitrate, ..target });
         }
         if conditions.pacer_queue > MAX_PACER_QUEUE.max(interval) {
             return Plan::Skip;
@@ -356,6 +358,7 @@ const MAX_PACER_QUEUE: Duration = Duration::from_millis(40);
 const OUTAGE: Duration = Duration::from_millis(500);
 /// While nobody answers, a keyframe this often: the first that gets through is a picture.
 const OUTAGE_INTERVAL: Duration = Duration::from_millis(60);
+const OUTAGE_DIVISOR: u64 = 3;
 
 #[cfg(test)]
 mod tests {

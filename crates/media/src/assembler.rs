@@ -247,7 +247,9 @@ impl FrameAssembler {
                                 .unwrap_or(now),
                         };
                         self.state = State::Gap { missing, since };
-                        if now < since + self.gap_deadline {
+                        let after = self.packets.range(missing..).next().map(|(&s, _)| s);
+                        let outage = after.is_some_and(|after| after - missing > MAX_HOLE);
+                        if now < since + self.gap_deadline && !outage {
                             return None;
                         }
                         self.stats.gaps_given_up += 1;
@@ -435,6 +437,8 @@ enum Run {
 const DEFAULT_GAP_DEADLINE: Duration = Duration::from_millis(300);
 /// A picture later than that is of no use in a conversation.
 const MAX_GAP_DEADLINE: Duration = Duration::from_millis(1200);
+/// A hole of more packets is an outage: nobody asks for all of them again.
+const MAX_HOLE: u64 = 100;
 /// Between keyframe requests while no keyframe arrives.
 const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
 /// About 1.2 MB of full packets: a second at 10 Mbps.

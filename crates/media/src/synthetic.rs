@@ -7,14 +7,17 @@ use std::time::Duration;
 use crate::frame::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, AudioFrame, I420Buffer, MediaTime, Size};
 use crate::pool::BufferPool;
 
-/// Colour bars, a scrolling ramp and two bouncing balls, with the time code in the top strip.
+/// Colour bars, a scrolling ramp and two bouncing balls, with the time code in the top strip, and in
+/// the lowest quarter (or all over) the grain of a camera's sensor: flat colours alone leave an
+/// encoder without work and never fill the bitrate.
 #[derive(Debug)]
 pub struct TestPattern {
     background: I420Buffer,
     /// One period of the scrolling ramp, twice, so that any offset is one slice.
     ramp: Vec<u8>,
-    /// Noise to cut a new piece from for each picture; empty for none.
+    /// Noise to cut a new piece from for each row.
     grain: Vec<i8>,
+    grainy_rows: std::ops::Range<usize>,
     cuts: u32,
     pool: BufferPool,
 }
@@ -32,25 +35,20 @@ impl TestPattern {
                 u8::try_from(20 + level).unwrap_or(235)
             })
             .collect();
-        Self { background, ramp, grain: Vec::new(), cuts: 0, pool: BufferPool::new() }
+        let rows = size.height_px as usize;
+        Self {
+            background,
+            ramp,
+            grain: grain(width),
+            grainy_rows: rows - rows / 4..rows,
+            cuts: 0,
+            pool: BufferPool::new(),
+        }
     }
 
-    /// The same under the grain of a camera's sensor (luma noise, standard deviation 4 of 255), new in each
-    /// picture. Flat colours alone leave an encoder without work: they never fill the bitrate.
+    /// The same under grain all over, as from a camera in poor light.
     pub fn with_grain(size: Size) -> Self {
-        let mut state = 0x2545_f491u32;
-        let mut uniform = || {
-            // xorshift32 (Marsaglia, 2003): the same noise everywhere.
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            (state >> 24) as i32 - 128
-        };
-        // The sum of four uniform numbers is nearly normal; theirs has a deviation of 148.
-        let grain = (0..GRAIN_TILE + size.width_px as usize)
-            .map(|_| ((0..4).map(|_| uniform()).sum::<i32>() / 37) as i8)
-            .collect();
-        Self { grain, ..Self::new(size) }
+        Self { grainy_rows: 0..size.height_px as usize, ..Self::new(size) }
     }
 
     /// The picture `elapsed` after the start, with `unix_ms` (the sender's Unix time in
@@ -58,6 +56,7 @@ impl TestPattern {
     pub fn frame(&mut self, elapsed: Duration, unix_ms: u32) -> Arc<I420Buffer> {
         let size = self.background.size();
         let (background, ramp, grain) = (&self.background, &self.ramp, &self.grain);
+        let rows = self.grainy_rows.clone();
         let cuts = &mut self.cuts;
         let filled: Result<_, std::convert::Infallible> = self.pool.fill(size, |out| {
             for (to, from) in out.planes_mut().into_iter().zip(background.planes()) {
@@ -67,9 +66,7 @@ impl TestPattern {
             for ball in &BALLS {
                 ball.draw(out, elapsed);
             }
-            if !grain.is_empty() {
-                add_grain(out, grain, cuts);
-            }
+            add_grain(out, grain, rows, cuts);
             write_time_code(out, unix_ms);
             Ok(())
         });
@@ -80,11 +77,25 @@ impl TestPattern {
     }
 }
 
-/// Lays another piece of the noise over each row.
-fn add_grain(out: &mut I420Buffer, grain: &[i8], cuts: &mut u32) {
+/// Luma noise with a standard deviation of 4 of 255.
+fn grain(width: usize) -> Vec<i8> {
+    let mut state = 0x2545_f491u32;
+    let mut uniform = || {
+        // xorshift32 (Marsaglia, 2003): the same noise everywhere.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as i32 - 128
+    };
+    // The sum of four uniform numbers is nearly normal; theirs has a deviation of 148.
+    (0..GRAIN_TILE + width).map(|_| ((0..4).map(|_| uniform()).sum::<i32>() / 37) as i8).collect()
+}
+
+/// Lays another piece of the noise over each of `rows`.
+fn add_grain(out: &mut I420Buffer, grain: &[i8], rows: std::ops::Range<usize>, cuts: &mut u32) {
     let (width, stride) = (out.size().width_px as usize, out.luma_stride());
     let [luma, ..] = out.planes_mut();
-    for row in luma.chunks_exact_mut(stride) {
+    for row in luma.chunks_exact_mut(stride).take(rows.end).skip(rows.start) {
         // Knuth's multiplicative hash: the pieces seem unrelated.
         *cuts = cuts.wrapping_add(1);
         let from = (cuts.wrapping_mul(2_654_435_769) >> 16) as usize % GRAIN_TILE;

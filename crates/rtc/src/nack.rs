@@ -27,6 +27,8 @@ pub(crate) struct GapTracker {
     missing: BTreeMap<u64, Gap>,
     /// Round trip as measured by first requests being answered.
     measured_rtt: Option<Duration>,
+    /// How late packets come that were not lost: out of order, or brought back by parity.
+    lateness: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,17 +48,13 @@ impl GapTracker {
         };
         let unwrapped = unwrap(highest, sequence);
         if unwrapped <= highest {
-            if let Some(gap) = self.missing.remove(&unwrapped)
-                && retransmitted
-                && gap.requests == 1
-                && let Some(asked) = gap.last_request
-            {
-                self.learn_rtt(now.saturating_duration_since(asked));
+            if let Some(gap) = self.missing.remove(&unwrapped) {
+                self.filled(now, gap, retransmitted);
             }
             return;
         }
         if unwrapped - highest > MAX_GAP {
-            // Not loss but a new start of the stream: nothing before it can be used.
+            // An outage, or a new start of the stream: a keyframe is quicker than all of that.
             self.missing.clear();
         } else {
             for lost in highest + 1..unwrapped {
@@ -77,9 +75,10 @@ impl GapTracker {
             now.saturating_duration_since(gap.since) < MAX_AGE && gap.requests < MAX_REQUESTS
                 || gap.last_request.is_some_and(|at| now < at + retry)
         });
+        let wait = self.lateness.max(REORDER_WAIT);
         let mut due = Vec::new();
         for (sequence, gap) in &mut self.missing {
-            if gap.next_request(retry).is_some_and(|at| at <= now) {
+            if gap.next_request(retry, wait).is_some_and(|at| at <= now) {
                 gap.requests += 1;
                 gap.last_request = Some(now);
                 #[expect(clippy::cast_possible_truncation, reason = "back to 16 bits")]
@@ -92,7 +91,22 @@ impl GapTracker {
     /// When [`GapTracker::due`] is worth calling next.
     pub(crate) fn deadline(&self, rtt: Option<Duration>) -> Option<Instant> {
         let retry = self.retry_interval(rtt);
-        self.missing.values().filter_map(|gap| gap.next_request(retry)).min()
+        let wait = self.lateness.max(REORDER_WAIT);
+        self.missing.values().filter_map(|gap| gap.next_request(retry, wait)).min()
+    }
+
+    fn filled(&mut self, now: Instant, gap: Gap, retransmitted: bool) {
+        if !retransmitted {
+            let late = now.saturating_duration_since(gap.since) * 5 / 4;
+            self.lateness = self.lateness.max(late).min(MAX_REORDER_WAIT);
+            return;
+        }
+        self.lateness = self.lateness * 15 / 16;
+        if gap.requests == 1
+            && let Some(asked) = gap.last_request
+        {
+            self.learn_rtt(now.saturating_duration_since(asked));
+        }
     }
 
     fn learn_rtt(&mut self, sample: Duration) {
@@ -117,9 +131,9 @@ impl GapTracker {
 
 impl Gap {
     /// `None` when all requests are used up.
-    fn next_request(&self, retry: Duration) -> Option<Instant> {
+    fn next_request(&self, retry: Duration, wait: Duration) -> Option<Instant> {
         (self.requests < MAX_REQUESTS).then(|| match self.last_request {
-            None => self.since + REORDER_WAIT,
+            None => self.since + wait,
             Some(at) => at + retry,
         })
     }
@@ -196,7 +210,9 @@ impl Stage for NackGenerator {
 }
 
 /// How long a gap may be mere reordering before it is asked for. A paced sender leaves the packets
-/// of a picture within a few milliseconds; libwebrtc waits 0 to 20 ms (`nack_requester.cc`).
+/// of a picture within a few milliseconds; libwebrtc waits 0 to 20 ms (`nack_requester.cc`). More where
+/// packets were seen to come late.
+const MAX_REORDER_WAIT: Duration = Duration::from_millis(40);
 const REORDER_WAIT: Duration = Duration::from_millis(4);
 /// Round trip assumed until one is known (libwebrtc `nack_requester.cc`, `kDefaultRtt`).
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
@@ -209,8 +225,8 @@ const MAX_REQUESTS: u8 = 10;
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// Gaps kept at once: more than a keyframe of packets is not repaired packet by packet.
 const MAX_MISSING: usize = 256;
-/// A jump beyond this is a new start, not loss.
-const MAX_GAP: u64 = 1000;
+/// A jump beyond this is not loss: four times the longest likely burst of losses.
+const MAX_GAP: u64 = 100;
 
 #[cfg(test)]
 #[path = "nack_tests.rs"]

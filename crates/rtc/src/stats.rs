@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use webrtc::peer_connection::{RTCIceCandidate, RTCStatsReport, RTCStatsReportEntry};
 
+use crate::congestion::NetworkEstimate;
 use crate::session::Session;
 use crate::stream_stats::{InboundStats, OutboundStats};
 
@@ -30,6 +31,9 @@ pub struct PeerStats {
     pub inbound_video: InboundStats,
     /// The remote audio.
     pub inbound_audio: InboundStats,
+    /// What is known of the path.
+    #[serde(skip)]
+    pub network: NetworkEstimate,
     /// Events the owner did not take in time.
     pub dropped_events: u64,
 }
@@ -190,6 +194,7 @@ pub(crate) fn gather(
     stats.outbound_audio = counters.outbound.audio.clone();
     stats.inbound_video = counters.inbound.video.clone();
     stats.inbound_audio = counters.inbound.audio.clone();
+    stats.network = session.network();
     stats.dropped_events = session.dropped_events.load(Ordering::Relaxed);
     stats
 }

@@ -24,8 +24,11 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
     );
     halves(
         ui,
-        |ui| facts(ui, "DEVICES", &devices(s)),
-        |ui| facts(ui, "VOICE PROCESSING", &voice(s)),
+        |ui| facts(ui, "NETWORK", &network(s)),
+        |ui| {
+            facts(ui, "DEVICES", &devices(s));
+            facts(ui, "VOICE PROCESSING", &voice(s));
+        },
     );
 }
 
@@ -97,8 +100,13 @@ fn video_received(s: &CallSnapshot) -> Vec<Fact> {
         ("Decode errors", v.decode_errors.to_string(), "Pictures that the decoder refused."),
         ("Decode time", format::ms(v.decode_time), "Mean of one picture over the last second."),
         ("Packets", v.packets.to_string(), "packetsReceived"),
-        ("Lost", format!("{} packets", v.packets_lost), "packetsLost, after retransmission."),
+        ("Lost", format!("{} packets", v.packets_lost), "packetsLost, before repairs."),
         ("Bytes", format::bytes(v.bytes), "bytesReceived, payload only."),
+        (
+            "Repaired",
+            format!("{} packets", v.packets_repaired),
+            "Brought back by parity, without asking for them again.",
+        ),
         ("Jitter", format::ms(v.jitter), "Interarrival jitter, RFC 3550 §6.4.1."),
         ("NACKs sent", v.nacks.to_string(), "nackCount, RFC 4585 §6.2.1."),
         ("PLIs sent", v.plis.to_string(), "pliCount, RFC 4585 §6.3.1."),
@@ -168,6 +176,56 @@ fn audio_received(s: &CallSnapshot) -> Vec<Fact> {
             "Tone",
             or_unknown(a.tone_hz, |f| format!("{f:.0} Hz")),
             "Strongest tone of the last second, where one stands out.",
+        ),
+    ]
+}
+
+fn network(s: &CallSnapshot) -> Vec<Fact> {
+    let n = &s.network;
+    let limit = s.video_sent.limited_by.unwrap_or("nothing");
+    vec![
+        (
+            "May be sent",
+            format::bitrate(n.available_outgoing_bps),
+            "availableOutgoingBitrate: sound, pictures, repairs and headers together.",
+        ),
+        (
+            "Delivered",
+            or_unknown(n.delivered_bps, format::bitrate),
+            "What arrived in the last half second, by the other side's reports.",
+        ),
+        (
+            "Estimator",
+            or_unknown((!n.state.is_empty()).then_some(n.state), str::to_owned),
+            "Start-up doubles the rate, drain empties a queue on the path.",
+        ),
+        (
+            "Queue on the path",
+            format::ms(n.queue),
+            "Delay beyond the least of the last ten seconds.",
+        ),
+        ("Queue here", format::ms(n.pacer_queue), "Until all that waits in the pacer has left."),
+        ("Round trip", format::ms_or_unknown(n.rtt), "By RTCP reports."),
+        (
+            "Loss",
+            format!("{} in runs of {:.1}", format::percent(n.loss), n.loss_burst),
+            "Of the last second, before any repair.",
+        ),
+        (
+            "Parity",
+            format::percent(n.parity),
+            "Sent on top of the video, so that losses need no retransmission.",
+        ),
+        ("Repairs", format::bitrate(n.repair_bps), "Retransmissions and probes."),
+        (
+            "Video limited by",
+            limit.to_owned(),
+            "Why pictures are smaller or fewer than the camera's; changes are in the log.",
+        ),
+        (
+            "Pictures left out",
+            s.video_sent.skipped.to_string(),
+            "Because others still waited to leave.",
         ),
     ]
 }

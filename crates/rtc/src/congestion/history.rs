@@ -18,6 +18,8 @@ pub(crate) struct PacketResult {
     pub(crate) bytes: u32,
     /// When it arrived, microseconds on the receiver's clock; `None` if it is lost.
     pub(crate) arrival_us: Option<i64>,
+    /// An earlier report called it lost: it came out of order.
+    pub(crate) was_missing: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +86,13 @@ impl SendHistory {
             let Some(index) = sequence.checked_sub(self.first) else { continue };
             let sent = usize::try_from(index).ok().and_then(|i| self.packets.get_mut(i));
             let Some(sent) = sent.filter(|s| s.reported != Reported::Arrived) else { continue };
-            let result = |arrival_us| PacketResult { sent: sent.at, bytes: sent.bytes, arrival_us };
+            let was_missing = sent.reported == Reported::Missing;
+            let result = |arrival_us| PacketResult {
+                sent: sent.at,
+                bytes: sent.bytes,
+                arrival_us,
+                was_missing,
+            };
             if !acknowledgement.arrived {
                 if sent.reported == Reported::No {
                     results.push(result(None));

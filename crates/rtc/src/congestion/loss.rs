@@ -83,6 +83,10 @@ impl LossController {
     ) -> Verdict {
         for result in results {
             let lost = result.arrival_us.is_none();
+            if result.was_missing {
+                self.take_back(result.sent);
+                continue;
+            }
             self.packets.push_back((result.sent, lost));
             if lost {
                 self.losses += 1.0;
@@ -115,6 +119,18 @@ impl LossController {
             None => {
                 self.consider(now, recent);
                 Verdict::default()
+            }
+        }
+    }
+
+    /// A packet that was called lost has come after all.
+    fn take_back(&mut self, sent: Instant) {
+        if let Some(packet) = self.packets.iter_mut().rev().find(|(at, lost)| *at == sent && *lost)
+        {
+            packet.1 = false;
+            self.losses = (self.losses - 1.0).max(0.0);
+            if let Some(trial) = self.trial.as_mut().filter(|t| sent >= t.since + SETTLING) {
+                trial.lost = trial.lost.saturating_sub(1);
             }
         }
     }

@@ -271,6 +271,7 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                         sent: *sent,
                         bytes: *bytes,
                         arrival_us: arrival.map(|ms| (ms * 1000.0) as i64 + 77_000_000),
+                        was_missing: false,
                     })
                     .collect();
                 flow.reported = flow.arrived;

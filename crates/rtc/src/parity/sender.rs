@@ -126,6 +126,8 @@ impl Stage for ParitySender {
 struct Protection {
     loss: f64,
     burst: f64,
+    /// Share of groups that may be left to retransmission: the longer that takes, the fewer.
+    residual: f64,
     updated: Option<Instant>,
     /// Parity blocks by number of blocks, computed when needed.
     cache: Vec<Option<usize>>,
@@ -152,6 +154,8 @@ impl Protection {
             self.burst = network.loss_burst;
         }
         self.loss = loss;
+        let rtt = network.rtt.unwrap_or(NEAR_RTT).max(NEAR_RTT);
+        self.residual = (RESIDUAL * NEAR_RTT.as_secs_f64() / rtt.as_secs_f64()).max(LEAST_RESIDUAL);
     }
 
     fn parity_blocks(&mut self, blocks: usize) -> usize {
@@ -164,9 +168,9 @@ impl Protection {
         if let Some(known) = self.cache[blocks] {
             return known;
         }
-        // A small picture may need as much again and more; a group, not more than itself.
-        let most = blocks.max(2).min(code::MAX_BLOCKS - 1);
-        let count = code::parity_blocks(blocks, self.loss, self.burst.min(6.0), RESIDUAL, most);
+        let most = (blocks * 5 / 4).max(2).min(code::MAX_BLOCKS - 1);
+        let count =
+            code::parity_blocks(blocks, self.loss, self.burst.min(6.0), self.residual, most);
         self.cache[blocks] = Some(count);
         count
     }
@@ -175,8 +179,10 @@ impl Protection {
 /// Packets protected together: a picture of 5 Mbps at 30 fps has 18.
 const MAX_GROUP: usize = 40;
 const MAX_PICTURE_PACKETS: usize = 1024;
-/// Pictures that parity may leave to retransmission.
+/// Pictures that parity may leave to retransmission on a round trip of [`NEAR_RTT`].
 const RESIDUAL: f64 = 0.04;
+const LEAST_RESIDUAL: f64 = 0.015;
+const NEAR_RTT: Duration = Duration::from_millis(50);
 /// Below this loss retransmission costs less.
 const LEAST_LOSS: f64 = 0.008;
 /// On round trips this short retransmission is as quick.
