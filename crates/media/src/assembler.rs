@@ -134,8 +134,8 @@ impl FrameAssembler {
         }
     }
 
-    /// How long a missing packet is waited for, at most 1.2 s. Two round trips and 40 ms let a
-    /// retransmission be lost once.
+    /// How long a missing packet is waited for, at most 1.2 s. A keyframe instead costs a round trip
+    /// too, and a large picture: several round trips are well waited.
     pub fn set_gap_deadline(&mut self, deadline: Duration) {
         self.gap_deadline = deadline.min(MAX_GAP_DEADLINE);
     }
