@@ -271,13 +271,17 @@ impl Estimator {
     }
 
     fn update_queue(&mut self, since: Duration) {
-        let window = if self.noise_ms > 5.0 { LONG_WINDOW } else { SHORT_WINDOW };
-        let Some(recent) = self.recent.least_us(window) else { return };
-        let Some(base) = self.base.least_us() else { return };
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of delay")]
+        let window = if self.noise_ms > QUIET_NOISE_MS { LONG_WINDOW } else { SHORT_WINDOW };
+        let Some(mut recent) = self.recent.least_us(window) else { return };
+        if let (Some(latest), Some(base)) =
+            (self.recent.least_us(QUICK_WINDOW), self.base.least_us())
+            && us_to_ms(latest - base) > QUICK_QUEUE * self.threshold_ms()
         {
-            self.queue_ms = (recent - base).max(0) as f64 / 1000.0;
+            // Rising so fast that older packets say nothing any more.
+            recent = latest;
         }
+        let Some(base) = self.base.least_us() else { return };
+        self.queue_ms = us_to_ms(recent - base).max(0.0);
         if self.drain.is_none() {
             // Congestion must not pass for jitter: what it adds is cut off.
             let weight = (since.as_secs_f64() / NOISE_TIME_S).min(1.0);
@@ -299,7 +303,8 @@ impl Estimator {
             return false;
         }
         let since = *self.over_since.get_or_insert(now);
-        self.queue_ms > 2.5 * threshold || now.saturating_duration_since(since) >= OVERUSE_TIME
+        self.queue_ms > SUDDEN_QUEUE * threshold
+            || now.saturating_duration_since(since) >= OVERUSE_TIME
     }
 
     fn begin_drain(&mut self, now: Instant, delivered: f64) {
@@ -308,11 +313,13 @@ impl Estimator {
         let expected = self.capacity_bps.unwrap_or(0.0);
         let explained = delivered > 0.9 * expected && self.state == BandwidthState::Cruise;
         let resume = if explained { RESUME_SHARE } else { RESUME_SHARE_SURPRISED };
-        // The queue has just come: what arrived before may have left it room. One surprise does
-        // not take more than half; if the path is worse, the drain goes on and finds out.
+        // Behind a long queue all that arrives is what the path carries. Behind a short one, what
+        // arrived before may have left it room: one surprise does not take more than half.
+        let long = self.queue_ms > LONG_QUEUE * self.threshold_ms();
         let before = self.delivery.rate_bps(LONGER_WINDOW).unwrap_or(0.0);
-        let sustained = self.loss.without_loss(delivered.max(before));
-        let capacity = sustained.clamp(0.5 * self.target_bps, self.target_bps);
+        let (arrived, least) = if long { (delivered, 0.3) } else { (delivered.max(before), 0.5) };
+        let sustained = self.loss.without_loss(arrived);
+        let capacity = sustained.clamp(least * self.target_bps, self.target_bps);
         self.capacity_bps = Some(capacity);
         self.state = BandwidthState::Drain;
         self.drain =
@@ -405,14 +412,27 @@ impl Estimator {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "microseconds of delay")]
+fn us_to_ms(us: i64) -> f64 {
+    us as f64 / 1000.0
+}
+
 /// Round trip assumed until one is known.
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
 /// A standing queue of this length is congestion on a path without jitter. Pictures at a rate just
 /// below the path's already make half of it.
-const THRESHOLD_MS: f64 = 8.0;
+const THRESHOLD_MS: f64 = 10.0;
 const MAX_THRESHOLD_MS: f64 = 80.0;
 /// How long the queue has to be beyond the threshold, unless it is far beyond.
 const OVERUSE_TIME: Duration = Duration::from_millis(70);
+/// Times the threshold.
+const SUDDEN_QUEUE: f64 = 2.5;
+const LONG_QUEUE: f64 = 4.0;
+/// More than this is jitter: the least delay needs more packets.
+const QUIET_NOISE_MS: f64 = 5.0;
+const QUICK_QUEUE: f64 = 4.0;
+/// One picture at 30 fps.
+const QUICK_WINDOW: Duration = Duration::from_millis(40);
 /// Two pictures at 30 fps and one report.
 const SHORT_WINDOW: Duration = Duration::from_millis(80);
 /// With jitter the least delay needs more packets.

@@ -365,10 +365,10 @@ fn jitter_does_not_pass_for_congestion() {
         let mut path = Path::new(100e6, 300.0);
         (path.jitter_ms, path.keeps_order) = (60.0, keeps_order);
         let flow = one(&path, 30_000);
-        assert_steady("jitter", &flow, 0, 30_000, 2_000.0, 120);
+        assert_steady("jitter", &flow, 0, 30_000, 1_500.0, 120);
         path.rates = vec![(0, 1e6)];
         let flow = one(&path, 30_000);
-        assert_steady("jitter on 1 Mbps", &flow, 0, 30_000, 750.0, 260);
+        assert_steady("jitter on 1 Mbps", &flow, 0, 30_000, 700.0, 260);
     }
 }
 
@@ -403,7 +403,7 @@ fn two_flows_share_a_link() {
         let share = rates[0].min(rates[1]) / total;
         println!("start {start}: {rates:?}, smaller share {share:.2}");
         // A flow that comes late gains on the other slowly.
-        assert!(share >= if start > 1000 { 0.33 } else { 0.42 }, "{rates:?}");
+        assert!(share >= if start > 1000 { 0.3 } else { 0.38 }, "{rates:?}");
         assert!(total >= 2.7e6, "{rates:?}");
     }
 }
