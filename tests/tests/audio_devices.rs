@@ -97,7 +97,8 @@ fn a_tone_from_the_speaker_comes_out_with_its_pitch_and_level() {
     ] {
         let source = format!("{cable}_mic");
         server.set_defaults(cable, &source).unwrap();
-        let mut arguments = vec!["speaker", "seconds", "4", "tone", "1200"];
+        // Longer than the recording by far: its start may be slow.
+        let mut arguments = vec!["speaker", "seconds", "6", "tone", "1200"];
         if let Some(id) = id {
             arguments.extend(["id", id]);
         }

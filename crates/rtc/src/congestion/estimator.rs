@@ -148,7 +148,9 @@ impl Estimator {
         if self.drain.is_some() {
             return self.target_bps() * DRAIN_PACING;
         }
-        let room = self.bursts.typical().map_or(0.0, |b| b.bps * BURST_PACING_SHARE);
+        // What came as it was sent may be sent a little closer together next time.
+        let share = |spread| if spread { BURST_PACING_SHARE } else { BURST_PACING_GROWTH };
+        let room = self.bursts.typical().map_or(0.0, |b| b.bps * share(b.spread));
         (self.target_bps() * PACING_FACTOR).max(room.min(MAX_PACING_BPS))
     }
 
@@ -456,7 +458,8 @@ const STUCK_AFTER: Duration = Duration::from_millis(1200);
 const PACING_FACTOR: f64 = 2.5;
 /// Share of what bursts are known to get through with.
 const BURST_PACING_SHARE: f64 = 0.9;
-const MAX_PACING_BPS: f64 = 50e6;
+const BURST_PACING_GROWTH: f64 = 1.5;
+const MAX_PACING_BPS: f64 = 25e6;
 /// Share of a burst's rate that is believed to last.
 const BURST_TRUST: f64 = 0.85;
 /// Growth a second, as an exponent, by how much more than the target bursts get through with.
