@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
+use rtc::interceptor::{Attribute, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
@@ -27,7 +27,7 @@ pub(crate) struct GapTracker {
     missing: BTreeMap<u64, Gap>,
     /// Round trip as measured by first requests being answered.
     measured_rtt: Option<Duration>,
-    /// How late packets come that were not lost: out of order, or brought back by parity.
+    /// How late packets come that were not lost but overtaken.
     lateness: Duration,
 }
 
@@ -95,10 +95,21 @@ impl GapTracker {
         self.missing.values().filter_map(|gap| gap.next_request(retry, wait)).min()
     }
 
+    /// Parity brought `sequence` back: there is nothing to ask for, and nothing to learn from.
+    pub(crate) fn on_repaired(&mut self, now: Instant, sequence: u16) {
+        let place = self.highest.map(|highest| unwrap(highest, sequence));
+        if place.is_none_or(|place| self.missing.remove(&place).is_none()) {
+            // The last packets of a picture: nothing later has shown their gap yet.
+            self.on_packet(now, sequence, false);
+        }
+    }
+
     fn filled(&mut self, now: Instant, gap: Gap, retransmitted: bool) {
         if !retransmitted {
             let late = now.saturating_duration_since(gap.since) * 5 / 4;
-            self.lateness = self.lateness.max(late).min(MAX_REORDER_WAIT);
+            if late <= MAX_REORDER_WAIT {
+                self.lateness = self.lateness.max(late);
+            }
             return;
         }
         self.lateness = self.lateness * 15 / 16;
@@ -181,7 +192,11 @@ impl Stage for NackGenerator {
                 self.media_ssrc = Some(stream.media_ssrc);
                 self.gaps = GapTracker::default();
             }
-            self.gaps.on_packet(packet.now, original, stream.rtx);
+            if packet.message.attributes.iter().any(|a| matches!(a, Attribute::RecoveredByFec)) {
+                self.gaps.on_repaired(packet.now, original);
+            } else {
+                self.gaps.on_packet(packet.now, original, stream.rtx);
+            }
         }
         queues.read.push_back(packet);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rtc::interceptor::{AttributedPacket, Packet, StreamInfo, TaggedPacket};
+use rtc::interceptor::{Attribute, AttributedPacket, Packet, StreamInfo, TaggedPacket};
 use rtc::rtp;
 
 use super::{Header, PAYLOAD_TYPE, accumulate, code, read_block};
@@ -190,7 +190,7 @@ impl Stage for ParityReceiver {
             queues.read.push_back(TaggedPacket {
                 now,
                 transport,
-                message: AttributedPacket::new(Packet::Rtp(rtp)),
+                message: AttributedPacket::new(Packet::Rtp(rtp)).with(Attribute::RecoveredByFec),
             });
         }
     }
