@@ -82,6 +82,22 @@ mod tests {
         }
     }
 
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Two connected sides; what the first sends goes through the lottery.
+    async fn connected(lottery: Lottery) -> (Side, Side) {
+        let (mut a, mut b) = (side(Some(lottery)).await, side(None).await);
+        b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
+        a.peer.set_remote(b.peer.create_answer().await.unwrap()).await.unwrap();
+        let (peer_a, peer_b) = (a.peer.clone(), b.peer.clone());
+        tokio::time::timeout(DEADLINE, async {
+            tokio::join!(until_connected(&mut a, &peer_b), until_connected(&mut b, &peer_a))
+        })
+        .await
+        .expect("connection");
+        (a, b)
+    }
+
     /// Every 20th media packet and every 7th retransmission is lost; all media must arrive, with
     /// about one request for each loss, and the loss must show in the reports.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,16 +114,7 @@ mod tests {
                 repairs_in.fetch_add(1, Ordering::Relaxed) % 7 == 3
             }
         }));
-        let (mut a, mut b) = (side(Some(lottery)).await, side(None).await);
-        b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
-        a.peer.set_remote(b.peer.create_answer().await.unwrap()).await.unwrap();
-        let deadline = Duration::from_secs(30);
-        let (peer_a, peer_b) = (a.peer.clone(), b.peer.clone());
-        tokio::time::timeout(deadline, async {
-            tokio::join!(until_connected(&mut a, &peer_b), until_connected(&mut b, &peer_a))
-        })
-        .await
-        .expect("connection");
+        let (a, mut b) = connected(lottery).await;
 
         let sender = a.peer.video_sender();
         let mut sequences = BTreeSet::new();
@@ -128,7 +135,7 @@ mod tests {
         // After the last repair nothing more comes: wait until all that was sent is here. The very
         // last packet may be lost unnoticed, so one more frame ends the stream.
         let mut unwrapped = None;
-        tokio::time::timeout(deadline, async {
+        tokio::time::timeout(DEADLINE, async {
             loop {
                 while let Ok(rtp) = b.video.try_recv() {
                     let first = *unwrapped.get_or_insert(rtp.sequence);
@@ -160,7 +167,7 @@ mod tests {
             received.packets_lost >= i64::from(lost) - 2,
             "repairs must not hide the loss of the path: {received:?}"
         );
-        tokio::time::timeout(deadline, async {
+        tokio::time::timeout(DEADLINE, async {
             loop {
                 let stats = a.peer.stats().await.outbound_video;
                 if stats.remote_packets_lost.is_some_and(|n| n >= i64::from(lost) - 2) {
@@ -180,16 +187,7 @@ mod tests {
         let counter = count.clone();
         let lottery =
             Lottery(Arc::new(move |_, _| counter.fetch_add(1, Ordering::Relaxed) % 10 >= 8));
-        let (mut a, mut b) = (side(Some(lottery)).await, side(None).await);
-        b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
-        a.peer.set_remote(b.peer.create_answer().await.unwrap()).await.unwrap();
-        let deadline = Duration::from_secs(30);
-        let (peer_a, peer_b) = (a.peer.clone(), b.peer.clone());
-        tokio::time::timeout(deadline, async {
-            tokio::join!(until_connected(&mut a, &peer_b), until_connected(&mut b, &peer_a))
-        })
-        .await
-        .expect("connection");
+        let (a, mut b) = connected(lottery).await;
 
         let sender = a.peer.audio_sender();
         assert!(sender.takes_redundancy() && b.peer.audio_sender().takes_redundancy());
@@ -205,7 +203,7 @@ mod tests {
         }
         let mut frames = std::collections::BTreeMap::new();
         let mut copies = 0;
-        tokio::time::timeout(deadline, async {
+        tokio::time::timeout(DEADLINE, async {
             while !frames.contains_key(&204) {
                 let rtp = b.audio.recv().await.unwrap();
                 assert_eq!(rtp.payload.len(), 60);
@@ -229,7 +227,7 @@ mod tests {
                 duration: Duration::from_millis(20),
             });
         }
-        let plain = tokio::time::timeout(deadline, b.audio.recv()).await.unwrap().unwrap();
+        let plain = tokio::time::timeout(DEADLINE, b.audio.recv()).await.unwrap().unwrap();
         assert!(!plain.retransmitted && plain.payload.len() == 60);
     }
 }
