@@ -72,6 +72,9 @@ pub(crate) struct Estimator {
     /// Smoothed queue and its deviation while the path is not congested: what jitter does.
     quiet_queue_ms: f64,
     noise_ms: f64,
+    /// The longest that the newest packets were delayed in the last seconds.
+    peak_ms: f64,
+    slumped: bool,
     over_since: Option<Instant>,
     drain: Option<Drain>,
     last_feedback: Option<Instant>,
@@ -109,6 +112,8 @@ impl Estimator {
             queue_ms: 0.0,
             quiet_queue_ms: 0.0,
             noise_ms: 0.0,
+            peak_ms: 0.0,
+            slumped: false,
             over_since: None,
             drain: None,
             last_feedback: None,
@@ -274,15 +279,17 @@ impl Estimator {
 
     fn update_queue(&mut self, since: Duration) {
         let window = if self.noise_ms > QUIET_NOISE_MS { LONG_WINDOW } else { SHORT_WINDOW };
-        let Some(mut recent) = self.recent.least_us(window) else { return };
-        if let (Some(latest), Some(base)) =
-            (self.recent.least_us(QUICK_WINDOW), self.base.least_us())
-            && us_to_ms(latest - base) > QUICK_QUEUE * self.threshold_ms()
-        {
-            // Rising so fast that older packets say nothing any more.
-            recent = latest;
+        let (Some(recent), Some(newest), Some(base)) =
+            (self.recent.least_us(window), self.recent.newest_us(), self.base.least_us())
+        else {
+            return;
+        };
+        self.slumped = self.is_slump(us_to_ms(newest - base), since);
+        if self.slumped {
+            // Older packets say nothing any more.
+            self.recent.keep_newest();
         }
-        let Some(base) = self.base.least_us() else { return };
+        let recent = if self.slumped { newest } else { recent };
         self.queue_ms = us_to_ms(recent - base).max(0.0);
         if self.drain.is_none() {
             // Congestion must not pass for jitter: what it adds is cut off.
@@ -291,6 +298,17 @@ impl Estimator {
             self.quiet_queue_ms += weight * (cut - self.quiet_queue_ms);
             self.noise_ms += weight * ((cut - self.quiet_queue_ms).abs() - self.noise_ms);
         }
+    }
+
+    /// Whether the path carries much less than a moment ago: even the quickest of the newest packets
+    /// was later than any of the last seconds, and less arrives.
+    fn is_slump(&mut self, newest_ms: f64, since: Duration) -> bool {
+        let rate = |window| self.delivery.rate_bps(window).unwrap_or(0.0);
+        let less = rate(CAPACITY_WINDOW) < SLUMP * rate(USUAL_WINDOW);
+        let most = self.peak_ms + SUDDEN_RISE_MS;
+        let faded = self.peak_ms * (-since.as_secs_f64() / PEAK_TIME_S).exp();
+        self.peak_ms = faded.max(newest_ms.min(most).min(MAX_PEAK_MS));
+        less && newest_ms > most
     }
 
     /// Queuing delay that means congestion.
@@ -317,7 +335,7 @@ impl Estimator {
         let resume = if explained { RESUME_SHARE } else { RESUME_SHARE_SURPRISED };
         // Behind a long queue all that arrives is what the path carries. Behind a short one, what
         // arrived before may have left it room: one surprise does not take more than half.
-        let long = self.queue_ms > LONG_QUEUE * self.threshold_ms();
+        let long = self.slumped || self.queue_ms > LONG_QUEUE * self.threshold_ms();
         let before = self.delivery.rate_bps(LONGER_WINDOW).unwrap_or(0.0);
         let (arrived, least) = if long { (delivered, 0.3) } else { (delivered.max(before), 0.5) };
         let sustained = self.loss.without_loss(arrived);
@@ -331,7 +349,10 @@ impl Estimator {
     fn drain_step(&mut self, now: Instant, mut drain: Drain, delivered: f64) {
         let quiet = (0.35 * self.threshold_ms()).max(self.quiet_queue_ms);
         let full = now.saturating_duration_since(drain.since) >= CAPACITY_WINDOW + self.rtt / 2;
-        if full && self.queue_ms > self.threshold_ms() && delivered > 0.0 {
+        if self.slumped && delivered > 0.0 {
+            let sustained = self.loss.without_loss(delivered);
+            self.capacity_bps = self.capacity_bps.map(|capacity| capacity.min(sustained));
+        } else if full && self.queue_ms > self.threshold_ms() && delivered > 0.0 {
             // The path is full: what arrives is what it carries. A drop shows within the window.
             let delivered = self.loss.without_loss(delivered);
             let capacity = self.capacity_bps.unwrap_or(delivered);
@@ -432,9 +453,6 @@ const SUDDEN_QUEUE: f64 = 2.5;
 const LONG_QUEUE: f64 = 4.0;
 /// More than this is jitter: the least delay needs more packets.
 const QUIET_NOISE_MS: f64 = 5.0;
-const QUICK_QUEUE: f64 = 4.0;
-/// One picture at 30 fps.
-const QUICK_WINDOW: Duration = Duration::from_millis(40);
 /// Two pictures at 30 fps and one report.
 const SHORT_WINDOW: Duration = Duration::from_millis(80);
 /// With jitter the least delay needs more packets.
@@ -442,6 +460,12 @@ const LONG_WINDOW: Duration = Duration::from_millis(200);
 /// Long enough for a few pictures, short enough to see a drop at once.
 const CAPACITY_WINDOW: Duration = Duration::from_millis(130);
 const LONGER_WINDOW: Duration = Duration::from_millis(300);
+const USUAL_WINDOW: Duration = Duration::from_millis(500);
+/// Less than this share of the usual arrives.
+const SLUMP: f64 = 0.75;
+const SUDDEN_RISE_MS: f64 = 20.0;
+const PEAK_TIME_S: f64 = 5.0;
+const MAX_PEAK_MS: f64 = 200.0;
 const NOISE_TIME_S: f64 = 3.0;
 /// A drain aims to be over in this time.
 const DRAIN_WITHIN_MS: f64 = 350.0;

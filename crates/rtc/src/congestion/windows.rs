@@ -59,6 +59,20 @@ impl RecentDelay {
             |(sent, _): &&(Instant, i64)| newest.saturating_duration_since(*sent) <= window;
         self.packets.iter().filter(recent).map(|(_, delay)| *delay).min()
     }
+
+    /// The least delay of the newest few packets, of those of one picture at most.
+    pub(crate) fn newest_us(&self) -> Option<i64> {
+        let (newest, _) = self.packets.back()?;
+        let recent =
+            |(sent, _): &&(Instant, i64)| newest.saturating_duration_since(*sent) <= PICTURE;
+        self.packets.iter().rev().take(NEWEST).filter(recent).map(|(_, delay)| *delay).min()
+    }
+
+    /// Forgets all but the newest few.
+    pub(crate) fn keep_newest(&mut self) {
+        let old = self.packets.len().saturating_sub(NEWEST);
+        self.packets.drain(..old);
+    }
 }
 
 /// What arrived when.
@@ -193,6 +207,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How long a base lasts: clocks that differ by 100 ppm move it by a millisecond meanwhile.
 const SECONDS: usize = 10;
 const MAX_PACKETS: usize = 400;
+/// Enough that one late packet does not matter.
+const NEWEST: usize = 4;
+/// At 30 fps, and a little more.
+const PICTURE: Duration = Duration::from_millis(40);
 const KEEP_US: i64 = 1_000_000;
 const SMALL_PACKET_BYTES: u32 = 300;
 /// Packets of one burst leave this close to each other at 2.5 times any rate we send video with.

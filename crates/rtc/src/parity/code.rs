@@ -1,13 +1,14 @@
-//! The erasure code: a systematic Cauchy Reed-Solomon code over GF(2^8). From `k` blocks it makes up
-//! to 128 parity blocks; any `k` of them all give the blocks back. Pure.
+//! The erasure code: parity packets are sums of blocks over GF(2^8), each block times a weight from a
+//! Cauchy matrix; the receiver solves the equations that they are. Pure.
 //!
-//! A parity of sums alone (as in FlexFEC, RFC 8627) repairs one loss a group and needs more parity
+//! A parity of plain sums (as in FlexFEC, RFC 8627) repairs one loss a group and needs more parity
 //! for the same protection; see `docs/decisions/0007-loss-recovery.md`.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// Blocks protected together at most, and parity blocks made of them at most.
-pub(crate) const MAX_BLOCKS: usize = 128;
+/// Blocks in one parity block at most. Weights repeat after as many blocks and as many parities.
+pub(super) const MAX_BLOCKS: usize = 128;
 
 /// Products of all pairs.
 struct Field {
@@ -41,62 +42,117 @@ static FIELD: LazyLock<Field> = LazyLock::new(|| {
 
 /// The weight of block `block` in parity block `parity`: 1 / (parity + (128 + block)), a Cauchy
 /// matrix, of which every square part can be inverted.
-fn weight(parity: u8, block: u8) -> u8 {
-    FIELD.inverse[usize::from(parity ^ (128 | block))]
+pub(super) fn weight(parity: u8, block: u8) -> u8 {
+    FIELD.inverse[usize::from((parity & 127) ^ (128 | block))]
 }
 
 /// `to += factor * from`; `from` may be shorter, its rest counts as zero.
-fn add_scaled(to: &mut [u8], from: &[u8], factor: u8) {
+pub(super) fn add_scaled(to: &mut [u8], from: &[u8], factor: u8) {
     let row = &FIELD.product[usize::from(factor)];
     for (to, from) in to.iter_mut().zip(from) {
         *to ^= row[usize::from(*from)];
     }
 }
 
-/// Adds block number `block` to parity number `parity` (both below [`MAX_BLOCKS`]).
-pub(crate) fn accumulate(parity: &mut [u8], parity_index: u8, block: &[u8], block_index: u8) {
-    add_scaled(parity, block, weight(parity_index & 127, block_index & 127));
+/// What parity says of the blocks that are missing: linear equations in reduced row echelon form.
+/// Blocks have numbers that do not repeat.
+#[derive(Debug, Default)]
+pub(super) struct Equations(Vec<Equation>);
+
+/// The weighted sum of the blocks in `unknowns`. The first of them has weight 1 and stands in no
+/// other equation.
+#[derive(Debug)]
+struct Equation {
+    unknowns: BTreeMap<u64, u8>,
+    sum: Vec<u8>,
 }
 
-/// Finds the blocks `missing` from as many parity blocks. Each parity is given with its index, and
-/// the blocks that are there have been added to it by [`accumulate`] again, so that only the
-/// missing ones are left in it. `None` if there is too little parity.
-pub(crate) fn solve(missing: &[u8], mut parity: Vec<(u8, Vec<u8>)>) -> Option<Vec<Vec<u8>>> {
-    let n = missing.len();
-    if parity.len() < n || n > MAX_BLOCKS {
-        return None;
+impl Equation {
+    fn pivot(&self) -> Option<u64> {
+        self.unknowns.first_key_value().map(|(block, _)| *block)
     }
-    parity.truncate(n);
-    let mut matrix: Vec<Vec<u8>> = parity
-        .iter()
-        .map(|(index, _)| missing.iter().map(|block| weight(index & 127, block & 127)).collect())
-        .collect();
-    // Gauss-Jordan.
-    for column in 0..n {
-        let pivot = (column..n).find(|&row| matrix[row][column] != 0)?;
-        matrix.swap(column, pivot);
-        parity.swap(column, pivot);
-        let scale = FIELD.inverse[usize::from(matrix[column][column])];
-        let product = &FIELD.product[usize::from(scale)];
-        matrix[column].iter_mut().for_each(|v| *v = product[usize::from(*v)]);
-        parity[column].1.iter_mut().for_each(|v| *v = product[usize::from(*v)]);
-        for row in 0..n {
-            let factor = matrix[row][column];
-            if row == column || factor == 0 {
-                continue;
+
+    fn subtract(&mut self, other: &Self, factor: u8) {
+        for (&block, &weight) in &other.unknowns {
+            let product = FIELD.product[usize::from(factor)][usize::from(weight)];
+            let entry = self.unknowns.entry(block).or_default();
+            *entry ^= product;
+            if *entry == 0 {
+                self.unknowns.remove(&block);
             }
-            let (pivot_row, pivot_data) = (matrix[column].clone(), parity[column].1.clone());
-            add_scaled(&mut matrix[row], &pivot_row, factor);
-            add_scaled(&mut parity[row].1, &pivot_data, factor);
+        }
+        if self.sum.len() < other.sum.len() {
+            self.sum.resize(other.sum.len(), 0);
+        }
+        add_scaled(&mut self.sum, &other.sum, factor);
+    }
+}
+
+impl Equations {
+    /// Takes the equation of a parity block. It says nothing new if the others imply it.
+    pub(super) fn add(&mut self, unknowns: BTreeMap<u64, u8>, sum: Vec<u8>) {
+        let mut equation = Equation { unknowns, sum };
+        for other in &self.0 {
+            if let Some(factor) =
+                other.pivot().and_then(|pivot| equation.unknowns.get(&pivot).copied())
+            {
+                equation.subtract(other, factor);
+            }
+        }
+        self.insert(equation);
+    }
+
+    /// With the known ones gone: scaled, and its first unknown taken out of the others.
+    fn insert(&mut self, mut equation: Equation) {
+        let Some((&pivot, &factor)) = equation.unknowns.first_key_value() else { return };
+        let scale = &FIELD.product[usize::from(FIELD.inverse[usize::from(factor)])];
+        equation.unknowns.values_mut().for_each(|w| *w = scale[usize::from(*w)]);
+        equation.sum.iter_mut().for_each(|byte| *byte = scale[usize::from(*byte)]);
+        for other in &mut self.0 {
+            if let Some(&factor) = other.unknowns.get(&pivot) {
+                other.subtract(&equation, factor);
+            }
+        }
+        self.0.push(equation);
+    }
+
+    /// Block number `block` came; `write` adds it, times a factor, to a sum.
+    pub(super) fn on_block(&mut self, block: u64, write: impl Fn(&mut [u8], u8)) {
+        let mut orphan = None;
+        for at in (0..self.0.len()).rev() {
+            let was_pivot = self.0[at].pivot() == Some(block);
+            if let Some(factor) = self.0[at].unknowns.remove(&block) {
+                write(&mut self.0[at].sum, factor);
+                if was_pivot {
+                    orphan = Some(self.0.swap_remove(at));
+                }
+            }
+        }
+        if let Some(equation) = orphan {
+            self.insert(equation);
         }
     }
-    Some(parity.into_iter().map(|(_, data)| data).collect())
+
+    /// Takes out a block that the equations give.
+    pub(super) fn pop_solved(&mut self) -> Option<(u64, Vec<u8>)> {
+        let at = self.0.iter().position(|e| e.unknowns.len() == 1)?;
+        let equation = self.0.swap_remove(at);
+        Some((equation.pivot()?, equation.sum))
+    }
+
+    /// Drops the equations that speak of blocks below `block`, and the oldest beyond `most`.
+    pub(super) fn forget(&mut self, block: u64, most: usize) {
+        self.0.retain(|e| e.pivot().is_some_and(|pivot| pivot >= block));
+        while self.0.len() > most {
+            self.0.remove(0);
+        }
+    }
 }
 
 /// Parity blocks that leave a group of `blocks` unrepairable with a chance of at most `residual`,
 /// `most` at most, on a path that loses `loss` of its packets, `burst` in a row on the mean
 /// (a Gilbert model: it loses all packets in one state and none in the other).
-pub(crate) fn parity_blocks(
+pub(super) fn parity_blocks(
     blocks: usize,
     loss: f64,
     burst: f64,
@@ -133,79 +189,5 @@ pub(crate) fn parity_blocks(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn blocks(count: usize) -> Vec<Vec<u8>> {
-        (0..count).map(|n| (0..40 + n).map(|i| (i * 31 + n * 77 + i * i) as u8).collect()).collect()
-    }
-
-    #[test]
-    fn any_losses_up_to_the_parity_are_repaired() {
-        let blocks = blocks(12);
-        let longest = blocks.iter().map(Vec::len).max().unwrap_or(0);
-        let parity: Vec<Vec<u8>> = (0..5u8)
-            .map(|p| {
-                let mut data = vec![0; longest];
-                for (n, block) in blocks.iter().enumerate() {
-                    accumulate(&mut data, p, block, n as u8);
-                }
-                data
-            })
-            .collect();
-        for mask in 0..1u32 << 17 {
-            let lost = |n: usize| mask >> n & 1 == 1;
-            let missing: Vec<u8> = (0..12u8).filter(|n| lost(usize::from(*n))).collect();
-            let there: Vec<u8> = (0..5u8).filter(|p| !lost(12 + usize::from(*p))).collect();
-            // Every seventh pattern is enough.
-            if mask % 7 != 0 || missing.is_empty() || missing.len() > there.len() {
-                continue;
-            }
-            let reduced = there
-                .iter()
-                .map(|&p| {
-                    let mut data = parity[usize::from(p)].clone();
-                    for n in (0..12u8).filter(|n| !missing.contains(n)) {
-                        accumulate(&mut data, p, &blocks[usize::from(n)], n);
-                    }
-                    (p, data)
-                })
-                .collect();
-            let found = solve(&missing, reduced).expect("enough parity");
-            for (n, data) in missing.iter().zip(found) {
-                let block = &blocks[usize::from(*n)];
-                assert_eq!(data[..block.len()], block[..]);
-                assert!(data[block.len()..].iter().all(|b| *b == 0));
-            }
-        }
-    }
-
-    #[test]
-    fn too_little_parity_is_not_enough() {
-        assert_eq!(solve(&[1, 2], vec![(0, vec![1, 2, 3])]), None);
-    }
-
-    #[test]
-    fn parity_follows_loss_and_bursts() {
-        assert_eq!(parity_blocks(9, 0.0, 1.0, 0.05, 9), 0);
-        assert_eq!(parity_blocks(9, 0.03, 1.0, 0.05, 9), 1);
-        let independent = parity_blocks(9, 0.1, 1.0, 0.05, 9);
-        assert!((2..=3).contains(&independent), "{independent}");
-        let bursts = parity_blocks(9, 0.1, 4.0, 0.05, 9);
-        assert!(bursts > independent, "{bursts}");
-        assert_eq!(parity_blocks(9, 0.5, 4.0, 0.001, 9), 9);
-        // Against a simulation of independent losses.
-        let mut state = 7u64;
-        let mut failed = 0;
-        for _ in 0..20_000 {
-            let lost = (0..9 + independent)
-                .filter(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    (state >> 33) % 10 == 0
-                })
-                .count();
-            failed += u32::from(lost > independent);
-        }
-        assert!(failed <= 1000, "{failed} of 20000");
-    }
-}
+#[path = "code_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
-//! Forward error correction for video: each picture is followed by parity packets, as many as the
-//! loss on the path calls for, so that most pictures are whole without waiting a round trip for
-//! retransmissions. Between our own peers only: it is used when the other side's description
+//! Forward error correction for video: each picture is followed by parity packets over it and the
+//! pictures right before it, as many as the loss on the path calls for, so that most pictures are
+//! whole at once, and nearly all others with the next picture's parity instead of a round trip later. Between our own peers only: it is used when the other side's description
 //! announces it, which browsers' do not. `docs/protocol.md` specifies it.
 //!
 //! ```text
@@ -14,8 +14,7 @@
 //! ```
 //!
 //! The parity is over blocks made of the protected packets: two octets with the length of the
-//! payload, its highest bit the RTP marker, then the payload. All of them have the timestamp of
-//! the parity packet.
+//! payload, its highest bit the RTP marker; the RTP timestamp; the payload.
 
 mod code;
 mod receiver;
@@ -51,11 +50,12 @@ const ATTRIBUTE: &str = "x-visavis-parity";
 pub(crate) const PAYLOAD_TYPE: u8 = 104;
 const PAYLOAD_TYPE_TEXT: &str = "104";
 
-/// What a parity packet protects.
+/// What a parity packet protects: `blocks` packets from `first_sequence` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
     first_sequence: u16,
     blocks: u8,
+    /// Counts up with each parity packet, modulo [`code::MAX_BLOCKS`].
     index: u8,
 }
 
@@ -78,32 +78,41 @@ impl Header {
             && parity.len() > BLOCK_HEADER_BYTES;
         sensible.then_some((header, parity))
     }
-}
 
-/// Length and marker of a protected packet.
-fn block_header(packet: &rtp::Packet) -> [u8; BLOCK_HEADER_BYTES] {
-    let length = u16::try_from(packet.payload.len()).unwrap_or(0) & 0x7fff;
-    (length | if packet.header.marker { 0x8000 } else { 0 }).to_be_bytes()
-}
-
-/// Adds a protected packet to a parity block.
-fn accumulate(parity: &mut [u8], index: u8, packet: &rtp::Packet, block: u8) {
-    code::accumulate(parity, index, &block_header(packet), block);
-    if let Some(rest) = parity.get_mut(BLOCK_HEADER_BYTES..) {
-        code::accumulate(rest, index, &packet.payload, block);
+    /// The weight of the packet with this sequence number.
+    fn weight(self, sequence: u16) -> u8 {
+        code::weight(self.index, sequence.to_be_bytes()[1])
     }
 }
 
-/// Marker and payload of a repaired block; `None` if it makes no sense.
-fn read_block(block: &[u8]) -> Option<(bool, Bytes)> {
-    let (head, rest) = block.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
-    let head = u16::from_be_bytes(*head);
-    let payload = rest.get(..usize::from(head & 0x7fff)).filter(|p| !p.is_empty())?;
-    Some((head & 0x8000 != 0, Bytes::copy_from_slice(payload)))
+/// Adds the block of a protected packet, times `factor`, to a parity block.
+fn add_packet(parity: &mut [u8], packet: &rtp::Packet, factor: u8) {
+    let length = u16::try_from(packet.payload.len()).unwrap_or(0) & 0x7fff;
+    let [a, b] = (length | if packet.header.marker { 0x8000 } else { 0 }).to_be_bytes();
+    let [c, d, e, f] = packet.header.timestamp.to_be_bytes();
+    code::add_scaled(parity, &[a, b, c, d, e, f], factor);
+    if let Some(rest) = parity.get_mut(BLOCK_HEADER_BYTES..) {
+        code::add_scaled(rest, &packet.payload, factor);
+    }
+}
+
+/// The packet of a repaired block, as far as it is protected; `None` if it makes no sense.
+fn read_block(block: &[u8], sequence_number: u16) -> Option<rtp::Packet> {
+    let ([a, b, timestamp @ ..], rest) = block.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
+    let length = u16::from_be_bytes([*a, *b]);
+    let payload = rest.get(..usize::from(length & 0x7fff)).filter(|p| !p.is_empty())?;
+    let header = rtp::Header {
+        version: 2,
+        marker: length & 0x8000 != 0,
+        timestamp: u32::from_be_bytes(*timestamp),
+        sequence_number,
+        ..Default::default()
+    };
+    Some(rtp::Packet { header, payload: Bytes::copy_from_slice(payload) })
 }
 
 const HEADER_BYTES: usize = 4;
-const BLOCK_HEADER_BYTES: usize = 2;
+const BLOCK_HEADER_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,15 @@
 //! The receiving half: an interceptor that repairs what it can before retransmissions are asked
 //! for. Runs in the driver task.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rtc::interceptor::{Attribute, AttributedPacket, Packet, StreamInfo, TaggedPacket};
 use rtc::rtp;
 
-use super::{Header, PAYLOAD_TYPE, accumulate, code, read_block};
+use super::code::Equations;
+use super::{Header, PAYLOAD_TYPE, add_packet, read_block};
 use crate::interceptor::{Queues, Stage};
 use crate::nack::unwrap;
 use crate::receive::{RemoteStream, RemoteStreams};
@@ -20,52 +21,40 @@ use crate::types::MediaKind;
 pub(super) struct Repair {
     highest: Option<u64>,
     packets: BTreeMap<u64, rtp::Packet>,
-    groups: VecDeque<Group>,
-}
-
-#[derive(Debug)]
-struct Group {
-    first: u64,
-    blocks: u8,
-    timestamp: u32,
-    parity: Vec<(u8, bytes::Bytes)>,
+    equations: Equations,
 }
 
 impl Repair {
-    /// A packet of the video stream, or one that was sent again, is here.
+    /// A packet of the video stream, or one that was sent again, is here. Gives those that it helped
+    /// to repair.
     pub(super) fn on_media(&mut self, packet: &rtp::Packet) -> Vec<rtp::Packet> {
         let sequence = self.place(packet.header.sequence_number);
-        self.packets.insert(sequence, packet.clone());
-        while self.packets.len() > MAX_PACKETS {
-            self.packets.pop_first();
-        }
-        self.try_groups(|group| {
-            (group.first..group.first + u64::from(group.blocks)).contains(&sequence)
-        })
+        self.learn(sequence, packet);
+        self.solve()
     }
 
-    /// A parity packet is here.
+    /// A parity packet is here. Gives what it repaired.
     pub(super) fn on_parity(&mut self, packet: &rtp::Packet) -> Vec<rtp::Packet> {
-        let Some((header, _)) = Header::read(&packet.payload) else { return Vec::new() };
+        let Some((header, parity)) = Header::read(&packet.payload) else { return Vec::new() };
         let first = self.place(header.first_sequence);
-        let same = |g: &Group| g.first == first && g.blocks == header.blocks;
-        let parity = (header.index, packet.payload.clone());
-        if let Some(group) = self.groups.iter_mut().find(|g| same(g)) {
-            if group.parity.iter().all(|(index, _)| *index != header.index) {
-                group.parity.push(parity);
-            }
-        } else {
-            if self.groups.len() >= MAX_GROUPS {
-                self.groups.pop_front();
-            }
-            self.groups.push_back(Group {
-                first,
-                blocks: header.blocks,
-                timestamp: packet.header.timestamp,
-                parity: vec![parity],
-            });
+        let sequences = (first..).take(usize::from(header.blocks));
+        let weight = |sequence| header.weight(wrap(sequence));
+        let unknowns: BTreeMap<_, _> = sequences
+            .clone()
+            .filter(|sequence| !self.packets.contains_key(sequence))
+            .map(|sequence| (sequence, weight(sequence)))
+            .collect();
+        if unknowns.is_empty() {
+            return Vec::new();
         }
-        self.try_groups(same)
+        let mut sum = parity.to_vec();
+        for sequence in sequences {
+            if let Some(known) = self.packets.get(&sequence) {
+                add_packet(&mut sum, known, weight(sequence));
+            }
+        }
+        self.equations.add(unknowns, sum);
+        self.solve()
     }
 
     fn place(&mut self, sequence: u16) -> u64 {
@@ -79,60 +68,32 @@ impl Repair {
         unwrapped
     }
 
-    fn try_groups(&mut self, which: impl Fn(&Group) -> bool) -> Vec<rtp::Packet> {
-        let Some(at) = self.groups.iter().position(which) else { return Vec::new() };
-        let group = &self.groups[at];
-        let missing: Vec<u8> = (0..group.blocks)
-            .filter(|n| !self.packets.contains_key(&(group.first + u64::from(*n))))
-            .collect();
-        if missing.is_empty() {
-            self.groups.remove(at);
-            return Vec::new();
+    fn learn(&mut self, sequence: u64, packet: &rtp::Packet) {
+        if self.packets.insert(sequence, packet.clone()).is_none() {
+            self.equations.on_block(sequence, |sum, factor| add_packet(sum, packet, factor));
         }
-        if missing.len() > group.parity.len() {
-            return Vec::new();
+        while self.packets.len() > MAX_PACKETS {
+            self.packets.pop_first();
         }
-        let repaired = self.repair(group, &missing);
-        self.groups.remove(at);
-        for packet in &repaired {
-            let sequence = self.place(packet.header.sequence_number);
-            self.packets.insert(sequence, packet.clone());
+    }
+
+    fn solve(&mut self) -> Vec<rtp::Packet> {
+        let oldest = self.highest.unwrap_or(0).saturating_sub(MAX_AGE);
+        self.equations.forget(oldest, MAX_EQUATIONS);
+        let mut repaired = Vec::new();
+        while let Some((sequence, block)) = self.equations.pop_solved() {
+            if let Some(packet) = read_block(&block, wrap(sequence)) {
+                self.learn(sequence, &packet);
+                repaired.push(packet);
+            }
         }
         repaired
     }
+}
 
-    fn repair(&self, group: &Group, missing: &[u8]) -> Vec<rtp::Packet> {
-        let reduced = group
-            .parity
-            .iter()
-            .filter_map(|(index, payload)| {
-                let mut parity = Header::read(payload)?.1.to_vec();
-                for block in (0..group.blocks).filter(|n| !missing.contains(n)) {
-                    let packet = self.packets.get(&(group.first + u64::from(block)))?;
-                    accumulate(&mut parity, *index, packet, block);
-                }
-                Some((*index, parity))
-            })
-            .collect();
-        let Some(blocks) = code::solve(missing, reduced) else { return Vec::new() };
-        missing
-            .iter()
-            .zip(blocks)
-            .filter_map(|(n, block)| {
-                let (marker, payload) = read_block(&block)?;
-                #[expect(clippy::cast_possible_truncation, reason = "back to 16 bits")]
-                let sequence_number = (group.first + u64::from(*n)) as u16;
-                let header = rtp::Header {
-                    version: 2,
-                    marker,
-                    sequence_number,
-                    timestamp: group.timestamp,
-                    ..Default::default()
-                };
-                Some(rtp::Packet { header, payload })
-            })
-            .collect()
-    }
+#[expect(clippy::cast_possible_truncation, reason = "back to 16 bits")]
+fn wrap(sequence: u64) -> u16 {
+    sequence as u16
 }
 
 pub(crate) struct ParityReceiver {
@@ -202,5 +163,7 @@ impl Stage for ParityReceiver {
 
 /// Two seconds at 2.5 Mbps.
 const MAX_PACKETS: usize = 512;
-/// Half a second of pictures.
-const MAX_GROUPS: usize = 24;
+/// Packets after which a missing one is no longer worth solving for.
+const MAX_AGE: u64 = 256;
+/// More than bursts of losses ever leave open, few enough that hostile parity costs little.
+const MAX_EQUATIONS: usize = 64;

@@ -1,6 +1,7 @@
 //! The sending half: an interceptor that sees each picture's packets pass and adds their parity.
 //! Runs in the driver task.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
+use rtc::shared::TransportContext;
 
-use super::{BLOCK_HEADER_BYTES, HEADER_BYTES, Header, PAYLOAD_TYPE, accumulate, code};
+use super::{BLOCK_HEADER_BYTES, HEADER_BYTES, Header, PAYLOAD_TYPE, add_packet, code};
 use crate::interceptor::{Queues, Stage};
 use crate::session::Session;
 use crate::types::MediaKind;
@@ -17,8 +19,7 @@ use crate::types::MediaKind;
 pub(crate) struct ParitySender {
     session: Arc<Session>,
     next_sequence: u16,
-    /// The packets of the picture that passes now.
-    group: Vec<rtp::Packet>,
+    window: Window,
     protection: Protection,
     /// Parity bytes for each byte of video, smoothed.
     share: f64,
@@ -29,95 +30,108 @@ impl ParitySender {
         Self {
             session,
             next_sequence: 0,
-            group: Vec::new(),
+            window: Window::default(),
             protection: Protection::default(),
             share: 0.0,
         }
     }
 
-    /// Parity for what is in `group`.
-    fn protect(&mut self, packet: &TaggedPacket, queues: &mut Queues) {
-        let mut group = std::mem::take(&mut self.group);
-        let total: usize = group.iter().map(|p| p.payload.len()).sum();
-        let mut parity_total = 0;
-        self.protection.follow(packet.now, &self.session);
-        // Groups of equal size; a keyframe is several.
-        let size = group.len().div_ceil(group.len().div_ceil(MAX_GROUP));
-        for part in group.chunks(size.max(1)) {
-            let count = self.protection.parity_blocks(part.len());
-            let longest = part.iter().map(|p| p.payload.len()).max().unwrap_or(0);
-            for index in 0..count {
-                let Ok(index) = u8::try_from(index) else { break };
-                let payload = parity_payload(part, index, longest);
-                parity_total += payload.len();
-                let header = rtp::Header {
-                    version: 2,
-                    payload_type: PAYLOAD_TYPE,
-                    ssrc: self.session.local.parity,
-                    sequence_number: self.next_sequence,
-                    timestamp: part[0].header.timestamp,
-                    ..Default::default()
-                };
-                self.next_sequence = self.next_sequence.wrapping_add(1);
-                queues.write.push_back(TaggedPacket {
-                    now: packet.now,
-                    transport: packet.transport,
-                    message: Packet::Rtp(rtp::Packet { header, payload }).into(),
-                });
-            }
+    /// Parity for the packets since the last.
+    fn protect(&mut self, now: Instant, transport: TransportContext, queues: &mut Queues) {
+        self.protection.follow(now, &self.session);
+        let fresh = std::mem::take(&mut self.window.fresh);
+        let mut parity_bytes = 0;
+        for _ in 0..self.protection.parity_blocks(fresh) {
+            let Some(rtp) = self.window.parity(self.session.local.parity, self.next_sequence)
+            else {
+                break;
+            };
+            self.next_sequence = self.next_sequence.wrapping_add(1);
+            parity_bytes += rtp.payload.len();
+            let message = Packet::Rtp(rtp).into();
+            queues.write.push_back(TaggedPacket { now, transport, message });
         }
-        group.clear();
-        self.group = group;
+        let video_bytes: usize =
+            self.window.packets.iter().rev().take(fresh).map(|p| p.payload.len()).sum();
         #[expect(clippy::cast_precision_loss, reason = "bytes of a picture")]
-        let share = parity_total as f64 / total.max(1) as f64;
+        let share = parity_bytes as f64 / video_bytes.max(1) as f64;
         self.share += SHARE_WEIGHT * (share - self.share);
         self.session.set_parity_share(self.share);
     }
 }
 
-fn parity_payload(part: &[rtp::Packet], index: u8, longest: usize) -> bytes::Bytes {
-    let mut payload = BytesMut::zeroed(HEADER_BYTES + BLOCK_HEADER_BYTES + longest);
-    let header = Header {
-        first_sequence: part[0].header.sequence_number,
-        blocks: u8::try_from(part.len()).unwrap_or(u8::MAX),
-        index,
-    };
-    let (head, parity) = payload.split_at_mut(HEADER_BYTES);
-    head.copy_from_slice(&header.write());
-    for (block, packet) in (0..).zip(part) {
-        accumulate(parity, index, packet, block);
-    }
-    payload.freeze()
-}
-
 impl Stage for ParitySender {
     fn on_write(&mut self, packet: TaggedPacket, queues: &mut Queues) {
-        let wanted = self.session.parity.load(Ordering::Relaxed);
-        let Packet::Rtp(rtp) = &packet.message.packet else {
-            queues.write.push_back(packet);
-            return;
+        let video = match &packet.message.packet {
+            Packet::Rtp(rtp)
+                if self.session.local.kind(rtp.header.ssrc) == Some(MediaKind::Video) =>
+            {
+                self.session.parity.load(Ordering::Relaxed).then(|| rtp.clone())
+            }
+            _ => None,
         };
-        if !wanted || self.session.local.kind(rtp.header.ssrc) != Some(MediaKind::Video) {
-            queues.write.push_back(packet);
-            return;
-        }
-        let rtp = rtp.clone();
-        let last = rtp.header.marker;
-        if self.group.first().is_some_and(|p| p.header.timestamp != rtp.header.timestamp)
-            || self.group.len() >= MAX_PICTURE_PACKETS
-        {
-            self.group.clear();
-        }
-        self.group.push(rtp);
-        let carrier = TaggedPacket {
-            now: packet.now,
-            transport: packet.transport,
-            message: Packet::Rtcp(Vec::new()).into(),
-        };
+        let (now, transport) = (packet.now, packet.transport);
         queues.write.push_back(packet);
-        if last {
-            self.protect(&carrier, queues);
+        let Some(rtp) = video else { return };
+        let last = rtp.header.marker;
+        self.window.push(rtp);
+        if last || self.window.fresh >= MAX_GROUP {
+            self.protect(now, transport, queues);
         }
+    }
+}
+
+/// The packets that the next parity protects.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    packets: VecDeque<rtp::Packet>,
+    /// How many of them no parity has followed yet.
+    fresh: usize,
+}
+
+impl Window {
+    pub(super) fn push(&mut self, packet: rtp::Packet) {
+        let expected = self.packets.back().map(|p| p.header.sequence_number.wrapping_add(1));
+        if expected.is_some_and(|expected| expected != packet.header.sequence_number) {
+            self.packets.clear();
+            self.fresh = 0;
+        }
+        self.packets.push_back(packet);
+        self.fresh += 1;
+        while self.packets.len() > code::MAX_BLOCKS || self.pictures() > MAX_PICTURES {
+            self.packets.pop_front();
+        }
+    }
+
+    fn pictures(&self) -> usize {
+        let marked = self.packets.iter().filter(|p| p.header.marker).count();
+        marked + usize::from(self.packets.back().is_some_and(|p| !p.header.marker))
+    }
+
+    /// `None` if there is nothing to protect.
+    pub(super) fn parity(&self, ssrc: u32, sequence_number: u16) -> Option<rtp::Packet> {
+        let (first, last) = (self.packets.front()?, self.packets.back()?);
+        let header = Header {
+            first_sequence: first.header.sequence_number,
+            blocks: u8::try_from(self.packets.len()).ok()?,
+            index: sequence_number.to_be_bytes()[1] & 127,
+        };
+        let longest = self.packets.iter().map(|p| p.payload.len()).max()?;
+        let mut payload = BytesMut::zeroed(HEADER_BYTES + BLOCK_HEADER_BYTES + longest);
+        let (head, parity) = payload.split_at_mut(HEADER_BYTES);
+        head.copy_from_slice(&header.write());
+        for packet in &self.packets {
+            add_packet(parity, packet, header.weight(packet.header.sequence_number));
+        }
+        let header = rtp::Header {
+            version: 2,
+            payload_type: PAYLOAD_TYPE,
+            ssrc,
+            sequence_number,
+            timestamp: last.header.timestamp,
+            ..Default::default()
+        };
+        Some(rtp::Packet { header, payload: payload.freeze() })
     }
 }
 
@@ -126,8 +140,6 @@ impl Stage for ParitySender {
 struct Protection {
     loss: f64,
     burst: f64,
-    /// Share of groups that may be left to retransmission: the longer that takes, the fewer.
-    residual: f64,
     updated: Option<Instant>,
     /// Parity blocks by number of blocks, computed when needed.
     cache: Vec<Option<usize>>,
@@ -154,8 +166,6 @@ impl Protection {
             self.burst = network.loss_burst;
         }
         self.loss = loss;
-        let rtt = network.rtt.unwrap_or(NEAR_RTT).max(NEAR_RTT);
-        self.residual = (RESIDUAL * NEAR_RTT.as_secs_f64() / rtt.as_secs_f64()).max(LEAST_RESIDUAL);
     }
 
     fn parity_blocks(&mut self, blocks: usize) -> usize {
@@ -168,21 +178,20 @@ impl Protection {
         if let Some(known) = self.cache[blocks] {
             return known;
         }
-        let most = (blocks * 5 / 4).max(2).min(code::MAX_BLOCKS - 1);
-        let count =
-            code::parity_blocks(blocks, self.loss, self.burst.min(6.0), self.residual, most);
+        let most = blocks.max(2);
+        let count = code::parity_blocks(blocks, self.loss, self.burst.min(6.0), RESIDUAL, most);
         self.cache[blocks] = Some(count);
         count
     }
 }
 
-/// Packets protected together: a picture of 5 Mbps at 30 fps has 18.
+/// Packets that parity follows at the latest: a picture of 5 Mbps at 30 fps has 18.
 const MAX_GROUP: usize = 40;
-const MAX_PICTURE_PACKETS: usize = 1024;
-/// Pictures that parity may leave to retransmission on a round trip of [`NEAR_RTT`].
-const RESIDUAL: f64 = 0.04;
-const LEAST_RESIDUAL: f64 = 0.015;
-const NEAR_RTT: Duration = Duration::from_millis(50);
+/// What the parity of one picture could not repair, that of the next two can. More pictures bring next
+/// to nothing (`docs/decisions/0007-loss-recovery.md`) and cost time to add up.
+const MAX_PICTURES: usize = 3;
+/// Pictures that may have to wait for the next one's parity.
+const RESIDUAL: f64 = 0.06;
 /// Below this loss retransmission costs less.
 const LEAST_LOSS: f64 = 0.008;
 /// On round trips this short retransmission is as quick.
