@@ -16,7 +16,7 @@ use visavis_media::codec::h264::H264Decoder;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_media::sync::{LipSync, SyncKind};
-use visavis_media::synthetic::read_time_code;
+use visavis_media::synthetic::{read_time_code, shows_flash};
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp, Size, VideoFrame};
 use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
@@ -35,6 +35,10 @@ const GAP_ROUND_TRIPS: u32 = 6;
 const GAP_MARGIN: Duration = Duration::from_millis(60);
 /// A time code this old, or from the future, is a picture that only looks like one.
 const MAX_LATENCY_MS: i64 = 60_000;
+
+/// Sound comes out of the codec so much later than its timestamps say (`OPUS_GET_LOOKAHEAD` of
+/// libopus: 312 samples).
+const OPUS_LOOK_AHEAD: Duration = Duration::from_micros(6_500);
 
 /// Pictures held back for lip sync at most; the slot would take the newest anyway.
 const MAX_HELD_FRAMES: usize = 8;
@@ -267,7 +271,6 @@ impl VideoDecode {
             }
         };
         let now = Instant::now();
-        let sent_at = read_time_code(&buffer);
         let first = {
             let mut m = lock(&self.meters);
             m.decode.add(now, now - begun);
@@ -276,17 +279,6 @@ impl VideoDecode {
             m.counts.frames_decoded += 1;
             m.counts.size = Some(buffer.size());
             m.counts.span = Some(now - *m.counts.first_frame.get_or_insert(now));
-            let latency = sent_at.and_then(|code| latency(code, unix_ms(), m.clock_offset_ms));
-            if let Some(latency) = latency {
-                m.latency.add(latency);
-            }
-            tracing::trace!(
-                target: TRACE,
-                latency_ms = latency.map(|l| l.as_secs_f64() * 1e3),
-                width = buffer.size().width_px,
-                height = buffer.size().height_px,
-                "picture"
-            );
             m.counts.frames_decoded == 1
         };
         let frame = VideoFrame { buffer, time: self.clock.now(), rtp_timestamp };
@@ -326,10 +318,24 @@ impl VideoDecode {
     }
 
     fn show(&self, frame: VideoFrame) {
-        let now = self.clock.now();
+        let (now, size) = (self.clock.now(), frame.buffer.size());
+        let code = read_time_code(&frame.buffer);
+        let latency = code.and_then(|code| {
+            let mut m = lock(&self.meters);
+            let latency = latency(code, unix_ms(), m.clock_offset_ms)?;
+            m.latency.add(latency);
+            Some(latency)
+        });
+        tracing::trace!(
+            target: TRACE,
+            latency_ms = latency.map(|l| l.as_secs_f64() * 1e3),
+            width = size.width_px,
+            height = size.height_px,
+            "picture"
+        );
         let mut sync = lock(&self.sync.0);
         sync.lips.on_shown(now, frame.rtp_timestamp);
-        let measured = sync.meter.on_shown(now, &frame.buffer);
+        let measured = sync.meter.on_shown(now, code.filter(|_| shows_flash(&frame.buffer)));
         sync.note(measured, now);
         drop(sync);
         self.slot.put(frame);
@@ -456,7 +462,7 @@ impl AudioReceive {
                 let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
                 let mut sync = lock(&state.sync.0);
                 if let Some(timestamp) = jitter.next_timestamp() {
-                    sync.lips.on_heard(now + latency, timestamp);
+                    sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, timestamp);
                 }
                 if sync.lips.step(now) {
                     jitter.set_extra_delay(sync.lips.audio_delay());
