@@ -9,33 +9,39 @@ use std::time::Duration;
 use visavis_tests::link::{Conditions, Emulator, Schedule, unavailable};
 use visavis_tests::network::{System, measure_lip_sync};
 
-fn main_case(sender: System, receiver: System, conditions: Conditions) -> anyhow::Result<()> {
-    let back = Schedule::constant(Conditions::open(conditions.delay));
-    let emulator = Emulator::start(Schedule::constant(conditions), back, 1)?;
+/// Twice the goal: the machine has other things to do.
+const MARGIN_MS: f64 = 80.0;
+/// A third of the beeps that the call has once playout has settled.
+const MIN_BEEPS: f64 = 4.0;
+const OPEN: Conditions = Conditions::open(Duration::from_millis(25));
+
+fn expect_in_step(sender: System, receiver: System, conditions: Conditions) -> anyhow::Result<()> {
+    if let Some(why) = unavailable() {
+        assert!(std::env::var_os("CI").is_none(), "CI has to have a link: {why}");
+        eprintln!("NOT TESTED, there can be no emulated link here: {why}");
+        return Ok(());
+    }
+    let (seed, back) = (1, Schedule::constant(OPEN));
+    let emulator = Emulator::start(Schedule::constant(conditions), back, seed)?;
     let f = measure_lip_sync(&emulator, sender, receiver, Duration::from_secs(18))?;
-    eprintln!("{sender:?} to {receiver:?}: {f:.1?}");
+    eprintln!("{sender:?} to {receiver:?}, seed {seed}: {f:.1?}");
+    assert!(f["count"] >= MIN_BEEPS, "{f:?}");
+    assert!(f["p50_ms"].abs() <= MARGIN_MS, "{f:?}");
     Ok(())
 }
 
-const OPEN: Conditions = Conditions::open(Duration::from_millis(25));
+#[test]
+fn headless_peers_are_in_step_under_jitter() -> anyhow::Result<()> {
+    let jitter = OPEN.with_jitter(Duration::from_millis(60));
+    expect_in_step(System::Ours, System::Ours, jitter)
+}
 
 #[test]
-fn scratch_all() -> anyhow::Result<()> {
-    assert!(unavailable().is_none());
-    use System::{Chromium, Ours};
-    let jitter = OPEN.with_jitter(Duration::from_millis(60));
-    let rate = OPEN.with_rate(1_000_000, Duration::from_millis(300));
-    let which = std::env::var("PAIRS").unwrap_or_default();
-    for (from, to) in [(Ours, Ours), (Ours, Chromium), (Chromium, Ours), (Chromium, Chromium)] {
-        if !which.is_empty() && !which.contains(&format!("{from:?}{to:?}")) {
-            continue;
-        }
-        for (name, c) in [("open", OPEN), ("jitter60", jitter), ("1mbps", rate)] {
-            eprint!("{name}: ");
-            if let Err(e) = main_case(from, to, c) {
-                eprintln!("FAILED {e:#}");
-            }
-        }
-    }
-    Ok(())
+fn page_is_in_step_with_a_headless_peer() -> anyhow::Result<()> {
+    expect_in_step(System::Ours, System::Chromium, OPEN)
+}
+
+#[test]
+fn headless_peer_is_in_step_with_a_page() -> anyhow::Result<()> {
+    expect_in_step(System::Chromium, System::Ours, OPEN)
 }
