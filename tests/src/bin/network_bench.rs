@@ -267,24 +267,17 @@ mod linux {
             let call = measure_lip_sync(&emulator, sender, system, case.duration)?;
             figures.extend(call.into_iter().map(|(k, v)| (format!("from_{name}_{k}"), v)));
         }
-        let everything =
-            json!({ "case": case.name, "system": system, "seed": seed, "figures": figures });
-        Ok((figures, everything))
+        Ok((figures, json!({})))
     }
 
+    /// Its figures, and what else the JSON file has of it.
     fn one(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
-        if task.case.extra == Extra::LipSync {
-            return lip_sync(task);
-        }
         let Task { case, system, seed } = *task;
         let before = (std::time::Instant::now(), cpu_wait());
-        let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
-        let (outcomes, recording) = match system {
-            System::Ours => measure_ours(case, &emulator)?,
-            System::Chromium => measure_chromium(case, &emulator)?,
+        let (mut figures, mut everything) = match case.extra {
+            Extra::LipSync => lip_sync(task)?,
+            _ => whole_call(task)?,
         };
-        let (_, begun_ms) = emulator.begun().context("the link never began")?;
-        let mut figures = figures(case, &outcomes, &recording, begun_ms);
         if let Some((then, now)) = before.1.zip(cpu_wait()) {
             let share = now.saturating_sub(then).as_secs_f64() / before.0.elapsed().as_secs_f64();
             if share > TOO_BUSY {
@@ -297,6 +290,22 @@ mod linux {
             }
             figures.insert("cpu_wait_percent".to_owned(), share * 100.0);
         }
+        everything["case"] = json!(case.name);
+        everything["system"] = json!(system);
+        everything["seed"] = json!(seed);
+        everything["figures"] = json!(figures);
+        Ok((figures, everything))
+    }
+
+    fn whole_call(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
+        let Task { case, system, seed } = *task;
+        let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
+        let (outcomes, recording) = match system {
+            System::Ours => measure_ours(case, &emulator)?,
+            System::Chromium => measure_chromium(case, &emulator)?,
+        };
+        let (_, begun_ms) = emulator.begun().context("the link never began")?;
+        let figures = figures(case, &outcomes, &recording, begun_ms);
         let pictures: Vec<_> = outcomes
             .iter()
             .map(|o| {
@@ -308,15 +317,7 @@ mod linux {
             })
             .collect();
         let raw: Vec<_> = outcomes.into_iter().map(|o| o.raw).collect();
-        let everything = json!({
-            "case": case.name,
-            "system": system,
-            "seed": seed,
-            "figures": figures,
-            "link": recording,
-            "pictures_ms": pictures,
-            "peers": raw,
-        });
+        let everything = json!({ "link": recording, "pictures_ms": pictures, "peers": raw });
         Ok((figures, everything))
     }
 }
