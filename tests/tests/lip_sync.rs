@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use visavis_tests::link::{Conditions, Emulator, Schedule, unavailable};
+use visavis_tests::link::{Conditions, Emulator, Schedule, StreamKind, unavailable};
 use visavis_tests::network::{System, measure_lip_sync};
 
 /// Twice the goal: the machine has other things to do.
@@ -34,6 +34,18 @@ fn expect_in_step(sender: System, receiver: System, conditions: Conditions) -> a
 fn headless_peers_are_in_step_under_jitter() -> anyhow::Result<()> {
     let jitter = OPEN.with_jitter(Duration::from_millis(60));
     expect_in_step(System::Ours, System::Ours, jitter)
+}
+
+#[test]
+fn headless_peers_come_into_step_where_sound_takes_longer() -> anyhow::Result<()> {
+    let detour = OPEN.with_detour(StreamKind::Audio, Duration::from_millis(100));
+    expect_in_step(System::Ours, System::Ours, detour)
+}
+
+#[test]
+fn headless_peers_come_into_step_where_pictures_take_longer() -> anyhow::Result<()> {
+    let detour = OPEN.with_detour(StreamKind::Video, Duration::from_millis(150));
+    expect_in_step(System::Ours, System::Ours, detour)
 }
 
 #[test]

@@ -37,7 +37,9 @@ pub struct LipSync {
 /// What is known of one stream.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Wall clock of the sender in microseconds, and the RTP timestamp there.
+    /// Wall clock of the sender in microseconds, and the RTP timestamp there. A browser takes the time
+    /// at which sound leaves, which is a little late now and then: of a while's reports, the one that
+    /// puts the stream earliest.
     report: Option<(i64, u32)>,
     /// From the sender's wall clock to presentation on ours, smoothed; its zero is arbitrary but the
     /// same for both streams.
@@ -46,6 +48,18 @@ struct Stream {
 }
 
 impl Stream {
+    fn report(&mut self, wall_us: i64, rtp_timestamp: u32, ticks_per_ms: i64) {
+        if let Some((wall, timestamp)) = self.report {
+            let ticks = i64::from(rtp_timestamp.wrapping_sub(timestamp) as i32);
+            let elapsed = wall_us - wall;
+            let later = elapsed - ticks * 1000 / ticks_per_ms;
+            if (0..REPORT_HOLDS_US).contains(&elapsed) && (0..JUMP_US as i64).contains(&later) {
+                return;
+            }
+        }
+        self.report = Some((wall_us, rtp_timestamp));
+    }
+
     fn presented(&mut self, at: MediaTime, rtp_timestamp: u32, ticks_per_ms: i64, weight: f64) {
         let Some((wall_us, report_timestamp)) = self.report else { return };
         let ticks = i64::from(rtp_timestamp.wrapping_sub(report_timestamp) as i32);
@@ -70,11 +84,11 @@ impl LipSync {
     pub fn on_sender_report(&mut self, kind: SyncKind, ntp_time: u64, rtp_timestamp: u32) {
         let seconds = i64::try_from(ntp_time >> 32).unwrap_or(0);
         let micros = i64::try_from(((ntp_time & 0xffff_ffff) * 1_000_000) >> 32).unwrap_or(0);
-        let stream = match kind {
-            SyncKind::Audio => &mut self.audio,
-            SyncKind::Video => &mut self.video,
-        };
-        stream.report = Some((seconds * 1_000_000 + micros, rtp_timestamp));
+        let wall_us = seconds * 1_000_000 + micros;
+        match kind {
+            SyncKind::Audio => self.audio.report(wall_us, rtp_timestamp, 48),
+            SyncKind::Video => self.video.report(wall_us, rtp_timestamp, 90),
+        }
     }
 
     /// The sample of this timestamp leaves the speaker at `at`: hand-out time and the device's
@@ -164,6 +178,8 @@ const MAX_AUDIO_DELAY_US: i64 = 200_000;
 const MAX_VIDEO_DELAY_US: i64 = 120_000;
 /// A latency this far off is not smoothed: a stream began anew, or a clock was set.
 const JUMP_US: f64 = 500_000.0;
+/// Clocks drift apart by 2 ms meanwhile, if they are bad (100 ppm).
+const REPORT_HOLDS_US: i64 = 20_000_000;
 /// A stream that has stood still for so long is not to be kept in step with.
 const STALE: Duration = Duration::from_secs(2);
 
@@ -260,6 +276,26 @@ mod tests {
             sync.step(later + Duration::from_secs(n));
         });
         assert_eq!(sync.audio_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn reports_that_put_sound_late_are_not_believed() {
+        let mut sync = LipSync::default();
+        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | ((ms % 1000) << 32) / 1000;
+        for second in 0..15u64 {
+            let ms = second * 1000;
+            // Of three packets one left in time, the others 20 and 40 ms late.
+            let late = [20, 0, 40][second as usize % 3];
+            sync.on_sender_report(SyncKind::Audio, ntp(ms + late), (ms * 48) as u32);
+            sync.on_sender_report(SyncKind::Video, ntp(ms), (ms * 90) as u32);
+            let at = MediaTime::from_micros((ms + 90) * 1000);
+            (0..100).for_each(|_| sync.on_heard(at, (ms * 48) as u32));
+            (0..30).for_each(|_| sync.on_shown(at, (ms * 90) as u32));
+            if second > 3 {
+                let offset = sync.offset_us(at).unwrap_or(i64::MAX);
+                assert!(offset.abs() < 4_000, "{second}: {offset}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::link::{Conditions, Schedule};
+use crate::link::{Conditions, Schedule, StreamKind};
 
 /// One row.
 pub struct Case {
@@ -179,6 +179,16 @@ impl Case {
                 )
             },
             Self::lip_sync("lip-sync", "lip sync, open link", OPEN),
+            Self::lip_sync(
+                "lip-sync-late-sound",
+                "lip sync, 100 ms more for sound",
+                OPEN.with_detour(StreamKind::Audio, 100 * MS),
+            ),
+            Self::lip_sync(
+                "lip-sync-late-picture",
+                "lip sync, 150 ms more for pictures",
+                OPEN.with_detour(StreamKind::Video, 150 * MS),
+            ),
             Self::lip_sync(
                 "lip-sync-jitter60",
                 "lip sync, jitter 60 ms",
