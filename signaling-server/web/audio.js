@@ -1,6 +1,6 @@
-// Sound levels, the diagnostic tone and the beep, by Web Audio. One context serves the whole page; browsers
-// start it only after a gesture, so everything here also works while it is suspended (and reads
-// silence).
+// Sound levels, the diagnostic tone and the beep, by Web Audio. One context serves the whole page;
+// browsers start it only after a gesture, so everything here also works while it is suspended (and
+// reads silence).
 
 import { every } from "./ticker.js";
 import { FLASH_MS, untilFlash } from "./timecode.js";
@@ -79,7 +79,7 @@ export function createBeepTrack() {
   const stopTicking = every(10, () => {
     if (track.readyState === "ended") return stopTicking();
     const nowMs = performance.timeOrigin + performance.now();
-    // The context's clock moves a block at a time: where it was furthest ahead, a block had just begun.
+    // The context's clock moves a block at a time: furthest ahead, it was right.
     aheadS = Math.max(aheadS, context().currentTime - nowMs / 1000);
     const waitMs = untilFlash(nowMs);
     if (waitMs > BEEP_AHEAD_MS || nowMs < scheduledMs) return;

@@ -333,9 +333,10 @@ impl VideoDecode {
             height = size.height_px,
             "picture"
         );
+        let flash = code.filter(|_| shows_flash(&frame.buffer));
         let mut sync = lock(&self.sync.0);
         sync.lips.on_shown(now, frame.rtp_timestamp);
-        let measured = sync.meter.on_shown(now, code.filter(|_| shows_flash(&frame.buffer)));
+        let measured = sync.meter.on_shown(now, flash);
         sync.note(measured, now);
         drop(sync);
         self.slot.put(frame);
@@ -460,14 +461,15 @@ impl AudioReceive {
             Some(jitter) => {
                 let now = self.clock.now();
                 let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
+                let timestamp = jitter.next_timestamp();
+                jitter.pull_into(now, out);
                 let mut sync = lock(&state.sync.0);
-                if let Some(timestamp) = jitter.next_timestamp() {
+                if let Some(timestamp) = timestamp {
                     sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, timestamp);
                 }
                 if sync.lips.step(now) {
                     jitter.set_extra_delay(sync.lips.audio_delay());
                 }
-                jitter.pull_into(now, out);
                 let measured = sync.meter.on_heard(now + latency, out);
                 sync.note(measured, now);
             }
