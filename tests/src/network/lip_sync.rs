@@ -5,6 +5,7 @@
 //! delay would come on top.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -24,9 +25,9 @@ const WATCH: &str = include_str!("lip_sync.js");
 const SETTLING_MS: f64 = 5000.0;
 
 /// Holds a call of `duration`. By how many milliseconds sound was late: `p50_ms`, `min_ms`, `max_ms` of
-/// `count` beeps. Where known also `account_ms`, the receiver's own account at the same times, and
-/// `source_ms`: by how much sound is late as the sender's WebRTC stack gets it from a page, whose
-/// canvas and audio context have delays of their own.
+/// `count` beeps. For a headless receiver also `account_ms`, what it said itself at the same times; for a
+/// page that sends `source_ms`, which is subtracted from the others: by how much sound is late as its
+/// WebRTC stack gets it, for its canvas and its audio context have delays of their own.
 ///
 /// # Errors
 ///
@@ -40,7 +41,8 @@ pub fn measure(
     let (left, right) = (emulator.left(), emulator.right());
     let listen = format!("{}:0", Emulator::LEFT);
     let server = left.within(|| Server::listen(&listen))??;
-    let folder = scratch("lip-sync")?;
+    static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+    let folder = scratch(&format!("lip-sync-{}", FOLDERS.fetch_add(1, Ordering::Relaxed)))?;
     let trace = folder.join("trace.jsonl");
 
     // All talk with a browser is in its own namespace, for its driver listens there.
@@ -88,8 +90,9 @@ pub fn measure(
         }
     };
     if let Some(page) = &sender_page {
-        let sent = offsets(page, left, "benchSent")?;
-        figures.extend(median(sent).map(|ms| ("source_ms".to_owned(), ms)));
+        let source = median(offsets(page, left, "benchSent")?).context("the page sent no beep")?;
+        received.iter_mut().for_each(|ms| *ms -= source);
+        figures.insert("source_ms".to_owned(), source);
     }
     received.sort_by(f64::total_cmp);
     let (first, last) = received.first().zip(received.last()).context("no beep with a flash")?;
