@@ -1,6 +1,9 @@
-// Sound levels and the diagnostic tone, by Web Audio. One context serves the whole page; browsers
-// start it only after a gesture, so everything here also works while it is suspended (and reads
-// silence).
+// Sound levels, the diagnostic tone and the beep, by Web Audio. One context serves the whole page;
+// browsers start it only after a gesture, so everything here also works while it is suspended (and
+// reads silence).
+
+import { every } from "./ticker.js";
+import { FLASH_MS, untilFlash } from "./timecode.js";
 
 export const SILENCE_DBFS = -100;
 const FFT_SIZE = 8192;
@@ -8,6 +11,9 @@ const FFT_SIZE = 8192;
 const TONE_FLOOR_DBFS = -60;
 const TONE_HZ = 440;
 const TONE_GAIN = 0.25;
+const BEEP_HZ = 1000;
+/** A beep is put into the audio context's schedule so long before it is due. */
+const BEEP_AHEAD_MS = 100;
 
 let sharedContext = null;
 
@@ -62,10 +68,34 @@ export class LevelMeter {
 
 /** The 440 Hz tone of `?microphone=tone`. */
 export function createToneTrack() {
-  const oscillator = new OscillatorNode(context(), { frequency: TONE_HZ });
-  const gain = new GainNode(context(), { gain: TONE_GAIN });
+  return createOscillatorTrack(TONE_HZ, TONE_GAIN).track;
+}
+
+/** The beep of `?microphone=beep`: 1 kHz whenever synthetic pictures flash (timecode.js). */
+export function createBeepTrack() {
+  const { track, gain } = createOscillatorTrack(BEEP_HZ, 0);
+  let aheadS = -Infinity;
+  let scheduledMs = 0;
+  const stopTicking = every(10, () => {
+    if (track.readyState === "ended") return stopTicking();
+    const nowMs = performance.timeOrigin + performance.now();
+    // The context's clock moves a block at a time: furthest ahead, it was right.
+    aheadS = Math.max(aheadS, context().currentTime - nowMs / 1000);
+    const waitMs = untilFlash(nowMs);
+    if (waitMs > BEEP_AHEAD_MS || nowMs < scheduledMs) return;
+    scheduledMs = nowMs + waitMs;
+    const at = Math.max(0, scheduledMs / 1000 + aheadS);
+    gain.setValueAtTime(TONE_GAIN, at).setValueAtTime(0, at + FLASH_MS / 1000);
+    aheadS = -Infinity;
+  });
+  return track;
+}
+
+function createOscillatorTrack(frequency, level) {
+  const oscillator = new OscillatorNode(context(), { frequency });
+  const amplifier = new GainNode(context(), { gain: level });
   const destination = new MediaStreamAudioDestinationNode(context());
-  oscillator.connect(gain).connect(destination);
+  oscillator.connect(amplifier).connect(destination);
   oscillator.start();
-  return destination.stream.getAudioTracks()[0];
+  return { track: destination.stream.getAudioTracks()[0], gain: amplifier.gain };
 }

@@ -5,6 +5,7 @@
 //   ?camera=test-pattern   sends a test pattern with the time-code strip (timecode.js)
 //   ?camera=grainy-test-pattern   the same under the grain of a camera's sensor
 //   ?microphone=tone       sends a 440 Hz tone
+//   ?microphone=beep       a short 1 kHz tone whenever these patterns flash, once a second
 //   ?camera=none, ?microphone=none   as if there was no such device
 //   ?auto=1                joins the room of `/r/CODE` without a click
 // and `window.visavis`, see debug.js.

@@ -4,7 +4,7 @@
 // Off means off: the camera is stopped and its light goes out. Muting only silences the
 // microphone's track, so that speaking again is instant.
 
-import { createToneTrack } from "./audio.js";
+import { createBeepTrack, createToneTrack } from "./audio.js";
 import { createTestPatternTrack } from "./test-pattern.js";
 
 const VIDEO = {
@@ -35,7 +35,7 @@ export class Media extends EventTarget {
 
   #synthetic;
 
-  /** `synthetic`: `{camera: "test-pattern" | "grainy-test-pattern" | "none", microphone: "tone" | "none"}` or absent. */
+  /** `synthetic`: `{camera: "test-pattern" | "grainy-test-pattern" | "none", microphone: "tone" | "beep" | "none"}` or absent. */
   constructor(synthetic = {}) {
     super();
     this.#synthetic = synthetic;
@@ -157,6 +157,8 @@ export class Media extends EventTarget {
         return createTestPatternTrack(true);
       case "tone":
         return createToneTrack();
+      case "beep":
+        return createBeepTrack();
       case "none":
         throw new DOMException("switched off by the address", "NotFoundError");
     }

@@ -1,13 +1,25 @@
 // The time code of the test pattern. The picture's top strip holds 32 square blocks, each 1/40 of
 // the width, from the left edge; block b (0 = leftmost) is white (luma 235) if bit b of the
-// sender's Unix time in milliseconds, modulo 2^32, is set, black (luma 16) if not. The native
-// peers write and read the same strip.
+// sender's Unix time in milliseconds, modulo 2^32, is set, black (luma 16) if not. The strip's right
+// end, six blocks wide, flashes: it is white in the first tenth of each second of that time. The
+// native peers write and read the same strip.
 
 const BLOCKS = 32;
 const BLOCKS_PER_WIDTH = 40;
 /** Between these lumas (full range) a block is neither black nor white: there is no strip. */
 const SURELY_BLACK = 80;
 const SURELY_WHITE = 175;
+
+/** Where the flash begins; it goes on to the right edge. */
+const FLASH_BLOCK = 34;
+/** From flash to flash, and how long one is. */
+const BEAT_MS = 1000;
+export const FLASH_MS = 100;
+
+/** How long it is until the next flash begins, ms; nearly `BEAT_MS` right after the last one did. */
+export function untilFlash(unixMs) {
+  return BEAT_MS - ((unixMs % 2 ** 32) % BEAT_MS);
+}
 
 /** Draws the strip for `unixMs` on top of a 2D canvas of that width. */
 export function writeTimeCode(context, width, unixMs) {
@@ -18,6 +30,8 @@ export function writeTimeCode(context, width, unixMs) {
     context.fillStyle = (bits >>> b) & 1 ? "#fff" : "#000";
     context.fillRect(Math.round(b * side), 0, Math.ceil(side), Math.ceil(side));
   }
+  context.fillStyle = bits % BEAT_MS < FLASH_MS ? "#fff" : "#000";
+  context.fillRect(Math.round(FLASH_BLOCK * side), 0, width, Math.ceil(side));
 }
 
 /** Reads strips from a video element; keeps one small canvas for all reads. */

@@ -68,6 +68,22 @@ fn pictures_and_tone_flow_both_ways_and_hangup_has_its_reasons() -> anyhow::Resu
 }
 
 #[test]
+fn beep_is_heard_with_its_flash() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let (room, size) = ("abc-defg-hij", ["--size", "640x360"]);
+    let mut a = join("first", server.url(), room, &[&["--camera", "none"][..], &size].concat())?;
+    a.wait_event("waiting", LIMIT)?;
+    let flags = ["--microphone", "beep", "--duration", "12s"];
+    let mut b = join("second", server.url(), room, &[&flags[..], &size].concat())?;
+    b.wait_event("summary", LIMIT)?;
+    let summary = a.wait_event("summary", LIMIT)?;
+    // Twice the goal, for other tests run meanwhile.
+    expect_within(&summary, "audio_received.flash_and_beep.offset_ms.p50", -80.0..=80.0)?;
+    expect_within(&summary, "audio_received.flash_and_beep.count", 2.0..=7.0)?;
+    Ok(())
+}
+
+#[test]
 fn one_without_camera_and_microphone_still_has_a_call() -> anyhow::Result<()> {
     let server = Server::start()?;
     let mut a = join(

@@ -39,7 +39,7 @@ pub(crate) struct JoinArgs {
     /// test-pattern, grainy-test-pattern, none, file:PATH.y4m, device:ID or default.
     #[arg(long, default_value = "test-pattern")]
     pub(crate) camera: CameraSource,
-    /// tone, silence, file:PATH.wav, device:ID or default.
+    /// tone, beep, silence, file:PATH.wav, device:ID or default.
     #[arg(long, default_value = "tone")]
     pub(crate) microphone: MicrophoneSource,
     /// none or file:PATH.y4m.

@@ -74,6 +74,10 @@ pub(crate) fn summary(
             "red_copies": audio.red_copies,
             "red_recovered": audio.red_recovered,
             "av_offset_ms": audio.av_offset_ms,
+            "flash_and_beep": audio.flash_and_beep.map(|f| json!({
+                "count": f.count,
+                "offset_ms": { "p50": f.p50_ms, "min": f.min_ms, "max": f.max_ms },
+            })),
             "level_dbfs": audio.level_dbfs,
             "tone_hz": audio.tone_hz,
         })),

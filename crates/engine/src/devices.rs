@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use visavis_capture as capture;
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::{WavReader, WavWriter, Y4mReader};
-use visavis_media::synthetic::{TestPattern, Tone};
+use visavis_media::synthetic::{Beep, TestPattern, Tone};
 use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, Size, VideoFrame};
 use visavis_rtc::MediaClock;
 
@@ -273,9 +273,14 @@ pub(crate) fn microphone_opener(
             };
             Paced::start(name, AUDIO_FRAME, step).map_err(|e| e.to_string())
         };
-        // Sound from a file or a generator is stamped without the jitter of its thread.
+        // Sound from a file or a generator is stamped without the jitter of its thread, but when
+        // that left steps out, so do the stamps: else sound would fall behind the picture for good.
         let mut time = clock.now();
         let mut next_time = move || {
+            let now = clock.now();
+            if now > time + Paced::MAX_LATE_STEPS * AUDIO_FRAME {
+                time = now;
+            }
             let stamp = time;
             time = time + AUDIO_FRAME;
             stamp
@@ -291,6 +296,22 @@ pub(crate) fn microphone_opener(
                 let mut tone = Tone::default();
                 let next = move || Some(tone.next_frame(next_time()));
                 Ok(Open::new(paced("tone", Box::new(next))?, Some("Tone, 440 Hz".to_owned())))
+            }
+            MicrophoneSource::Beep => {
+                let mut beep = Beep::default();
+                let next = move || {
+                    let time = next_time();
+                    let age = clock.now().saturating_since(time);
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "years in microseconds"
+                    )]
+                    let unix_us = (unix_ms() * 1e3) as u64;
+                    let age_us = u64::try_from(age.as_micros()).unwrap_or(0);
+                    Some(beep.next_frame(time, unix_us.saturating_sub(age_us)))
+                };
+                Ok(Open::new(paced("beep", Box::new(next))?, Some("Beep, 1 kHz".to_owned())))
             }
             MicrophoneSource::File(path) => {
                 let mut reader =

@@ -31,6 +31,8 @@ pub enum MicrophoneSource {
     Silence,
     /// A sine tone of 440 Hz.
     Tone,
+    /// A short tone at the beginning of each second, when synthetic pictures flash.
+    Beep,
     /// A WAV file, looped.
     File(std::path::PathBuf),
     /// A microphone, by the id of [`DeviceInfo`].

@@ -17,6 +17,7 @@ mod send;
 mod shared;
 mod snapshot;
 mod stats;
+mod sync_meter;
 mod voice;
 mod words;
 

@@ -14,8 +14,12 @@ pub(crate) struct Paced {
 }
 
 impl Paced {
+    /// So many missed steps are made up for.
+    pub(crate) const MAX_LATE_STEPS: u32 = 5;
+
     /// Calls `step` every `interval` on a thread of its own, without drift. `step` returns whether
-    /// to go on. Steps missed by more than 5 intervals (a suspended machine) are left out.
+    /// to go on. Steps missed by more than [`Self::MAX_LATE_STEPS`] (a suspended machine) are left
+    /// out.
     pub(crate) fn start(
         name: &str,
         interval: Duration,
@@ -31,7 +35,7 @@ impl Paced {
                 }
                 next += interval;
                 let now = Instant::now();
-                if now > next + 5 * interval {
+                if now > next + Self::MAX_LATE_STEPS * interval {
                     next = now;
                 }
                 std::thread::sleep(next.saturating_duration_since(now));

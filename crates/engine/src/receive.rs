@@ -16,13 +16,14 @@ use visavis_media::codec::h264::H264Decoder;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_media::sync::{LipSync, SyncKind};
-use visavis_media::synthetic::read_time_code;
+use visavis_media::synthetic::{read_time_code, shows_flash};
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp, Size, VideoFrame};
 use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
 use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
 use crate::shared::lock;
-use crate::{LatencyStats, TRACE, VideoSlot};
+use crate::sync_meter::SyncMeter;
+use crate::{LatencyStats, SyncFigures, TRACE, VideoSlot};
 
 /// Packets between socket and decoder: half a second at 2.5 Mbps with 1200-byte packets is 130. A
 /// packet that finds it full is dropped and counts as lost; retransmission may bring it again.
@@ -35,12 +36,34 @@ const GAP_MARGIN: Duration = Duration::from_millis(60);
 /// A time code this old, or from the future, is a picture that only looks like one.
 const MAX_LATENCY_MS: i64 = 60_000;
 
+/// Sound comes out of the codec so much later than its timestamps say (`OPUS_GET_LOOKAHEAD` of
+/// libopus: 312 samples).
+const OPUS_LOOK_AHEAD: Duration = Duration::from_micros(6_500);
+
 /// Pictures held back for lip sync at most; the slot would take the newest anyway.
 const MAX_HELD_FRAMES: usize = 8;
 
-/// The lip sync of one connection: told by both receiving threads, asked by both.
+/// The lip sync of one connection and its measurement: told by both receiving threads, asked by
+/// both.
 #[derive(Clone, Default)]
-pub(crate) struct SharedSync(Arc<Mutex<LipSync>>);
+pub(crate) struct SharedSync(Arc<Mutex<SyncState>>);
+
+#[derive(Default)]
+struct SyncState {
+    lips: LipSync,
+    meter: SyncMeter,
+}
+
+impl SyncState {
+    /// A flash and its beep, if this is when both are known.
+    fn note(&self, offset_us: Option<i64>, now: MediaTime) {
+        let Some(offset_us) = offset_us else { return };
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let ms = |us: i64| us as f64 / 1000.0;
+        let account_ms = self.lips.offset_us(now).map(ms);
+        tracing::trace!(target: TRACE, offset_ms = ms(offset_us), account_ms, "flash-and-beep");
+    }
+}
 
 impl SharedSync {
     pub(crate) fn on_sender_report(&self, report: &SenderReportInfo) {
@@ -48,12 +71,12 @@ impl SharedSync {
             MediaKind::Audio => SyncKind::Audio,
             MediaKind::Video => SyncKind::Video,
         };
-        lock(&self.0).on_sender_report(kind, report.ntp_time, report.rtp_timestamp);
+        lock(&self.0).lips.on_sender_report(kind, report.ntp_time, report.rtp_timestamp);
     }
 
     fn offset_ms(&self, now: MediaTime) -> Option<f32> {
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        lock(&self.0).offset_us(now).map(|us| us as f32 / 1000.0)
+        lock(&self.0).lips.offset_us(now).map(|us| us as f32 / 1000.0)
     }
 }
 
@@ -248,7 +271,6 @@ impl VideoDecode {
             }
         };
         let now = Instant::now();
-        let sent_at = read_time_code(&buffer);
         let first = {
             let mut m = lock(&self.meters);
             m.decode.add(now, now - begun);
@@ -257,17 +279,6 @@ impl VideoDecode {
             m.counts.frames_decoded += 1;
             m.counts.size = Some(buffer.size());
             m.counts.span = Some(now - *m.counts.first_frame.get_or_insert(now));
-            let latency = sent_at.and_then(|code| latency(code, unix_ms(), m.clock_offset_ms));
-            if let Some(latency) = latency {
-                m.latency.add(latency);
-            }
-            tracing::trace!(
-                target: TRACE,
-                latency_ms = latency.map(|l| l.as_secs_f64() * 1e3),
-                width = buffer.size().width_px,
-                height = buffer.size().height_px,
-                "picture"
-            );
             m.counts.frames_decoded == 1
         };
         let frame = VideoFrame { buffer, time: self.clock.now(), rtp_timestamp };
@@ -285,7 +296,7 @@ impl VideoDecode {
 
     /// Shows a picture, now or when the sound that belongs to it is nearly due.
     fn hold(&mut self, frame: VideoFrame) {
-        let delay = lock(&self.sync.0).video_delay();
+        let delay = lock(&self.sync.0).lips.video_delay();
         if delay.is_zero() && self.held.is_empty() {
             return self.show(frame);
         }
@@ -307,7 +318,27 @@ impl VideoDecode {
     }
 
     fn show(&self, frame: VideoFrame) {
-        lock(&self.sync.0).on_shown(self.clock.now(), frame.rtp_timestamp);
+        let (now, size) = (self.clock.now(), frame.buffer.size());
+        let code = read_time_code(&frame.buffer);
+        let latency = code.and_then(|code| {
+            let mut m = lock(&self.meters);
+            let latency = latency(code, unix_ms(), m.clock_offset_ms)?;
+            m.latency.add(latency);
+            Some(latency)
+        });
+        tracing::trace!(
+            target: TRACE,
+            latency_ms = latency.map(|l| l.as_secs_f64() * 1e3),
+            width = size.width_px,
+            height = size.height_px,
+            "picture"
+        );
+        let flash = code.filter(|_| shows_flash(&frame.buffer));
+        let mut sync = lock(&self.sync.0);
+        sync.lips.on_shown(now, frame.rtp_timestamp);
+        let measured = sync.meter.on_shown(now, flash);
+        sync.note(measured, now);
+        drop(sync);
         self.slot.put(frame);
     }
 }
@@ -352,6 +383,8 @@ pub(crate) struct AudioReceiveCounts {
     pub(crate) red_recovered: u64,
     /// How much later sound is heard than its picture is shown.
     pub(crate) av_offset_ms: Option<f32>,
+    /// The same measured, where the other side flashes and beeps.
+    pub(crate) flash_and_beep: Option<SyncFigures>,
 }
 
 type LatencyOf = Box<dyn Fn() -> Duration + Send>;
@@ -427,16 +460,18 @@ impl AudioReceive {
         match &mut state.jitter {
             Some(jitter) => {
                 let now = self.clock.now();
-                let mut sync = lock(&state.sync.0);
-                if let Some(timestamp) = jitter.next_timestamp() {
-                    let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
-                    sync.on_heard(now + latency, timestamp);
-                }
-                if sync.step(now) {
-                    jitter.set_extra_delay(sync.audio_delay());
-                }
-                drop(sync);
+                let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
+                let timestamp = jitter.next_timestamp();
                 jitter.pull_into(now, out);
+                let mut sync = lock(&state.sync.0);
+                if let Some(timestamp) = timestamp {
+                    sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, timestamp);
+                }
+                if sync.lips.step(now) {
+                    jitter.set_extra_delay(sync.lips.audio_delay());
+                }
+                let measured = sync.meter.on_heard(now + latency, out);
+                sync.note(measured, now);
             }
             None => out.fill(0.0),
         }
@@ -477,6 +512,7 @@ impl AudioReceive {
             red_copies: stats.red_copies_received,
             red_recovered: stats.red_recovered_packets,
             av_offset_ms: state.sync.offset_ms(self.clock.now()),
+            flash_and_beep: lock(&state.sync.0).meter.figures(),
         }
     }
 }

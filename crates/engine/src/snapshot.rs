@@ -386,6 +386,23 @@ pub struct AudioReceivedStats {
     /// How much later sound is heard than its picture is shown, milliseconds; negative if it is
     /// early. `None` without both, or without the sender's reports.
     pub av_offset_ms: Option<f32>,
+    /// The same measured in pixels and samples, where the other side's picture flashes and its
+    /// sound beeps (synthetic sources); `None` elsewhere, and in the first seconds.
+    pub flash_and_beep: Option<SyncFigures>,
+}
+
+/// How much later beeps were heard than their flashes were shown, milliseconds; negative if earlier.
+/// Of the last two minutes, without the first five seconds, in which playout settles.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SyncFigures {
+    /// Flashes with their beep.
+    pub count: usize,
+    /// Median.
+    pub p50_ms: f32,
+    /// Where sound was earliest.
+    pub min_ms: f32,
+    /// Where sound was latest.
+    pub max_ms: f32,
 }
 
 /// From the join command (or, for `first_frame_after_peer`, from the peer's arrival) to each step.

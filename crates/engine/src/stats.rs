@@ -193,6 +193,7 @@ pub(crate) fn fill_received(
     received.red_copies = audio.red_copies;
     received.red_recovered = audio.red_recovered;
     received.av_offset_ms = audio.av_offset_ms;
+    received.flash_and_beep = audio.flash_and_beep;
 }
 
 fn seconds(s: f64) -> Duration {

@@ -73,11 +73,12 @@ impl FromStr for MicrophoneSource {
     fn from_str(text: &str) -> Result<Self, WordError> {
         match (text, given(text)) {
             ("tone", _) => Ok(Self::Tone),
+            ("beep", _) => Ok(Self::Beep),
             ("silence", _) => Ok(Self::Silence),
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError("tone, silence, default, file:PATH.wav or device:ID")),
+            _ => Err(WordError("tone, beep, silence, default, file:PATH.wav or device:ID")),
         }
     }
 }

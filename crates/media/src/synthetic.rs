@@ -1,5 +1,6 @@
 //! Made-up media for tests, benchmarks and calls without devices: a moving picture that carries the
-//! sender's clock in its pixels, and a tone.
+//! sender's clock in its pixels and flashes with each of its seconds, a tone, and a beep with each
+//! flash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,7 @@ fn add_grain(out: &mut I420Buffer, grain: &[i8], rows: std::ops::Range<usize>, c
 
 /// Writes the 32 blocks of the time code into the top strip: block `b`, counted from the left edge
 /// and 1/40 of the width square, is white (luma 235) if bit `b` of `unix_ms` is set, else black (16).
+/// The strip's right end, six blocks wide, is the flash: white while [`is_flash`].
 pub fn write_time_code(picture: &mut I420Buffer, unix_ms: u32) {
     let size = picture.size();
     let (width, height) = (size.width_px as usize, size.height_px as usize);
@@ -119,6 +121,9 @@ pub fn write_time_code(picture: &mut I420Buffer, unix_ms: u32) {
             if unix_ms >> bit & 1 == 1 {
                 row[bit * width / BLOCKS_ACROSS..(bit + 1) * width / BLOCKS_ACROSS].fill(WHITE);
             }
+        }
+        if is_flash(unix_ms) {
+            row[FLASH_BLOCK * width / BLOCKS_ACROSS..].fill(WHITE);
         }
     }
     for plane in [u, v] {
@@ -137,23 +142,48 @@ pub fn read_time_code(picture: &I420Buffer) -> Option<u32> {
     if side == 0 || side > height {
         return None;
     }
-    let luma = picture.planes()[0];
     let mut code = 0u32;
     for bit in 0..BITS {
-        // The middle half of the block both ways: coding and scaling blur its edges.
-        let left = (4 * bit + 1) * width / (4 * BLOCKS_ACROSS);
-        let right = ((4 * bit + 3) * width).div_ceil(4 * BLOCKS_ACROSS);
-        let (top, bottom) = (side / 4, (3 * side).div_ceil(4));
-        let rows = luma.chunks_exact(width).take(bottom).skip(top);
-        let sum: usize =
-            rows.map(|row| row[left..right].iter().map(|&p| usize::from(p)).sum::<usize>()).sum();
-        match sum / ((right - left) * (bottom - top)) {
+        match block_luma(picture, bit) {
             0..=MAX_BLACK => {}
             MIN_WHITE.. => code |= 1 << bit,
             _ => return None,
         }
     }
     (code != 0 && code != u32::MAX).then_some(code)
+}
+
+/// Whether there is a flash at this time code: in the first tenth of each second of it.
+pub fn is_flash(unix_ms: u32) -> bool {
+    unix_ms % BEAT_MS < FLASH_MS
+}
+
+/// Time since the flash began, for the time code of a picture that shows one.
+pub fn since_flash(unix_ms: u32) -> Duration {
+    Duration::from_millis((unix_ms % BEAT_MS).into())
+}
+
+/// Whether the flash's place is white, the time code beside it legible or not.
+pub fn shows_flash(picture: &I420Buffer) -> bool {
+    let size = picture.size();
+    let side = size.width_px as usize / BLOCKS_ACROSS;
+    side > 0
+        && side <= size.height_px as usize
+        && (FLASH_BLOCK..BLOCKS_ACROSS).all(|block| block_luma(picture, block) >= MIN_WHITE)
+}
+
+/// Mean luma of the middle half of a block both ways, for coding and scaling blur its edges. The
+/// strip has to fit into the picture.
+fn block_luma(picture: &I420Buffer, block: usize) -> usize {
+    let width = picture.size().width_px as usize;
+    let side = width / BLOCKS_ACROSS;
+    let left = (4 * block + 1) * width / (4 * BLOCKS_ACROSS);
+    let right = ((4 * block + 3) * width).div_ceil(4 * BLOCKS_ACROSS);
+    let (top, bottom) = (side / 4, (3 * side).div_ceil(4));
+    let rows = picture.planes()[0].chunks_exact(width).take(bottom).skip(top);
+    let sum: usize =
+        rows.map(|row| row[left..right].iter().map(|&p| usize::from(p)).sum::<usize>()).sum();
+    sum / ((right - left) * (bottom - top))
 }
 
 /// A sine without a break in its phase.
@@ -191,6 +221,32 @@ impl Default for Tone {
     /// 440 Hz at -12 dBFS.
     fn default() -> Self {
         Self::new(440.0, -12.0)
+    }
+}
+
+/// A tone of 1 kHz, -12 dBFS, while there is a flash ([`is_flash`]) and silence between.
+#[derive(Debug, Clone)]
+pub struct Beep(Tone);
+
+impl Beep {
+    /// The next 10 ms, stamped `time`; `unix_us` is the sender's Unix time at its first sample,
+    /// microseconds.
+    pub fn next_frame(&mut self, time: MediaTime, unix_us: u64) -> AudioFrame {
+        let mut frame = self.0.next_frame(time);
+        for (sample, n) in frame.samples.iter_mut().zip(0u64..) {
+            let unix_ms = (unix_us + n * 1_000_000 / u64::from(AUDIO_RATE_HZ)) / 1000;
+            #[expect(clippy::cast_possible_truncation, reason = "a time code is modulo 2^32")]
+            if !is_flash(unix_ms as u32) {
+                *sample = 0.0;
+            }
+        }
+        frame
+    }
+}
+
+impl Default for Beep {
+    fn default() -> Self {
+        Self(Tone::new(1000.0, -12.0))
     }
 }
 
@@ -275,6 +331,11 @@ fn scroll_ramp(out: &mut I420Buffer, ramp: &[u8], elapsed: Duration) {
 const BLOCKS_ACROSS: usize = 40;
 /// Blocks used.
 const BITS: usize = 32;
+/// The flash begins here and goes on to the right edge.
+const FLASH_BLOCK: usize = 34;
+/// From flash to flash.
+const BEAT_MS: u32 = 1000;
+const FLASH_MS: u32 = 100;
 const WHITE: u8 = 235;
 const BLACK: u8 = 16;
 /// Mean luma that still counts as black, and that already counts as white.
@@ -349,6 +410,19 @@ mod tests {
         picture.planes_mut()[0][..640 * 9].fill(128);
         assert_eq!(read_time_code(&picture), None);
         assert_eq!(read_time_code(&I420Buffer::black(Size::new(2, 2))), None);
+    }
+
+    #[test]
+    fn flash_and_beep_begin_with_the_second() {
+        let mut pattern = TestPattern::new(Size::new(320, 180));
+        for (code, flash) in [(7_000, true), (7_099, true), (7_100, false), (7_999, false)] {
+            let picture = pattern.frame(Duration::ZERO, code);
+            assert_eq!((shows_flash(&picture), read_time_code(&picture)), (flash, Some(code)));
+        }
+        assert!(!shows_flash(&I420Buffer::black(Size::new(2, 2))));
+        let frame = Beep::default().next_frame(MediaTime::default(), 6_995_000);
+        assert!(frame.samples[..240].iter().all(|s| *s == 0.0));
+        assert!(frame.samples[240..].iter().any(|s| *s > 0.2));
     }
 
     #[test]

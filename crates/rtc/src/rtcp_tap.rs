@@ -126,9 +126,12 @@ impl RtcpTap {
             reception.on_sender_report(now, sr.ntp_time);
         }
         self.session.counters().inbound.get_mut(stream.kind).sender_reports_received += 1;
+        // Whoever has no parity is no peer of ours.
+        let is_ours = self.session.parity.load(Ordering::Relaxed);
+        let early = if stream.kind == MediaKind::Audio && !is_ours { PACKET_NTP } else { 0 };
         self.session.emit(PeerEvent::SenderReport(SenderReportInfo {
             kind: stream.kind,
-            ntp_time: sr.ntp_time,
+            ntp_time: sr.ntp_time.saturating_sub(early),
             rtp_timestamp: sr.rtp_time,
             arrival: self.session.clock.at(now),
         }));
@@ -306,6 +309,11 @@ const FIRST_REPORT: Duration = Duration::from_millis(100);
 /// Half of the video interval of libwebrtc (`rtcp_sender.cc`, 1 s), so that loss is noticed
 /// sooner; at about 100 bytes a report it is under 2 kbit/s.
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// 20 ms in units of 2^-32 s. libwebrtc's `ChannelSend` does not know when sound was captured, so
+/// `RTCPSender::SetLastRtpTime` takes the time at which a packet leaves; its first sample is older by
+/// the packet's length (RFC 7587 §4.2: 20 ms by default).
+const PACKET_NTP: u64 = (20 << 32) / 1000;
 
 #[cfg(test)]
 mod tests {

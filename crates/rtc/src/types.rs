@@ -71,7 +71,8 @@ impl MediaKind {
 pub struct SenderReportInfo {
     /// The stream.
     pub kind: MediaKind,
-    /// The sender's wall clock, 32.32 seconds since 1900.
+    /// The sender's wall clock, 32.32 seconds since 1900, when what has that timestamp was captured.
+    /// A browser's report on sound is corrected: it gives the time when the packet left.
     pub ntp_time: u64,
     /// The stream's RTP timestamp at that moment.
     pub rtp_timestamp: u32,

@@ -18,7 +18,7 @@ usage: ./dev bench network [FLAGS]
   --seeds N          calls for each case and system (3); figures are their medians
   --first-seed N     the first of the seeds (1)
   --case NAME        only this case; repeatable; `--case list` names them
-  --only WHICH       ours or chromium
+  --only WHICH       ours or chromium; of lip sync it is the receiving side, both send
   --duration S       seconds of every case instead of its own
   --jobs N           so many of our calls at once (1): a call of ours takes a quarter of a core
   --with FILE        what is not measured now comes from this earlier --json; repeatable
@@ -100,7 +100,9 @@ mod linux {
     use visavis_tests::link::{Emulator, unavailable};
     use visavis_tests::network::figures::{Figures, figures, medians};
     use visavis_tests::network::report::{Row, markdown, plain, rewrite};
-    use visavis_tests::network::{Case, System, measure_chromium, measure_ours};
+    use visavis_tests::network::{
+        Case, Extra, System, measure_chromium, measure_lip_sync, measure_ours,
+    };
 
     use super::{Args, document};
 
@@ -256,16 +258,26 @@ mod linux {
         us.parse().ok().map(Duration::from_micros)
     }
 
+    /// Calls from both systems to the one measured.
+    fn lip_sync(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
+        let Task { case, system, seed } = *task;
+        let mut figures = Figures::new();
+        for (name, sender) in [("ours", System::Ours), ("chromium", System::Chromium)] {
+            let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
+            let call = measure_lip_sync(&emulator, sender, system, case.duration)?;
+            figures.extend(call.into_iter().map(|(k, v)| (format!("from_{name}_{k}"), v)));
+        }
+        Ok((figures, json!({})))
+    }
+
+    /// Its figures, and what else the JSON file has of it.
     fn one(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
         let Task { case, system, seed } = *task;
         let before = (std::time::Instant::now(), cpu_wait());
-        let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
-        let (outcomes, recording) = match system {
-            System::Ours => measure_ours(case, &emulator)?,
-            System::Chromium => measure_chromium(case, &emulator)?,
+        let (mut figures, mut everything) = match case.extra {
+            Extra::LipSync => lip_sync(task)?,
+            _ => whole_call(task)?,
         };
-        let (_, begun_ms) = emulator.begun().context("the link never began")?;
-        let mut figures = figures(case, &outcomes, &recording, begun_ms);
         if let Some((then, now)) = before.1.zip(cpu_wait()) {
             let share = now.saturating_sub(then).as_secs_f64() / before.0.elapsed().as_secs_f64();
             if share > TOO_BUSY {
@@ -278,6 +290,22 @@ mod linux {
             }
             figures.insert("cpu_wait_percent".to_owned(), share * 100.0);
         }
+        everything["case"] = json!(case.name);
+        everything["system"] = json!(system);
+        everything["seed"] = json!(seed);
+        everything["figures"] = json!(figures);
+        Ok((figures, everything))
+    }
+
+    fn whole_call(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
+        let Task { case, system, seed } = *task;
+        let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
+        let (outcomes, recording) = match system {
+            System::Ours => measure_ours(case, &emulator)?,
+            System::Chromium => measure_chromium(case, &emulator)?,
+        };
+        let (_, begun_ms) = emulator.begun().context("the link never began")?;
+        let figures = figures(case, &outcomes, &recording, begun_ms);
         let pictures: Vec<_> = outcomes
             .iter()
             .map(|o| {
@@ -289,15 +317,7 @@ mod linux {
             })
             .collect();
         let raw: Vec<_> = outcomes.into_iter().map(|o| o.raw).collect();
-        let everything = json!({
-            "case": case.name,
-            "system": system,
-            "seed": seed,
-            "figures": figures,
-            "link": recording,
-            "pictures_ms": pictures,
-            "peers": raw,
-        });
+        let everything = json!({ "link": recording, "pictures_ms": pictures, "peers": raw });
         Ok((figures, everything))
     }
 }

@@ -1,22 +1,6 @@
 //! What an IP packet is, as far as an observer on the way can tell.
 
-use serde::Serialize;
-
-/// What a packet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StreamKind {
-    /// RTP of another payload type than the audio ones: video, its retransmissions and padding.
-    Video,
-    /// RTP of one of [`AUDIO_PAYLOAD_TYPES`].
-    Audio,
-    /// SRTCP.
-    Rtcp,
-    /// Any other UDP: STUN, DTLS, data channels.
-    OtherUdp,
-    /// TCP, ICMP and whatever else: not impaired.
-    Exempt,
-}
+use super::model::StreamKind;
 
 /// Opus, RED around Opus, comfort noise, DTMF: as Chromium offers them and our peers accept them.
 const AUDIO_PAYLOAD_TYPES: [u8; 6] = [111, 63, 13, 110, 126, 9];

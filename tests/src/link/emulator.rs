@@ -15,8 +15,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use serde::Serialize;
 
-use super::classify::{Class, StreamKind, classify};
-use super::model::{Link, Schedule};
+use super::classify::{Class, classify};
+use super::model::{Link, Schedule, StreamKind};
 use super::namespace::{Namespace, hurry};
 use super::record::{Flow, Record, Tag};
 
@@ -281,7 +281,7 @@ impl Runner {
             } else {
                 let tag = self.tag(side, FlowName { kind, ports });
                 self.payload_bytes[side][tag] += payload_bytes as u64;
-                self.links[side].push(now, tag, length, packet.to_vec());
+                self.links[side].push(now, tag, kind, length, packet.to_vec());
             }
         }
     }

@@ -6,7 +6,7 @@
 //!   through two such links. Real programs run in the namespaces, ours or Chromium.
 //!
 //! A packet goes through, in this order: blackout, drop-tail queue and rate, loss, delay with
-//! jitter, reordering, duplication. Loss comes after the queue, as on a radio: what is lost has used
+//! jitter, reordering, detour of its kind, duplication. Loss comes after the queue, as on a radio: what is lost has used
 //! its share of the rate.
 
 mod model;
@@ -20,11 +20,9 @@ mod emulator;
 #[cfg(target_os = "linux")]
 mod namespace;
 
-pub use model::{Conditions, Link, Loss, Rate, Reordering, Schedule};
+pub use model::{Conditions, Link, Loss, Rate, Reordering, Schedule, StreamKind};
 pub use record::{Bin, Flow, Record, Tag};
 
-#[cfg(target_os = "linux")]
-pub use classify::StreamKind;
 #[cfg(target_os = "linux")]
 pub use emulator::{Direction, Emulator, FlowName, Recording};
 #[cfg(target_os = "linux")]

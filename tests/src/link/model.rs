@@ -4,8 +4,26 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::random::Random;
 use super::record::{Drop, Record, Tag};
+
+/// What a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamKind {
+    /// RTP of another payload type than the audio ones: video, its retransmissions and padding.
+    Video,
+    /// RTP of one of the payload types of sound.
+    Audio,
+    /// SRTCP.
+    Rtcp,
+    /// Any other UDP: STUN, DTLS, data channels.
+    OtherUdp,
+    /// TCP, ICMP and whatever else: not impaired.
+    Exempt,
+}
 
 /// How a link treats what is pushed into it. [`Conditions::open`] with fields changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,6 +45,8 @@ pub struct Conditions {
     pub duplication: f64,
     /// Nothing gets in and nothing comes out: what is pushed, and what would have come out, is gone.
     pub blackout: bool,
+    /// Packets of one kind take a way that is so much longer.
+    pub detour: Option<(StreamKind, Duration)>,
 }
 
 /// Random loss as of Gilbert: all is lost in the bad state, nothing in the good one.
@@ -69,6 +89,7 @@ impl Conditions {
             reordering: Reordering { probability: 0.0, extra: Duration::ZERO },
             duplication: 0.0,
             blackout: false,
+            detour: None,
         }
     }
 
@@ -88,6 +109,12 @@ impl Conditions {
     #[must_use]
     pub const fn with_jitter(self, jitter: Duration) -> Self {
         Self { jitter, ..self }
+    }
+
+    /// With a longer way for packets of one kind.
+    #[must_use]
+    pub const fn with_detour(self, kind: StreamKind, extra: Duration) -> Self {
+        Self { detour: Some((kind, extra)), ..self }
     }
 
     /// Dead.
@@ -134,6 +161,7 @@ struct Packet<T> {
     content: T,
     bytes: usize,
     tag: Tag,
+    kind: StreamKind,
     /// Not recorded: pushed before the beginning, or exempt.
     silent: bool,
 }
@@ -199,7 +227,7 @@ impl<T: Clone> Link<T> {
     }
 
     /// Takes a packet of so many bytes. A link that has not begun only delays it.
-    pub fn push(&mut self, now: Duration, tag: Tag, bytes: usize, content: T) {
+    pub fn push(&mut self, now: Duration, tag: Tag, kind: StreamKind, bytes: usize, content: T) {
         self.advance(now);
         let Some(since) = self.since_begin(now) else {
             self.push_exempt(now, bytes, content);
@@ -211,7 +239,7 @@ impl<T: Clone> Link<T> {
             self.record.dropped(since, tag, Drop::Blackout);
             return;
         }
-        let packet = Packet { content, bytes, tag, silent: false };
+        let packet = Packet { content, bytes, tag, kind, silent: false };
         let Some(rate) = conditions.rate else {
             // What an earlier rate still holds back goes first.
             if self.queue.is_empty() {
@@ -235,7 +263,8 @@ impl<T: Clone> Link<T> {
         self.advance(now);
         let conditions = *self.conditions(now);
         if !conditions.blackout {
-            let packet = Packet { content, bytes, tag: 0, silent: true };
+            let kind = StreamKind::Exempt;
+            let packet = Packet { content, bytes, tag: 0, kind, silent: true };
             self.fly(now + conditions.delay, packet);
         }
     }
@@ -357,9 +386,14 @@ impl<T: Clone> Link<T> {
             arrival = arrival.max(self.in_order);
             self.in_order = arrival;
         }
+        // Behind what keeps the order: nothing waits for what is under way there.
+        if let Some((_, extra)) = conditions.detour.filter(|(kind, _)| *kind == packet.kind) {
+            arrival += extra;
+        }
         if conditions.duplication > 0.0 && self.dice.duplication.chance(conditions.duplication) {
-            let Packet { bytes, tag, silent, .. } = packet;
-            self.fly(arrival, Packet { content: packet.content.clone(), bytes, tag, silent });
+            let Packet { bytes, tag, kind, silent, .. } = packet;
+            let content = packet.content.clone();
+            self.fly(arrival, Packet { content, bytes, tag, kind, silent });
         }
         self.fly(arrival, packet);
     }

@@ -10,7 +10,7 @@ fn stream(link: &mut Link<u32>, count: u32, gap: Duration, bytes: usize) -> Vec<
     for n in 0..count {
         let now = gap * n;
         drain(link, now, &mut out);
-        link.push(now, 0, bytes, n);
+        link.push(now, 0, StreamKind::Video, bytes, n);
     }
     drain(link, Duration::from_secs(100_000), &mut out);
     out
@@ -40,6 +40,15 @@ fn an_open_link_only_delays() {
     let out = stream(&mut begun(OPEN, 1), 100, MS, 1200);
     assert_eq!(out.len(), 100);
     assert!(out.iter().all(|(at, n)| *at == MS * *n + 25 * MS), "{out:?}");
+}
+
+#[test]
+fn a_detour_is_for_its_kind_only() {
+    // `stream` is of video.
+    for (kind, ms) in [(StreamKind::Video, 125), (StreamKind::Audio, 25)] {
+        let out = stream(&mut begun(OPEN.with_detour(kind, 100 * MS), 1), 10, MS, 1200);
+        assert!(out.iter().all(|(at, n)| *at == MS * *n + MS * ms), "{out:?}");
+    }
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn a_change_of_rate_holds_for_what_is_queued() {
     let mut link = Link::new(schedule, 1);
     link.begin(Duration::ZERO);
     for n in 0..20 {
-        link.push(Duration::ZERO, 0, 1250, n);
+        link.push(Duration::ZERO, 0, StreamKind::Video, 1250, n);
     }
     let mut out = Vec::new();
     drain(&mut link, S, &mut out);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::link::{Conditions, Schedule};
+use crate::link::{Conditions, Schedule, StreamKind};
 
 /// One row.
 pub struct Case {
@@ -51,6 +51,8 @@ pub enum Extra {
     StartUp,
     /// How two calls share the link.
     Fairness,
+    /// Flashes and beeps, from both systems to each: nothing else is measured.
+    LipSync,
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -76,6 +78,11 @@ impl Case {
             calls: 1,
             for_chromium: true,
         }
+    }
+
+    fn lip_sync(name: &'static str, title: &'static str, forward: Conditions) -> Self {
+        let goal = "sound within ±40 ms of its picture, median from the fifth second on";
+        Self { extra: Extra::LipSync, ..Self::new(name, title, forward, goal) }
     }
 
     /// All of them, in the order of the table.
@@ -171,6 +178,27 @@ impl Case {
                     "neither below 40 % of the total",
                 )
             },
+            Self::lip_sync("lip-sync", "lip sync, open link", OPEN),
+            Self::lip_sync(
+                "lip-sync-late-sound",
+                "lip sync, 100 ms more for sound",
+                OPEN.with_detour(StreamKind::Audio, 100 * MS),
+            ),
+            Self::lip_sync(
+                "lip-sync-late-picture",
+                "lip sync, 150 ms more for pictures",
+                OPEN.with_detour(StreamKind::Video, 150 * MS),
+            ),
+            Self::lip_sync(
+                "lip-sync-jitter60",
+                "lip sync, jitter 60 ms",
+                OPEN.with_jitter(60 * MS),
+            ),
+            Self::lip_sync(
+                "lip-sync-1mbps",
+                "lip sync, constant 1 Mbps, 300 ms queue",
+                OPEN.with_rate(1_000_000, 300 * MS),
+            ),
             // Beyond the table of goals: links that nothing was tuned to.
             Self {
                 back: Schedule::constant(OPEN.with_loss(0.1, 1.0).with_jitter(30 * MS)),

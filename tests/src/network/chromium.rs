@@ -14,10 +14,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ROOM: &str = "abc-defg-hjm";
 
 /// Candidates are addresses, as with ours: no mDNS.
-const FLAGS: &[&str] = &["--disable-features=WebRtcHideLocalIpsWithMdns"];
+pub(super) const FLAGS: &[&str] = &["--disable-features=WebRtcHideLocalIpsWithMdns"];
 
 /// Keeps the peer connections of the page within reach.
-const KEEP_CONNECTIONS: &str = "
+pub(super) const KEEP_CONNECTIONS: &str = "
   window.benchConnections = [];
   window.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(...all) { super(...all); window.benchConnections.push(this); }

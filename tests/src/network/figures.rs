@@ -80,6 +80,8 @@ pub fn figures(case: &Case, outcomes: &[Outcome], recording: &Recording, begun_m
             put("second_second_kbps", Some(kbps(1)));
             put("third_second_kbps", Some(kbps(2)));
         }
+        // Measured in calls of its own.
+        Extra::LipSync => {}
         Extra::Fairness => put("smaller_share_percent", smaller_share(recording)),
     }
     out

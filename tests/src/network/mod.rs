@@ -8,11 +8,13 @@
 mod case;
 mod chromium;
 pub mod figures;
+mod lip_sync;
 mod ours;
 pub mod report;
 
 pub use case::{Case, Extra};
 pub use chromium::measure as measure_chromium;
+pub use lip_sync::measure as measure_lip_sync;
 pub use ours::{Call as OurCall, measure as measure_ours};
 
 /// Whose call it is.

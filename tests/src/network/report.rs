@@ -29,6 +29,16 @@ fn cell(case: &Case, figures: Option<&Figures>) -> String {
     let n = |name: &str, digits: usize| {
         f.get(name).map_or_else(|| "–".to_owned(), |v| format!("{v:.digits$}"))
     };
+    if case.extra == Extra::LipSync {
+        let from = |sender: &str| {
+            let n = |name: &str| {
+                f.get(&format!("from_{sender}_{name}_ms"))
+                    .map_or_else(|| "–".to_owned(), |ms| format!("{ms:+.0}"))
+            };
+            format!("from {sender} {} ms ({} … {})", n("p50"), n("min"), n("max"))
+        };
+        return format!("{}; {}", from("ours"), from("chromium"));
+    }
     let mut text = format!(
         "{}; {}/{}; {}; {} %; {}",
         n("fps", 1),
@@ -58,6 +68,7 @@ fn cell(case: &Case, figures: Option<&Figures>) -> String {
             n("second_second_kbps", 0),
             n("third_second_kbps", 0)
         ),
+        Extra::LipSync => String::new(),
         Extra::Fairness => format!("smaller share {} %", n("smaller_share_percent", 0)),
     };
     if !more.is_empty() {

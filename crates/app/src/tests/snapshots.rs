@@ -159,6 +159,7 @@ pub(crate) fn connected() -> CallSnapshot {
             red_copies: 1_200,
             red_recovered: 3,
             av_offset_ms: Some(32.0),
+            flash_and_beep: None,
         },
         setup: SetupTimes {
             websocket: Some(ms(9)),

@@ -1,0 +1,156 @@
+//! Flashes and beeps from either system to either: how much later the sound is heard.
+//!
+//! The headless peer measures when it hands pictures and sound over, the page when a picture is
+//! expected to be displayed and when sound is handed to the audio device. Neither has a device whose
+//! delay would come on top.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::System;
+use super::chromium::{FLAGS, KEEP_CONNECTIONS};
+use super::figures::Figures;
+use crate::browser::{Browser, Page};
+use crate::link::{Emulator, Namespace};
+use crate::program::{Program, Server, join, scratch};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const ROOM: &str = "abc-defg-hkm";
+const WATCH: &str = include_str!("lip_sync.js");
+/// Playout settles in the first seconds.
+const SETTLING_MS: f64 = 5000.0;
+
+/// Holds a call of `duration`. By how many milliseconds sound was late: `p50_ms`, `min_ms`, `max_ms` of
+/// `count` beeps. For a headless receiver also `account_ms`, what it said itself at the same times; for a
+/// page that sends `source_ms`, which is subtracted from the others: by how much sound is late as its
+/// WebRTC stack gets it, for its canvas and its audio context have delays of their own.
+///
+/// # Errors
+///
+/// No call comes about, or no beep comes with a flash.
+pub fn measure(
+    emulator: &Emulator,
+    sender: System,
+    receiver: System,
+    duration: Duration,
+) -> anyhow::Result<Figures> {
+    let (left, right) = (emulator.left(), emulator.right());
+    let listen = format!("{}:0", Emulator::LEFT);
+    let server = left.within(|| Server::listen(&listen))??;
+    static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+    let folder = scratch(&format!("lip-sync-{}", FOLDERS.fetch_add(1, Ordering::Relaxed)))?;
+    let trace = folder.join("trace.jsonl");
+
+    // All talk with a browser is in its own namespace, for its driver listens there.
+    let receiver_browser = browser(receiver, right, server.url())?;
+    let sender_browser = browser(sender, left, server.url())?;
+    let receiver_page = enter(&receiver_browser, right, server.url(), "camera=none")?;
+    let _receiver_peer: Option<Program> = match &receiver_page {
+        Some(page) => {
+            right.within(|| page.run("watchReceived()"))??;
+            None
+        }
+        None => {
+            let trace = trace.display().to_string();
+            let flags = ["--camera", "none", "--trace", &trace];
+            let mut peer = right.within(|| join("receiver", server.url(), ROOM, &flags))??;
+            peer.wait_event("waiting", LIMIT)?;
+            Some(peer)
+        }
+    };
+    let query = "camera=grainy-test-pattern&microphone=beep";
+    let sender_page = enter(&sender_browser, left, server.url(), query)?;
+    let flags = ["--camera", "grainy-test-pattern", "--microphone", "beep"];
+    let _sender_peer: Option<Program> = match sender {
+        System::Ours => Some(left.within(|| join("sender", server.url(), ROOM, &flags))??),
+        System::Chromium => None,
+    };
+
+    let (begun, _) = emulator.wait_begun(LIMIT)?;
+    if let Some(page) = &sender_page {
+        left.within(|| page.run("watchSent()"))??;
+    }
+    std::thread::sleep((begun + duration).saturating_duration_since(Instant::now()));
+    let offsets = |page: &Page<'_>, side: &Namespace, list: &str| -> anyhow::Result<Vec<_>> {
+        let list = side.within(|| page.run(list))??;
+        let pair = |p: &Value| Some((p[0].as_f64()?, p[1].as_f64()?));
+        Ok(steady(list.as_array().into_iter().flatten().filter_map(pair)))
+    };
+    let mut figures = Figures::new();
+    let mut received = match &receiver_page {
+        Some(page) => offsets(page, right, "benchReceived")?,
+        None => {
+            let account = traced(&trace, "account_ms")?;
+            figures.extend(median(account).map(|ms| ("account_ms".to_owned(), ms)));
+            traced(&trace, "offset_ms")?
+        }
+    };
+    if let Some(page) = &sender_page {
+        let source = median(offsets(page, left, "benchSent")?).context("the page sent no beep")?;
+        received.iter_mut().for_each(|ms| *ms -= source);
+        figures.insert("source_ms".to_owned(), source);
+    }
+    received.sort_by(f64::total_cmp);
+    let (first, last) = received.first().zip(received.last()).context("no beep with a flash")?;
+    #[expect(clippy::cast_precision_loss, reason = "a count of seconds")]
+    let count = received.len() as f64;
+    for (name, value) in [("min_ms", *first), ("max_ms", *last), ("count", count)] {
+        figures.insert(name.to_owned(), value);
+    }
+    figures.extend(median(received).map(|ms| ("p50_ms".to_owned(), ms)));
+    let _ = std::fs::remove_dir_all(folder);
+    Ok(figures)
+}
+
+fn browser(system: System, side: &Namespace, url: &str) -> anyhow::Result<Option<Browser>> {
+    if system == System::Ours {
+        return Ok(None);
+    }
+    let secure = format!("--unsafely-treat-insecure-origin-as-secure={url}");
+    side.within(|| -> anyhow::Result<_> {
+        let browser = Browser::start(&[FLAGS, &[secure.as_str()]].concat())?;
+        browser.before_pages(KEEP_CONNECTIONS)?;
+        browser.before_pages(WATCH)?;
+        Ok(Some(browser))
+    })?
+}
+
+/// The page in the room, if there is a browser.
+fn enter<'b>(
+    browser: &'b Option<Browser>,
+    side: &Namespace,
+    url: &str,
+    query: &str,
+) -> anyhow::Result<Option<Page<'b>>> {
+    let open = |browser: &'b Browser| -> anyhow::Result<_> {
+        let page = browser.open(&format!("{url}/r/{ROOM}?{query}&auto=1"))?;
+        page.wait_for("['waiting', 'connected'].includes(visavis.state().phase)", LIMIT)?;
+        Ok(page)
+    };
+    browser.as_ref().map(|browser| side.within(|| open(browser))?).transpose()
+}
+
+/// What a headless peer wrote of each flash and beep.
+fn traced(trace: &Path, field: &str) -> anyhow::Result<Vec<f64>> {
+    let text = std::fs::read_to_string(trace)?;
+    // The last line may be half written.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let pairs = lines.filter(|line| line["event"] == "flash-and-beep");
+    Ok(steady(pairs.filter_map(|line| Some((line["unix_ms"].as_f64()?, line[field].as_f64()?)))))
+}
+
+/// Without the first seconds of `(Unix ms, value)`.
+fn steady(pairs: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
+    let mut begun = None;
+    let mut settled = |at: f64| at >= *begun.get_or_insert(at) + SETTLING_MS;
+    pairs.filter(|(at, _)| settled(*at)).map(|(_, value)| value).collect()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
