@@ -153,10 +153,19 @@ impl Estimator {
         if self.drain.is_some() {
             return self.target_bps() * DRAIN_PACING;
         }
-        // What came as it was sent may be sent a little closer together next time.
-        let share = |spread| if spread { BURST_PACING_SHARE } else { BURST_PACING_GROWTH };
-        let room = self.bursts.typical().map_or(0.0, |b| b.bps * share(b.spread));
-        (self.target_bps() * PACING_FACTOR).max(room.min(MAX_PACING_BPS))
+        let rate = match self.bursts.typical() {
+            // The path spreads pictures anyway: in the pacer they let sound pass, in a queue of the
+            // path they do not.
+            Some(burst) if burst.spread => {
+                (self.target_bps() * SPREAD_PACING).max(burst.bps * BURST_PACING)
+            }
+            // What came as it was sent may be sent a little closer together next time.
+            burst => {
+                let room = burst.map_or(0.0, |burst| burst.bps * BURST_PACING);
+                (self.target_bps() * PACING_FACTOR).max(room)
+            }
+        };
+        rate.min(MAX_PACING_BPS.max(self.target_bps() * SPREAD_PACING))
     }
 
     /// Queuing delay on the path, milliseconds.
@@ -480,9 +489,10 @@ const STUCK_AFTER: Duration = Duration::from_millis(1200);
 /// A picture leaves in less than half of its time (libwebrtc `pacing_controller.h`,
 /// `kDefaultPaceMultiplier`).
 const PACING_FACTOR: f64 = 2.5;
-/// Share of what bursts are known to get through with.
-const BURST_PACING_SHARE: f64 = 0.9;
-const BURST_PACING_GROWTH: f64 = 1.5;
+/// Times what bursts are known to get through with.
+const BURST_PACING: f64 = 1.5;
+/// Enough for a picture to leave before the next one.
+const SPREAD_PACING: f64 = 1.2;
 const MAX_PACING_BPS: f64 = 25e6;
 /// Share of a burst's rate that is believed to last.
 const BURST_TRUST: f64 = 0.85;
