@@ -212,8 +212,7 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                 packets[index].push(Packet { sent: now, bytes, frame, last });
             }
             // What left now goes into the link.
-            for n in flow.sent.len()..packets[index].len() {
-                let packet = &packets[index][n];
+            for (n, packet) in packets[index].iter().enumerate().skip(flow.sent.len()) {
                 flow.sent.push((packet.sent, packet.bytes, None));
                 let full = busy_until - ms as f64 > path.queue_ms;
                 lossy = if lossy {
