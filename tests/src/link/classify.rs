@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum StreamKind {
     /// RTP of another payload type than the audio ones: video, its retransmissions and padding.
     Video,
-    /// RTP of one of [`AUDIO_PAYLOAD_TYPES`].
+    /// RTP of one of `AUDIO_PAYLOAD_TYPES`.
     Audio,
     /// SRTCP.
     Rtcp,
