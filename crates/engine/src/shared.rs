@@ -34,8 +34,15 @@ impl Shared {
         lock(&self.snapshot).clone()
     }
 
-    pub(crate) fn publish(&self, snapshot: CallSnapshot) {
-        *lock(&self.snapshot) = Arc::new(snapshot);
+    /// Wakes nobody for what is known already.
+    pub(crate) fn publish(&self, snapshot: &CallSnapshot) {
+        {
+            let mut published = lock(&self.snapshot);
+            if **published == *snapshot {
+                return;
+            }
+            *published = Arc::new(snapshot.clone());
+        }
         self.wake();
     }
 
