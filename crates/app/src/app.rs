@@ -311,22 +311,26 @@ fn connect_wakes(ctx: &Context, engine: &Engine, local: &VideoSlot, remote: &Vid
 }
 
 impl eframe::App for App {
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
-        let ctx = ui.ctx().clone();
+    /// What goes on behind a hidden window too, where `ui` is not called.
+    fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
         if self.first_pass {
             self.first_pass = false;
             tracing::info!("first pass after {:?}", self.started.elapsed());
         }
         if let Some(engine) = self.backend.poll() {
             let (local, remote) = (engine.local_video(), engine.remote_video());
-            connect_wakes(&ctx, engine, &local, &remote);
+            connect_wakes(ctx, engine, &local, &remote);
             self.local.set_slot(local);
             self.remote.set_slot(remote);
         }
         self.join_when_ready();
         self.read_events();
+        self.follow_preview(ctx, &self.backend.snapshot());
+    }
+
+    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        let ctx = ui.ctx().clone();
         let snapshot = self.backend.snapshot();
-        self.follow_preview(&ctx, &snapshot);
         if matches!(snapshot.phase, Phase::Idle | Phase::Ended(_)) {
             self.remote.clear();
         } else {

@@ -41,8 +41,10 @@ impl CallView {
         let opacity = self.opacity(ui, area, view.snapshot);
         self.inset(ui, area, view);
         top_pills(ui, area, opacity, view.snapshot);
+        // The hint over the microphone's button says it louder, and may need the room.
+        let silent = !view.settings.microphone_on && !view.snapshot.local.speaking_while_muted;
         let local = [
-            (!view.settings.microphone_on, icon::MICROPHONE_OFF, "Microphone off"),
+            (silent, icon::MICROPHONE_OFF, "Microphone off"),
             (!view.settings.camera_on, icon::CAMERA_OFF, "Camera off"),
         ];
         let name = view.snapshot.remote.display_name.as_deref().unwrap_or("The other side");
@@ -99,7 +101,11 @@ impl CallView {
         let over_bar = ui
             .input(|i| i.pointer.hover_pos())
             .is_some_and(|p| bar.contains(p) && (p.x - bar.center().x).abs() < 260.0);
-        let stay = since < FADE_AFTER || focus || over_bar || s.phase != Phase::Connected;
+        let stay = since < FADE_AFTER
+            || focus
+            || over_bar
+            || s.local.speaking_while_muted
+            || s.phase != Phase::Connected;
         if stay && s.phase == Phase::Connected {
             ui.ctx().request_repaint_after_secs((FADE_AFTER - since).max(0.05) as f32);
         } else if !stay && ui.rect_contains_pointer(area) {

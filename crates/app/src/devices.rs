@@ -170,13 +170,11 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
     };
     let devices = kind.devices(view.snapshot).to_vec();
     if devices.is_empty() {
-        ui.label(
-            theme::body(format!(
-                "No {} found. Plug one in; it appears here.",
-                kind.name().to_lowercase()
-            ))
-            .color(t.muted),
-        );
+        let words =
+            format!("No {} found. Plug one in; it appears here.", kind.name().to_lowercase());
+        egui::Frame::new().inner_margin(8).show(ui, |ui| {
+            ui.add(egui::Label::new(theme::body(words).color(t.muted)).wrap());
+        });
         return;
     }
     let automatic = match kind {
@@ -215,12 +213,7 @@ fn voice_switches(ui: &mut Ui, view: &mut View<'_>) {
         (&mut s.automatic_gain, "Automatic gain", "Makes you equally loud wherever you sit."),
         (&mut s.high_pass, "High-pass filter", "Takes out rumble below 100 Hz."),
     ] {
-        let response = line(ui, Role::MenuItemCheckBox, words, *on);
-        if response.clicked() {
-            *on = !*on;
-            changed = true;
-        }
-        response.on_hover_text(theme::small(explain));
+        changed |= switch(ui, on, words, explain);
     }
     if changed {
         let command = Command::SetVoiceProcessing(s.voice_processing());
@@ -231,6 +224,24 @@ fn voice_switches(ui: &mut Ui, view: &mut View<'_>) {
 /// A menu under (or over) `button`, with the usual look of controls in it.
 pub(crate) fn popup<'a>(button: &Response) -> Popup<'a> {
     Popup::menu(button).gap(6.0).style(egui::style::StyleModifier::new(|_| {}))
+}
+
+/// The small words over a group of a menu's lines, in line with theirs.
+pub(crate) fn heading(ui: &mut Ui, words: &str) {
+    let muted = Tokens::of(ui.ctx()).muted;
+    egui::Frame::new()
+        .inner_margin(egui::Margin { left: 12, top: 8, ..Default::default() })
+        .show(ui, |ui| ui.label(theme::small(words).color(muted)));
+}
+
+/// One line of a menu that is on or off; whether it was switched. The menu stays open if its popup
+/// lets it.
+pub(crate) fn switch(ui: &mut Ui, on: &mut bool, words: &str, explain: &str) -> bool {
+    let response = line(ui, Role::MenuItemCheckBox, words, *on);
+    let switched = response.clicked();
+    *on ^= switched;
+    response.on_hover_text(theme::small(explain));
+    switched
 }
 
 /// One line of a menu with a check mark; a click closes the menu.

@@ -3,7 +3,7 @@
 use egui::accesskit::Role;
 use egui::{Align2, FontId, PopupCloseBehavior, Response, Sense, TextEdit, Ui, WidgetInfo};
 
-use crate::devices::{item, popup};
+use crate::devices::{heading, item, popup, switch};
 use crate::theme::{self, ThemeChoice, Tokens, icon};
 use crate::view::{Action, ServerStatus, View};
 use crate::widgets::{self, Emphasis};
@@ -160,15 +160,18 @@ fn status(t: &Tokens, view: &View<'_>) -> (egui::Color32, String) {
 
 /// Theme and motion.
 pub(crate) fn appearance_popup(button: &Response, view: &mut View<'_>) {
-    popup(button).width(240.0).show(|ui| {
-        ui.label(theme::small("Appearance").color(Tokens::of(ui.ctx()).muted));
+    let stay = egui::PopupCloseBehavior::CloseOnClickOutside;
+    popup(button).close_behavior(stay).width(240.0).show(|ui| {
+        heading(ui, "Appearance");
         for (choice, name) in ThemeChoice::ALL {
             if item(ui, name, view.settings.theme == choice) {
                 view.settings.theme = choice;
                 view.ask(Action::ApplyTheme);
             }
         }
-        if ui.checkbox(&mut view.settings.reduce_motion, theme::body("Less motion")).changed() {
+        ui.separator();
+        let explain = "Controls appear and go at once.";
+        if switch(ui, &mut view.settings.reduce_motion, "Less motion", explain) {
             view.ask(Action::ApplyTheme);
         }
     });

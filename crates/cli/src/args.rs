@@ -72,7 +72,7 @@ pub(crate) struct JoinArgs {
     /// Ceiling of the video bitrate, bits a second.
     #[arg(long, default_value_t = 2_500_000, value_parser = clap::value_parser!(u64).range(50_000..=50_000_000))]
     pub(crate) max_bitrate: u64,
-    /// A STUN or TURN server besides the server's own: URL[,user,credential]. Repeatable.
+    /// A STUN or TURN server besides the server's own: URL or URL,USER,CREDENTIAL. Repeatable.
     #[arg(long = "ice-server", value_parser = ice_server)]
     pub(crate) ice_servers: Vec<IceServer>,
     /// Trust the server's self-signed certificate with this SHA-256 fingerprint (the server prints it).

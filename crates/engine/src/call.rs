@@ -128,7 +128,7 @@ impl Call {
                 }
             }
         });
-        log.add("call", "joining".into());
+        log.add("call", "Joining".into());
         let started = Instant::now();
         Ok(Self {
             id,

@@ -66,6 +66,10 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
         Self { kind, wanted: None, current: None, open: None, busy: false, problem: None }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     pub(crate) fn name(&self) -> Option<String> {
         self.open.as_ref()?.name.clone()
     }

@@ -181,14 +181,20 @@ impl RunLoop {
         self.call.is_some() || self.preview
     }
 
+    /// Whether there are figures that change by themselves: those of a call, or a level.
+    fn is_metering(&self) -> bool {
+        self.call.is_some() || self.microphone.0.is_open()
+    }
+
     fn wake_at(&self) -> Option<Instant> {
         let session = self.call.as_ref().and_then(Call::deadline);
-        let snapshot = (self.dirty || self.is_live()).then_some(self.published + SNAPSHOT_INTERVAL);
+        let snapshot =
+            (self.dirty || self.is_metering()).then_some(self.published + SNAPSHOT_INTERVAL);
         [session, snapshot].into_iter().flatten().min()
     }
 
     async fn tick(&mut self) {
-        self.dirty |= self.is_live();
+        self.dirty |= self.is_metering();
         if let Some(call) = &mut self.call {
             call.tick(Instant::now(), &mut self.log);
         }
@@ -421,7 +427,7 @@ impl RunLoop {
         self.notice_muted_speech();
         self.fill_snapshot();
         (self.urgent, self.dirty, self.published) = (false, false, Instant::now());
-        self.shared.publish(self.snapshot.clone());
+        self.shared.publish(&self.snapshot);
     }
 
     /// Only a call has somebody who does not hear it.

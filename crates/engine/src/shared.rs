@@ -34,8 +34,15 @@ impl Shared {
         lock(&self.snapshot).clone()
     }
 
-    pub(crate) fn publish(&self, snapshot: CallSnapshot) {
-        *lock(&self.snapshot) = Arc::new(snapshot);
+    /// Wakes nobody for what is known already.
+    pub(crate) fn publish(&self, snapshot: &CallSnapshot) {
+        {
+            let mut published = lock(&self.snapshot);
+            if **published == *snapshot {
+                return;
+            }
+            *published = Arc::new(snapshot.clone());
+        }
         self.wake();
     }
 
@@ -124,5 +131,30 @@ impl FrameSlot {
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         self.ready.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::Phase;
+
+    #[test]
+    fn what_is_known_already_wakes_nobody() {
+        let (shared, wakes) = (Shared::default(), Arc::new(AtomicU32::new(0)));
+        let counted = wakes.clone();
+        shared.set_wake(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        shared.publish(&CallSnapshot::default());
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
+        let news = CallSnapshot { phase: Phase::Joining, ..Default::default() };
+        for _ in 0..2 {
+            shared.publish(&news);
+            assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        }
+        assert_eq!(shared.snapshot().phase, Phase::Joining);
     }
 }

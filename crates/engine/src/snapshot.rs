@@ -45,7 +45,7 @@ pub enum SignalingLink {
 
 /// One consistent picture of the engine, replaced as a whole at most every 100 ms (at once on a
 /// change of phase). Cheap to clone (behind an `Arc`).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CallSnapshot {
     /// Where the call stands.
     pub phase: Phase,

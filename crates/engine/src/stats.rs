@@ -152,7 +152,7 @@ pub(crate) fn fill_sent(
     sent.bitrate_bps = video.bitrate_bps;
     sent.encode_time = video.encode_time;
     sent.skipped = video.skipped;
-    sent.limited_by = video.limited_by.map(visavis_media::adaptation::Cause::as_str);
+    sent.limited_by = video.limited_by.map(visavis_media::adaptation::Cause::resource);
     let sent = &mut snapshot.audio_sent;
     sent.bitrate_bps = audio.bitrate_bps;
     sent.redundancy_depth = audio.protection.redundancy.depth();

@@ -99,6 +99,14 @@ impl Cause {
             Self::ProcessorRecovered => "the processor keeps up again",
         }
     }
+
+    /// What there was too little of.
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Bitrate | Self::BitrateRecovered => "network",
+            Self::Processor | Self::ProcessorRecovered => "processor",
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::depacketize::{PayloadInfo, assemble, inspect};
 use crate::frame::{MediaTime, ReceivedRtp};
@@ -81,6 +81,8 @@ pub struct FrameAssembler {
     next_starts_picture: bool,
     /// A lone packet far away from `highest`; a second one beside it means a new stream.
     stray: Option<u16>,
+    /// What pictures are put together in; its memory comes back once they are decoded.
+    unit: BytesMut,
     state: State,
     stats: AssemblerStats,
 }
@@ -129,6 +131,7 @@ impl FrameAssembler {
             next: 0,
             next_starts_picture: false,
             stray: None,
+            unit: BytesMut::new(),
             state: State::Start,
             stats: AssemblerStats::default(),
         }
@@ -351,7 +354,7 @@ impl FrameAssembler {
     /// them (padding only), or its pieces did not fit together and a keyframe is needed.
     fn take_frame(&mut self, first: u64, last: u64, now: MediaTime) -> Option<AssembledFrame> {
         let run = self.packets.range(first..=last).map(|(_, p)| p);
-        let unit = assemble(run.clone().map(|p| &p.payload[..]));
+        let unit = assemble(run.clone().map(|p| &p.payload[..]), &mut self.unit);
         let rtp_timestamp = run.clone().find(|p| !p.info.empty).map(|p| p.timestamp);
         let first_arrival = run.clone().map(|p| p.arrival).min();
         let last_arrival = run.map(|p| p.arrival).max();
@@ -368,7 +371,7 @@ impl FrameAssembler {
         self.stats.frames += 1;
         self.stats.keyframes += u64::from(unit.keyframe);
         Some(AssembledFrame {
-            data: Bytes::from(unit.data),
+            data: unit.data,
             keyframe: unit.keyframe,
             rtp_timestamp: rtp_timestamp?,
             first_arrival: first_arrival?,

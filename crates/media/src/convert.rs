@@ -54,6 +54,8 @@ pub struct CameraPicture<'a> {
 #[derive(Debug, Default)]
 pub struct Converter {
     rgb: Vec<u8>,
+    /// A picture with its last row filled up.
+    padded: Vec<u8>,
 }
 
 impl Converter {
@@ -120,14 +122,15 @@ impl Converter {
         // The SIMD routines want every row whole, the unpadded last one too, and nothing behind it.
         let padded_end = stride * height;
         let one_plane = !matches!(format, CameraFormat::Nv12 | CameraFormat::I420);
-        let padded: Vec<u8>;
         let data = if !one_plane {
             data
         } else if let Some(exact) = data.get(..padded_end) {
             exact
         } else {
-            padded = [data, &vec![0; padded_end - data.len()]].concat();
-            &padded
+            self.padded.clear();
+            self.padded.extend_from_slice(data);
+            self.padded.resize(padded_end, 0);
+            &self.padded
         };
         let stride_u32 = u32::try_from(stride).unwrap_or(u32::MAX);
         match format {

@@ -2,6 +2,8 @@
 //!
 //! Every length is checked here: these bytes come from the network.
 
+use bytes::{Bytes, BytesMut};
+
 use crate::codec::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SLICE, NAL_SPS};
 
 /// What one RTP payload holds.
@@ -66,12 +68,17 @@ pub fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
     Some(info)
 }
 
-/// Puts payloads in sequence order together into one Annex B access unit. `None` if fragments do
-/// not fit together. NAL units that a constrained-baseline decoder has no use for are left out, so
-/// the result can be empty.
-pub fn assemble<'a>(payloads: impl Iterator<Item = &'a [u8]> + Clone) -> Option<AccessUnit> {
-    let capacity = payloads.clone().map(|p| p.len() + START_CODE.len()).sum();
-    let mut unit = AccessUnit { data: Vec::with_capacity(capacity), keyframe: false };
+/// Puts payloads in sequence order together into one Annex B access unit, cut off `memory`, which
+/// grows as needed and is used again once earlier units are dropped. `None` if fragments do not fit
+/// together. NAL units that a constrained-baseline decoder has no use for are left out, so the
+/// result can be empty.
+pub fn assemble<'a>(
+    payloads: impl Iterator<Item = &'a [u8]> + Clone,
+    memory: &mut BytesMut,
+) -> Option<AccessUnit> {
+    memory.clear();
+    memory.reserve(payloads.clone().map(|p| p.len() + START_CODE.len()).sum());
+    let mut unit = Unit { data: memory, keyframe: false };
     // Type of the fragmented unit under way.
     let mut open: Option<u8> = None;
     for payload in payloads {
@@ -112,19 +119,26 @@ pub fn assemble<'a>(payloads: impl Iterator<Item = &'a [u8]> + Clone) -> Option<
             _ => return None,
         }
     }
-    open.is_none().then_some(unit)
+    let Unit { data, keyframe } = unit;
+    open.is_none().then(|| AccessUnit { data: data.split().freeze(), keyframe })
 }
 
 /// One assembled access unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessUnit {
     /// Annex B.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// Whether it holds an IDR slice.
     pub keyframe: bool,
 }
 
-impl AccessUnit {
+/// One under way.
+struct Unit<'m> {
+    data: &'m mut BytesMut,
+    keyframe: bool,
+}
+
+impl Unit<'_> {
     fn append(&mut self, nal: &[u8]) {
         let unit_type = nal[0] & TYPE_MASK;
         if is_wanted(unit_type) {
@@ -166,15 +180,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn assembled(parts: &[&[u8]]) -> Option<AccessUnit> {
+        assemble(parts.iter().copied(), &mut BytesMut::new())
+    }
+
     #[test]
     fn single_aggregated_and_fragmented_units_come_together() {
         let stap = [24, 0, 2, 0x67, 1, 0, 2, 0x68, 2];
         let parts: [&[u8]; 4] =
             [&stap, &[28 | 0x60, 0x85, 10, 11], &[28 | 0x60, 0x05, 12], &[28 | 0x60, 0x45, 13]];
-        let unit = assemble(parts.into_iter()).unwrap();
+        let unit = assembled(&parts).unwrap();
         assert!(unit.keyframe);
         assert_eq!(
-            unit.data,
+            unit.data[..],
             [0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 0, 1, 0x65, 10, 11, 12, 13]
         );
         assert_eq!(
@@ -216,7 +234,7 @@ mod tests {
         let start: &[u8] = &[28, 0x81, 1];
         let end: &[u8] = &[28, 0x41, 2];
         let single: &[u8] = &[1, 9];
-        assert!(assemble([start, end, single].into_iter()).is_some());
+        assert!(assembled(&[start, end, single]).is_some());
         for parts in [
             vec![end],
             vec![start],
@@ -224,7 +242,7 @@ mod tests {
             vec![start, start, end],
             vec![start, &[28, 0x45, 2]],
         ] {
-            assert_eq!(assemble(parts.into_iter()), None);
+            assert_eq!(assembled(&parts), None);
         }
     }
 
@@ -236,7 +254,7 @@ mod tests {
             for payload in &payloads {
                 let _ = inspect(payload);
             }
-            let _ = assemble(payloads.iter().map(Vec::as_slice));
+            let _ = assemble(payloads.iter().map(Vec::as_slice), &mut BytesMut::new());
         }
 
         #[test]
@@ -244,7 +262,8 @@ mod tests {
             kinds in proptest::collection::vec((prop_oneof![Just(24u8), Just(28u8), 1u8..24], proptest::collection::vec(any::<u8>(), 0..8)), 0..6),
         ) {
             let payloads: Vec<Vec<u8>> = kinds.into_iter().map(|(k, mut rest)| { rest.insert(0, k); rest }).collect();
-            let _ = assemble(payloads.iter().map(Vec::as_slice).filter(|p| inspect(p).is_some()));
+            let sound = payloads.iter().map(Vec::as_slice).filter(|p| inspect(p).is_some());
+            let _ = assemble(sound, &mut BytesMut::new());
         }
     }
 }

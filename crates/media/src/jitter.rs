@@ -3,7 +3,7 @@
 //!
 //! Frames are kept by RTP time, whichever packet brought them: their own or a later one that carries
 //! a redundant copy (RED). What is played has a delay against the fastest frame of the last seconds,
-//! and so has what should be played ([`timing`]); playout is steered by the two: too late, and a pitch
+//! and so has what should be played (`timing`); playout is steered by the two: too late, and a pitch
 //! period is left out; too early, and one is repeated. A lost frame is recovered from a copy or from
 //! the next packet's in-band FEC, else concealed; when nothing is there, concealment goes on without
 //! moving in the stream, so that a packet that was only late is still played.

@@ -14,6 +14,7 @@ pub mod files;
 pub mod frame;
 pub mod jitter;
 pub mod pool;
+pub mod random;
 pub mod red;
 pub mod scale;
 pub mod sync;

@@ -1,10 +1,12 @@
 //! Scaling of I420 pictures with SIMD.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use pic_scale::{
+    BufferStore, ImageSize, ImageStore, ImageStoreMut, PicScaleError, Resampling,
+    ResamplingFunction,
+};
 
 use crate::error::MediaError;
 use crate::frame::{I420Buffer, Size};
@@ -25,7 +27,7 @@ pub enum Fit {
 /// Scales pictures; keeps its working memory and its pictures for reuse. One thread at a time.
 #[derive(Debug, Default)]
 pub struct Scaler {
-    resizer: Resizer,
+    planes: PlaneScaler,
     pool: BufferPool,
 }
 
@@ -62,7 +64,7 @@ impl Scaler {
             Fit::Letterbox => inscribed(size, from),
             Fit::Crop | Fit::Stretch => Rectangle::whole(size),
         };
-        let resizer = &mut self.resizer;
+        let planes = &mut self.planes;
         self.pool.fill(size, |out| {
             if target != Rectangle::whole(size) {
                 let [y, u, v] = out.planes_mut();
@@ -78,7 +80,7 @@ impl Scaler {
                 };
                 let to =
                     Plane { size: plane_size(size, chroma), area: target.of_plane(size, chroma) };
-                scale_plane(resizer, picture.planes()[index], source, out.planes_mut()[index], to)?;
+                planes.scale(picture.planes()[index], source, out.planes_mut()[index], to)?;
             }
             Ok(())
         })
@@ -118,6 +120,13 @@ struct Plane {
     area: Rectangle,
 }
 
+impl Plane {
+    /// Where its area begins.
+    fn offset(self) -> usize {
+        self.area.top as usize * self.size.width_px as usize + self.area.left as usize
+    }
+}
+
 fn plane_size(size: Size, chroma: bool) -> Size {
     if chroma { Size::new(size.width_px.div_ceil(2), size.height_px.div_ceil(2)) } else { size }
 }
@@ -143,38 +152,81 @@ fn inscribed(outer: Size, shape: Size) -> Rectangle {
     }
 }
 
-fn scale_plane(
-    resizer: &mut Resizer,
-    source: &[u8],
-    from: Plane,
-    target: &mut [u8],
-    to: Plane,
-) -> Result<(), MediaError> {
-    let failed = |e: &dyn std::fmt::Display| MediaError::Convert(e.to_string());
-    // Typed for bytes: the untyped calls would compile every pixel type there is into this crate.
-    let source = TypedImageRef::<U8>::from_buffer(from.size.width_px, from.size.height_px, source)
-        .map_err(|e| failed(&e))?;
-    let target = TypedImage::<U8>::from_buffer(to.size.width_px, to.size.height_px, target)
-        .map_err(|e| failed(&e))?;
-    let crop = from.area;
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-            crop.left.into(),
-            crop.top.into(),
-            crop.size.width_px.into(),
-            crop.size.height_px.into(),
-        );
-    let area = to.area;
-    let mut view = TypedCroppedImageMut::new(
-        target,
-        area.left,
-        area.top,
-        area.size.width_px,
-        area.size.height_px,
-    )
-    .map_err(|e| failed(&e))?;
-    resizer.resize_typed(&source, &mut view, &options).map_err(|e| failed(&e))
+/// How planes of one size become planes of another: the weights of all their pixels.
+struct Plan {
+    from: Size,
+    to: Size,
+    resampling: Arc<Resampling<u8, 1>>,
 }
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({} to {})", self.from, self.to)
+    }
+}
+
+/// Scales planes; keeps the weights, thousands of small numbers, for the next picture.
+#[derive(Debug, Default)]
+struct PlaneScaler {
+    /// The oldest first.
+    plans: Vec<Plan>,
+    scratch: Vec<u8>,
+}
+
+impl PlaneScaler {
+    fn scale(
+        &mut self,
+        source: &[u8],
+        from: Plane,
+        target: &mut [u8],
+        to: Plane,
+    ) -> Result<(), MediaError> {
+        let failed = |e: PicScaleError| MediaError::Convert(e.to_string());
+        let plan = self.plan(from.area.size, to.area.size).map_err(failed)?;
+        if self.scratch.len() < plan.scratch_size() {
+            self.scratch.resize(plan.scratch_size(), 0);
+        }
+        let (size, stride) = (dimensions(from.area.size), from.size.width_px as usize);
+        let source = ImageStore {
+            buffer: Cow::Borrowed(&source[from.offset()..]),
+            channels: 1,
+            width: size.width,
+            height: size.height,
+            stride,
+            bit_depth: 8,
+        };
+        let (size, stride) = (dimensions(to.area.size), to.size.width_px as usize);
+        let mut target = ImageStoreMut {
+            buffer: BufferStore::Borrowed(&mut target[to.offset()..]),
+            channels: 1,
+            width: size.width,
+            height: size.height,
+            stride,
+            bit_depth: 8,
+        };
+        plan.resample_with_scratch(&source, &mut target, &mut self.scratch).map_err(failed)
+    }
+
+    fn plan(&mut self, from: Size, to: Size) -> Result<Arc<Resampling<u8, 1>>, PicScaleError> {
+        if let Some(plan) = self.plans.iter().find(|p| (p.from, p.to) == (from, to)) {
+            return Ok(Arc::clone(&plan.resampling));
+        }
+        let resampling = pic_scale::Scaler::new(ResamplingFunction::Bilinear)
+            .plan_planar_resampling(dimensions(from), dimensions(to))?;
+        if self.plans.len() == MAX_PLANS {
+            self.plans.remove(0);
+        }
+        self.plans.push(Plan { from, to, resampling: Arc::clone(&resampling) });
+        Ok(resampling)
+    }
+}
+
+fn dimensions(size: Size) -> ImageSize {
+    ImageSize::new(size.width_px as usize, size.height_px as usize)
+}
+
+/// Luma and chroma of the size in use and of the one before.
+const MAX_PLANS: usize = 4;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -196,7 +196,7 @@ mod tests {
     ) -> (i64, LipSync) {
         let mut sync = LipSync::default();
         // The sender's clock is years ahead of ours, its RTP clocks begin anywhere.
-        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | ((ms % 1000) << 32) / 1000;
+        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | (((ms % 1000) << 32) / 1000);
         let audio_rtp = |ms: u64| 0xffff_0000u32.wrapping_add((ms * 48) as u32);
         let video_rtp = |ms: u64| 0x7fff_0000u32.wrapping_add((ms * 90) as u32);
         let origin = 10_000;

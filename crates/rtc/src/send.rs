@@ -52,6 +52,15 @@ struct Outlet {
 }
 
 impl Outlet {
+    fn new(
+        ssrc: u32,
+        session: Arc<Session>,
+        track: Arc<TrackLocalStaticRTP>,
+        timestamp_offset: u32,
+    ) -> Self {
+        Self { session, track, ssrc, payload_type: AtomicU8::new(0), timestamp_offset }
+    }
+
     /// The packetizer replaces the sequence number.
     fn header(&self, payload_type: u8, timestamp: u32) -> rtp::Header {
         rtp::Header { version: 2, payload_type, timestamp, ssrc: self.ssrc, ..Default::default() }
@@ -88,15 +97,8 @@ impl VideoSender {
         track: Arc<TrackLocalStaticRTP>,
         timestamp_offset: u32,
     ) -> Self {
-        let ssrc = session.local.video;
         Self(Arc::new(VideoInner {
-            outlet: Outlet {
-                session,
-                track,
-                ssrc,
-                payload_type: AtomicU8::new(0),
-                timestamp_offset,
-            },
+            outlet: Outlet::new(session.local.video, session, track, timestamp_offset),
             wait_for_keyframe: AtomicBool::new(false),
         }))
     }
@@ -163,15 +165,8 @@ impl AudioSender {
         track: Arc<TrackLocalStaticRTP>,
         timestamp_offset: u32,
     ) -> Self {
-        let ssrc = session.local.audio;
         Self(Arc::new(AudioInner {
-            outlet: Outlet {
-                session,
-                track,
-                ssrc,
-                payload_type: AtomicU8::new(0),
-                timestamp_offset,
-            },
+            outlet: Outlet::new(session.local.audio, session, track, timestamp_offset),
             timeline: Mutex::new(AudioTimeline::new(timestamp_offset)),
         }))
     }

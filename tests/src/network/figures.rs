@@ -174,6 +174,8 @@ pub fn medians(seeds: &[Figures]) -> Figures {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn pictures(times: impl Iterator<Item = (u32, f64)>) -> Vec<Picture> {

@@ -208,8 +208,8 @@ fn network(s: &CallSnapshot) -> Vec<Fact> {
         ("Round trip", format::ms_or_unknown(n.rtt), "By RTCP reports."),
         (
             "Loss",
-            format!("{} in runs of {:.1}", format::percent(n.loss), n.loss_burst),
-            "Of the last second, before any repair.",
+            format!("{}, runs {:.1}", format::percent(n.loss), n.loss_burst),
+            "Of the last second, before any repair; how many packets in a row on average.",
         ),
         (
             "Parity",

@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use openh264::OpenH264API;
 use openh264::decoder::{Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
@@ -72,12 +72,19 @@ pub struct H264Encoder {
     config: H264EncoderConfig,
     raw: Option<(Size, RawEncoder)>,
     keyframe_requested: bool,
+    /// Where coded pictures are put, one behind the other; its memory comes back once they are sent.
+    output: BytesMut,
 }
 
 impl H264Encoder {
     /// An encoder; the codec itself starts with the first picture.
     pub fn new(config: H264EncoderConfig) -> Self {
-        Self { config, raw: None, keyframe_requested: false }
+        Self {
+            config,
+            raw: None,
+            keyframe_requested: false,
+            output: BytesMut::with_capacity(OUTPUT_BYTES),
+        }
     }
 
     /// Bitrate asked of the codec now.
@@ -89,14 +96,19 @@ impl H264Encoder {
         raw: &mut RawEncoder,
         frame: &VideoFrame,
         keyframe: bool,
+        output: &mut BytesMut,
     ) -> Result<Option<EncodedVideoFrame>, MediaError> {
         if keyframe {
             raw.force_keyframe()?;
         }
         let size = even(frame.buffer.size());
         let timestamp_ms = i64::try_from(frame.time.as_micros() / 1000).unwrap_or(i64::MAX);
-        Ok(raw.encode(&frame.buffer, size, timestamp_ms)?.map(|(data, keyframe)| {
-            EncodedVideoFrame { data: Bytes::from(data), keyframe, time: frame.time, size }
+        let encoded = raw.encode(&frame.buffer, size, timestamp_ms, output)?;
+        Ok(encoded.map(|(data, keyframe)| EncodedVideoFrame {
+            data,
+            keyframe,
+            time: frame.time,
+            size,
         }))
     }
 }
@@ -115,7 +127,7 @@ impl VideoEncoder for H264Encoder {
             Some((_, raw)) => raw,
             none => &mut none.insert((size, RawEncoder::new(size, &self.config)?)).1,
         };
-        let result = Self::encode_with(raw, frame, self.keyframe_requested);
+        let result = Self::encode_with(raw, frame, self.keyframe_requested, &mut self.output);
         match &result {
             Ok(Some(encoded)) if encoded.keyframe => self.keyframe_requested = false,
             Ok(_) => {}
@@ -206,7 +218,8 @@ impl RawEncoder {
         buffer: &I420Buffer,
         size: Size,
         timestamp_ms: i64,
-    ) -> Result<Option<(Vec<u8>, bool)>, MediaError> {
+        output: &mut BytesMut,
+    ) -> Result<Option<(Bytes, bool)>, MediaError> {
         let [y, u, v] = buffer.planes();
         let (luma, chroma) = (dimension(buffer.luma_stride()), dimension(buffer.chroma_stride()));
         let source = sys::SSourcePicture {
@@ -236,7 +249,7 @@ impl RawEncoder {
             return Ok(None);
         }
 
-        let mut data = Vec::with_capacity(usize::try_from(info.iFrameSizeInBytes).unwrap_or(0));
+        output.reserve(usize::try_from(info.iFrameSizeInBytes).unwrap_or(0));
         let layers = usize::try_from(info.iLayerNum).unwrap_or(0).min(info.sLayerInfo.len());
         for layer in &info.sLayerInfo[..layers] {
             if layer.pBsBuf.is_null() || layer.pNalLengthInByte.is_null() {
@@ -248,9 +261,10 @@ impl RawEncoder {
                 let count = usize::try_from(layer.iNalCount).unwrap_or(0);
                 let lengths = std::slice::from_raw_parts(layer.pNalLengthInByte, count);
                 let total = lengths.iter().map(|&l| usize::try_from(l).unwrap_or(0)).sum();
-                data.extend_from_slice(std::slice::from_raw_parts(layer.pBsBuf, total));
+                output.extend_from_slice(std::slice::from_raw_parts(layer.pBsBuf, total));
             }
         }
+        let data = output.split().freeze();
         Ok((!data.is_empty()).then_some((data, info.eFrameType == sys::videoFrameTypeIDR)))
     }
 
@@ -536,6 +550,9 @@ fn decode_error(error: openh264::Error) -> MediaError {
     MediaError::H264Decode(error.to_string())
 }
 
+/// Several pictures at usual bitrates. `BytesMut` never takes a smaller piece later than its first,
+/// nor remembers one beyond 64 KiB.
+const OUTPUT_BYTES: usize = 64 << 10;
 /// Stands for a function that the codec's table lacks.
 const MISSING: c_int = -1;
 /// Below this openh264 rejects the rate against the frame rate, and no picture is worth seeing.

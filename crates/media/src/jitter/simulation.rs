@@ -10,29 +10,12 @@ use crate::audio::protection::ProtectionControl;
 use crate::audio::stoi::stoi;
 use crate::codec::opus::{OpusEncoder, OpusEncoderConfig};
 use crate::frame::{AudioFrame, Bitrate};
+use crate::random::SplitMix64;
 use crate::red::{self, RedEncoder, Redundancy};
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Gilbert-Elliott: every packet of the link moves it on; all are lost in the bad state.
 struct Bursts {
-    random: Random,
+    random: SplitMix64,
     bad: bool,
     to_bad: f64,
     to_good: f64,
@@ -43,11 +26,11 @@ impl Bursts {
         // Single losses are bursts of 1/(1-p) packets.
         let to_good = (1.0 / mean_burst).min(1.0 - loss);
         let to_bad = if loss > 0.0 { loss * to_good / (1.0 - loss) } else { 0.0 };
-        Self { random: Random(seed), bad: false, to_bad, to_good }
+        Self { random: SplitMix64::new(seed), bad: false, to_bad, to_good }
     }
 
     fn lost(&mut self) -> bool {
-        let turn = self.random.share();
+        let turn = self.random.unit();
         self.bad = if self.bad { turn >= self.to_good } else { turn < self.to_bad };
         self.bad
     }
@@ -105,7 +88,7 @@ struct Outcome {
 
 /// Vowels with formants, moving pitch, noise between them, pauses of 150 ms: rich enough for STOI.
 fn speech(seconds: u64) -> Vec<f32> {
-    let mut random = Random(7);
+    let mut random = SplitMix64::new(7);
     let rate = AUDIO_RATE_HZ as f32;
     let vowels = [
         [730.0, 1090.0, 2440.0],
@@ -119,20 +102,20 @@ fn speech(seconds: u64) -> Vec<f32> {
     let mut state = [[0f32; 2]; 3];
     let mut syllable = 0usize;
     while out.len() < (seconds * u64::from(AUDIO_RATE_HZ)) as usize {
-        let vowel = vowels[(random.next() % 5) as usize];
-        let pitch = 95.0 + 60.0 * random.share() as f32;
-        let length = (0.12 + 0.1 * random.share() as f32) * rate;
+        let vowel = vowels[(random.bits() % 5) as usize];
+        let pitch = 95.0 + 60.0 * random.unit() as f32;
+        let length = (0.12 + 0.1 * random.unit() as f32) * rate;
         let fricative = (0.05 * rate) as usize;
         for n in 0..fricative {
             let envelope = (std::f32::consts::PI * n as f32 / fricative as f32).sin();
-            out.push(0.05 * envelope * (random.share() as f32 - 0.5));
+            out.push(0.05 * envelope * (random.unit() as f32 - 0.5));
         }
         for n in 0..length as usize {
             let t = n as f32 / length;
             phase = (phase + pitch * (1.1 - 0.2 * t) / rate).fract();
             // A glottal pulse through three resonances.
             let pulse = if phase < 0.1 { 1.0 - phase * 10.0 } else { 0.0 } - 0.05
-                + 0.02 * (random.share() as f32 - 0.5);
+                + 0.02 * (random.unit() as f32 - 0.5);
             let mut sum = 0.0;
             for (formant, memory) in vowel.iter().zip(&mut state) {
                 let radius = 1.0 - std::f32::consts::PI * 90.0 / rate;
@@ -165,7 +148,7 @@ fn run_with(link: Link, sound: &[f32]) -> Outcome {
     let mut control = ProtectionControl::default();
     let mut red = RedEncoder::default();
     let mut bursts = Bursts::new(link.seed, link.loss, link.mean_burst);
-    let mut jitter = Random(link.seed ^ 0x5555);
+    let mut jitter = SplitMix64::new(link.seed ^ 0x5555);
     let mut buffer = JitterBuffer::new().unwrap();
     // Payload (with or without RED), number, timestamp, arrival.
     let mut network: Vec<(MediaTime, u16, u32, Bytes, bool)> = Vec::new();
@@ -222,7 +205,7 @@ fn run_with(link: Link, sound: &[f32]) -> Outcome {
             lost += u32::from(gone);
             if !gone {
                 let delay_us = 1000.0
-                    * (link.one_way_ms + link.jitter_ms * jitter.share() + (link.queue_ms)(at_s));
+                    * (link.one_way_ms + link.jitter_ms * jitter.unit() + (link.queue_ms)(at_s));
                 let arrival = MediaTime::from_micros((sent_us + delay_us) as u64);
                 network.push((arrival, sequence, timestamp, payload, is_red));
             }
@@ -453,10 +436,10 @@ fn sound_cards_that_drift_apart_make_no_gaps_and_no_delay() {
 #[test]
 fn silence_keeps_its_sound_when_it_is_not_sent() {
     // Speech for 4 s, then a room's noise for 6 s, in which nothing is sent for long.
-    let mut random = Random(3);
+    let mut random = SplitMix64::new(3);
     let mut sound = speech(10);
     for (n, sample) in sound.iter_mut().enumerate() {
-        let noise = 0.006 * (random.share() as f32 - 0.5);
+        let noise = 0.006 * (random.unit() as f32 - 0.5);
         *sample = if n < 4 * 48_000 { *sample + noise } else { noise };
     }
     let o = run_with(Link { seconds: 10, ..CLEAN }, &sound);

@@ -6,6 +6,7 @@ use crate::audio::level::Level;
 use crate::audio::tone_meter::ToneMeter;
 use crate::codec::opus::{OpusEncoder, OpusEncoderConfig};
 use crate::frame::AudioFrame;
+use crate::random::SplitMix64;
 use crate::synthetic::Tone;
 use proptest::prelude::*;
 
@@ -91,12 +92,9 @@ fn voice() -> impl FnMut(usize) -> Vec<f32> {
     }
 }
 
-/// A number for `n` that is as good as random (SplitMix64).
+/// A number for `n` that is as good as random.
 fn noise(n: usize) -> u64 {
-    let mut z = (n as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) >> 16
+    SplitMix64::new((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).bits() >> 16
 }
 
 #[test]

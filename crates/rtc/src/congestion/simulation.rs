@@ -6,22 +6,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use visavis_media::random::SplitMix64;
+
 use super::estimator::{Estimator, Limits};
 use super::history::PacketResult;
 use super::pacer::{Pacer, Priority};
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 #[derive(Clone)]
 struct Path {
@@ -140,7 +129,7 @@ impl Flow {
 fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
     let origin = Instant::now();
     let at = |ms: u64| origin + Duration::from_millis(ms);
-    let mut random = Random(seed);
+    let mut random = SplitMix64::new(seed);
     // When the link will have sent all that it holds, ms.
     let mut busy_until = 0.0f64;
     let mut cross_credit = 0.0;
@@ -179,7 +168,7 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                 if flow.pacer.queue_time() > Duration::from_millis(50) {
                     flow.skipped += 1;
                 } else {
-                    let mut bytes = flow.encoder_bps / 240.0 * (0.85 + 0.3 * random.uniform());
+                    let mut bytes = flow.encoder_bps / 240.0 * (0.85 + 0.3 * random.unit());
                     if age == 0 {
                         bytes = 20_000.0;
                     }
@@ -212,23 +201,22 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                 packets[index].push(Packet { sent: now, bytes, frame, last });
             }
             // What left now goes into the link.
-            for n in flow.sent.len()..packets[index].len() {
-                let packet = &packets[index][n];
+            for (n, packet) in packets[index].iter().enumerate().skip(flow.sent.len()) {
                 flow.sent.push((packet.sent, packet.bytes, None));
                 let full = busy_until - ms as f64 > path.queue_ms;
                 lossy = if lossy {
-                    random.uniform() >= 1.0 / path.burst
+                    random.unit() >= 1.0 / path.burst
                 } else {
-                    random.uniform() < path.loss / (path.burst * (1.0 - path.loss))
+                    random.unit() < path.loss / (path.burst * (1.0 - path.loss))
                 };
                 if path.burst <= 1.0 {
-                    lossy = random.uniform() < path.loss;
+                    lossy = random.unit() < path.loss;
                 }
                 let dead = path.blackout.is_some_and(|(from, to)| (from..to).contains(&ms));
                 if !full && !lossy && !dead {
                     busy_until =
                         busy_until.max(ms as f64) + f64::from(packet.bytes) * 8000.0 / rate;
-                    let jitter = path.jitter_ms * random.uniform();
+                    let jitter = path.jitter_ms * random.unit();
                     let mut arrival = busy_until + path.delay_ms as f64 + jitter;
                     if path.keeps_order {
                         arrival = arrival.max(last_arrival);
@@ -275,7 +263,7 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                     })
                     .collect();
                 flow.reported = flow.arrived;
-                if random.uniform() >= path.feedback_loss && !dead {
+                if random.unit() >= path.feedback_loss && !dead {
                     flow.reports.push_back((ms + path.delay_ms, results));
                 }
             }

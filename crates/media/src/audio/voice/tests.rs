@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::f32::consts::TAU;
 use std::time::Duration;
 
 use super::*;
@@ -165,7 +166,7 @@ fn with_everything_off_sound_comes_out_as_it_was_later() {
 fn switching_a_part_neither_clicks_nor_makes_the_others_forget() {
     // A steady tone shows the smallest click: outside its own band nothing may appear.
     let tone: Vec<f32> =
-        (0..8 * RATE).map(|n| 0.2 * (n as f32 * 440.0 * 6.283_185 / RATE as f32).sin()).collect();
+        (0..8 * RATE).map(|n| 0.2 * (n as f32 * 440.0 * TAU / RATE as f32).sin()).collect();
     let rough = |out: &[f32]| {
         // Second difference: for the tone at most a (w^2) of 0.00066.
         out.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()).fold(0.0, f32::max)
