@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn reports_that_put_sound_late_are_not_believed() {
         let mut sync = LipSync::default();
-        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | ((ms % 1000) << 32) / 1000;
+        let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | (((ms % 1000) << 32) / 1000);
         for second in 0..15u64 {
             let ms = second * 1000;
             // Of three packets one left in time, the others 20 and 40 ms late.
