@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::http::uri::Authority;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use visavis_signaling_protocol::limits::{BACKLOG_BYTES, BACKLOG_MESSAGES};
 use visavis_signaling_protocol::{ClientMessage, ErrorCode, ServerMessage};
 
 use crate::ServerConfig;
+use crate::relay;
 use crate::rooms::{ConnectionId, Input, Output, Rooms};
 
 /// How often the rooms look at the clock.
@@ -73,11 +75,17 @@ impl Drop for Connection {
 
 impl Hub {
     /// With the receiver that ends when every connection is gone after [`Self::shut_down`].
-    pub(crate) fn new(config: &ServerConfig) -> (Arc<Self>, mpsc::Receiver<()>) {
+    pub(crate) fn new(
+        config: &ServerConfig,
+        relay: Option<relay::Urls>,
+    ) -> (Arc<Self>, mpsc::Receiver<()>) {
         let (ice_servers, turn) = (config.ice_servers.clone(), config.turn.clone());
-        let mint = Box::new(move |peer: &_| {
-            let turn = turn.as_ref().map(|turn| turn.mint(peer, SystemTime::now()));
-            ice_servers.iter().cloned().chain(turn).collect()
+        let mint = Box::new(move |peer: &_, host: Option<&_>| {
+            let now = SystemTime::now();
+            let turn = turn.as_ref().map(|turn| turn.mint(peer, now));
+            let own = relay.as_ref().map(|relay| relay.ice_servers(peer, host, now));
+            let own = own.into_iter().flatten();
+            ice_servers.iter().cloned().chain(turn).chain(own).collect()
         });
         // Nothing is ever sent: it counts its senders.
         let (alive, all_gone) = mpsc::channel(1);
@@ -101,7 +109,11 @@ impl Hub {
     }
 
     /// Lets a WebSocket in; `None` if there are too many or the server goes down.
-    pub(crate) fn open(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        address: IpAddr,
+        host: Option<Authority>,
+    ) -> Option<Connection> {
         let mut state = self.lock();
         let alive = state.alive.clone()?;
         if state.outboxes.len() >= state.max_connections {
@@ -112,7 +124,7 @@ impl Hub {
         let (sender, frames) = mpsc::channel(OUTBOX_FRAMES);
         let bytes = Arc::new(AtomicUsize::new(0));
         state.outboxes.insert(id, OutboxSender { frames: sender, bytes: Arc::clone(&bytes) });
-        state.handle(Input::Connected { connection: id, address });
+        state.handle(Input::Connected { connection: id, address, host });
         Some(Connection { id, frames, bytes, hub: Arc::clone(self), _alive: alive })
     }
 

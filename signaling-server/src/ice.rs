@@ -35,15 +35,19 @@ impl TurnSecret {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expiry = now.saturating_add(self.lifetime).as_secs();
         let username = format!("{expiry}:{}", peer.as_str());
-        let key =
-            ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, self.secret.as_bytes());
-        let credential = STANDARD.encode(ring::hmac::sign(&key, username.as_bytes()));
+        let credential = password(&self.secret, &username);
         IceServer {
             urls: self.urls.clone(),
             username: Some(username),
             credential: Some(credential),
         }
     }
+}
+
+/// The password that belongs to a minted user name.
+pub(crate) fn password(secret: &str, username: &str) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+    STANDARD.encode(ring::hmac::sign(&key, username.as_bytes()))
 }
 
 /// Reads `URL[,USER,CREDENTIAL]`; a credential may contain commas.

@@ -1,5 +1,6 @@
 //! The Visavis signaling server: introduces two people who enter the same room code, and serves
-//! the browser client. It never sees audio, video or data.
+//! the browser client. Its relay passes on what the two cannot send each other directly; it sees
+//! audio, video and data only encrypted end to end.
 //!
 //! `docs/protocol.md` specifies what is spoken at `/ws`. [`Server`] is for programs with a tokio
 //! runtime; [`EmbeddedServer`] brings its own thread.
@@ -9,6 +10,7 @@ mod hub;
 mod ice;
 mod limits;
 mod metrics;
+mod relay;
 mod rooms;
 mod server;
 mod tls;
@@ -17,5 +19,6 @@ mod web;
 pub use embedded::EmbeddedServer;
 pub use ice::{TurnSecret, parse_ice_server, parse_turn_url};
 pub use limits::Limits;
+pub use relay::{RelayConfig, RelayLimits};
 pub use server::{Server, ServerConfig, ServerError};
 pub use tls::{Tls, machine_addresses};

@@ -62,10 +62,15 @@ impl Bucket {
 
     /// Takes one token if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1.0)
+    }
+
+    /// Takes `count` tokens if there are as many.
+    pub(crate) fn take_many(&mut self, now: Instant, count: f64) -> bool {
         self.fill(now);
-        let enough = self.tokens >= 1.0;
+        let enough = self.tokens >= count;
         if enough {
-            self.tokens -= 1.0;
+            self.tokens -= count;
         }
         enough
     }

@@ -1,7 +1,8 @@
 //! The signaling server as a program.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 use visavis_signaling::{
-    Limits, Server, ServerConfig, ServerError, Tls, TurnSecret, parse_ice_server, parse_turn_url,
+    Limits, RelayConfig, RelayLimits, Server, ServerConfig, ServerError, Tls, TurnSecret,
+    parse_ice_server, parse_turn_url,
 };
 use visavis_signaling_protocol::{IceServer, limits};
 
@@ -33,10 +35,14 @@ struct Args {
     #[arg(long, conflicts_with = "tls_cert")]
     tls_self_signed: bool,
 
+    #[command(flatten)]
+    relay: RelayArgs,
+
     /// STUN or TURN server to tell every peer of. Repeatable.
     #[arg(long, value_name = "URL[,USER,CREDENTIAL]", value_parser = parse_ice_server)]
     ice_server: Vec<IceServer>,
-    /// TURN URL for which every peer gets time-limited credentials. Repeatable.
+    /// TURN URL for which every peer gets time-limited credentials; in place of the own relay.
+    /// Repeatable.
     #[arg(long, value_name = "URL", value_parser = parse_turn_url)]
     turn_url: Vec<String>,
     /// The secret shared with that TURN server (coturn: static-auth-secret).
@@ -83,6 +89,82 @@ struct Args {
     allow_origin: Vec<String>,
 }
 
+/// The own relay.
+#[derive(Debug, clap::Args)]
+struct RelayArgs {
+    /// No STUN and TURN server of its own. There is none either if only this machine or a proxy
+    /// reaches the server, unless --relay-listen is given.
+    #[arg(long)]
+    no_relay: bool,
+    /// Address of STUN and TURN over UDP, TCP and TLS [default: that of --listen].
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "no_relay")]
+    relay_listen: Option<SocketAddr>,
+    /// Host name in the relay's URLs [default: the one under which a client reaches the server].
+    #[arg(long, value_name = "HOST", value_parser = parse_host)]
+    relay_host: Option<String>,
+    /// The machine's public address if it is behind 1:1 NAT. Repeatable, once for IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    relay_external_ip: Vec<IpAddr>,
+    /// Ports of relayed addresses; open them for UDP in the firewall.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535",
+          value_parser = parse_ports)]
+    relay_port_range: RangeInclusive<u16>,
+    /// Relay to loopback, link-local and private addresses too: for tests, and for a network whose
+    /// clients may reach everything that this machine reaches.
+    #[arg(long)]
+    relay_allow_private: bool,
+    /// Relay allocations in all.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    relay_max_allocations: u64,
+    /// Relay allocations of one peer; a browser makes one for each URL and network interface.
+    #[arg(long, value_name = "COUNT", default_value_t = 24,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    relay_max_allocations_per_user: u64,
+    /// Bytes a second, each way, of one allocation.
+    #[arg(long, value_name = "BYTES", default_value_t = 2_000_000,
+          value_parser = clap::value_parser!(u64).range(8192..))]
+    relay_bytes_per_second: u64,
+}
+
+impl RelayArgs {
+    /// `behind_proxy`: the page's port is not the server's.
+    fn into_config(
+        self,
+        listen: SocketAddr,
+        behind_proxy: bool,
+        lifetime: Duration,
+    ) -> Option<RelayConfig> {
+        let reachable = self.relay_listen.is_some() || !(listen.ip().is_loopback() || behind_proxy);
+        (reachable && !self.no_relay).then(|| RelayConfig {
+            listen: self.relay_listen,
+            host: self.relay_host,
+            external: self.relay_external_ip,
+            ports: self.relay_port_range,
+            allow_private: self.relay_allow_private,
+            lifetime,
+            limits: RelayLimits {
+                allocations: self.relay_max_allocations as usize,
+                allocations_per_user: self.relay_max_allocations_per_user as usize,
+                bytes_per_second: self.relay_bytes_per_second,
+                ..RelayLimits::default()
+            },
+        })
+    }
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    parse_turn_url(&format!("turn:{text}:3478")).map(|_| text.to_owned())
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let range = text.split_once('-').and_then(|(first, last)| {
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (0 < first && first <= last).then_some(first..=last)
+    });
+    range.ok_or_else(|| "expected FIRST-LAST, such as 49152-65535".to_owned())
+}
+
 impl Args {
     fn into_config(self) -> Result<ServerConfig, String> {
         let tls = match (self.tls_cert, self.tls_key) {
@@ -99,9 +181,10 @@ impl Args {
             ),
             (None, None) => None,
         };
+        let lifetime = Duration::from_secs(self.turn_lifetime);
         let turn = match (secret, self.turn_url) {
             (Some(secret), urls) if !urls.is_empty() && !secret.is_empty() => {
-                Some(TurnSecret { urls, secret, lifetime: Duration::from_secs(self.turn_lifetime) })
+                Some(TurnSecret { urls, secret, lifetime })
             }
             (Some(secret), _) if secret.is_empty() => return Err("the TURN secret is empty".into()),
             (Some(_), _) => return Err("--turn-secret needs a --turn-url".into()),
@@ -115,6 +198,7 @@ impl Args {
             tls,
             ice_servers: self.ice_server,
             turn,
+            relay: self.relay.into_config(self.listen, self.trust_forwarded_for, lifetime),
             limits: Limits {
                 message_bytes: self.max_message_bytes as usize,
                 messages_per_second: self.messages_per_second,
@@ -140,7 +224,9 @@ fn main() -> ExitCode {
             Args::command().error(ErrorKind::ArgumentConflict, error).exit()
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The STUN library warns of every malformed packet, which anybody can send.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,stun_types=error,turn_types=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -167,6 +253,11 @@ fn run(config: ServerConfig) -> Result<(), ServerError> {
         }
         if let Some(fingerprint) = server.fingerprint() {
             println!("  certificate SHA-256 {fingerprint}");
+        }
+        if let Some(address) = server.relay_address() {
+            let relayed: Vec<_> =
+                server.relayed_addresses().iter().map(IpAddr::to_string).collect();
+            println!("  relay on {address}, UDP and TCP, from {}", relayed.join(" and "));
         }
         server.run(asked).await
     })

@@ -1,34 +1,70 @@
 //! `/metrics` in the Prometheus text format.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
+use crate::relay::Relay;
 use crate::rooms::Rooms;
 
 /// Content type of the format, version 0.0.4.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All figures of the rooms.
-pub(crate) fn text(rooms: &Rooms) -> String {
-    let counters = rooms.counters();
-    let mut text = String::new();
-    let mut figure = |name: &str, kind: &str, help: &str, value: u64| {
-        let name = format!("visavis_signaling_{name}");
-        // Writing to a string cannot fail.
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-    };
-    figure("rooms", "gauge", "Rooms with somebody in them.", rooms.room_count() as u64);
-    figure("seats", "gauge", "Taken seats.", rooms.seat_count() as u64);
-    figure("connections", "gauge", "Open WebSockets.", rooms.connection_count() as u64);
-    figure("connections_total", "counter", "WebSockets opened.", counters.connections);
-    figure("joins_total", "counter", "Seats taken anew.", counters.joins);
-    figure("resumes_total", "counter", "Seats taken back.", counters.resumes);
-    figure("messages_total", "counter", "Messages received.", counters.messages_received);
-    figure("received_bytes_total", "counter", "Bytes of messages.", counters.bytes_received);
-    figure("relayed_signals_total", "counter", "Signals passed on.", counters.signals_relayed);
-    let name = "visavis_signaling_errors_total";
-    let _ = write!(text, "# HELP {name} Errors answered.\n# TYPE {name} counter\n");
-    for (code, count) in &counters.errors {
-        let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
+/// The figures written so far. Writing to a string cannot fail.
+#[derive(Default)]
+pub(crate) struct Figures {
+    text: String,
+}
+
+impl Figures {
+    /// What goes up and down.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "gauge", help);
+        let _ = writeln!(self.text, "{PREFIX}{name} {value}");
     }
-    text
+
+    /// What only goes up.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        let _ = writeln!(self.text, "{PREFIX}{name} {value}");
+    }
+
+    /// One counter for each value of a label.
+    pub(crate) fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (impl Display, u64)>,
+    ) {
+        self.head(name, "counter", help);
+        for (value, count) in values {
+            let _ = writeln!(self.text, "{PREFIX}{name}{{{label}=\"{value}\"}} {count}");
+        }
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
+    }
+}
+
+const PREFIX: &str = "visavis_signaling_";
+
+/// All figures of the rooms and of the relay.
+pub(crate) fn text(rooms: &Rooms, relay: Option<&Relay>) -> String {
+    let counters = rooms.counters();
+    let mut figures = Figures::default();
+    figures.gauge("rooms", "Rooms with somebody in them.", rooms.room_count() as u64);
+    figures.gauge("seats", "Taken seats.", rooms.seat_count() as u64);
+    figures.gauge("connections", "Open WebSockets.", rooms.connection_count() as u64);
+    figures.counter("connections_total", "WebSockets opened.", counters.connections);
+    figures.counter("joins_total", "Seats taken anew.", counters.joins);
+    figures.counter("resumes_total", "Seats taken back.", counters.resumes);
+    figures.counter("messages_total", "Messages received.", counters.messages_received);
+    figures.counter("received_bytes_total", "Bytes of messages.", counters.bytes_received);
+    figures.counter("relayed_signals_total", "Signals passed on.", counters.signals_relayed);
+    let errors = counters.errors.iter().map(|(code, count)| (code, *count));
+    figures.counters("errors_total", "Errors answered.", "code", errors);
+    if let Some(relay) = relay {
+        relay.write_figures(&mut figures);
+    }
+    figures.text
 }

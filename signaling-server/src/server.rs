@@ -11,7 +11,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -20,6 +20,7 @@ use visavis_signaling_protocol::IceServer;
 use crate::hub::{self, Hub, TICK};
 use crate::ice::TurnSecret;
 use crate::limits::Limits;
+use crate::relay::{self, BeforeTls, InsideTls, Relay, RelayConfig};
 use crate::tls::{self, Tls};
 use crate::{metrics, web};
 
@@ -32,8 +33,11 @@ pub struct ServerConfig {
     pub tls: Option<Tls>,
     /// What every peer is told.
     pub ice_servers: Vec<IceServer>,
-    /// A TURN server for which every peer gets credentials of its own.
+    /// A TURN server for which every peer gets credentials of its own. In place of `relay`.
     pub turn: Option<TurnSecret>,
+    /// The server's own STUN and TURN. `None`: none, as for a server that only this machine
+    /// reaches.
+    pub relay: Option<RelayConfig>,
     /// What is allowed.
     pub limits: Limits,
     /// Behind a reverse proxy: the client's address is the last of `X-Forwarded-For`. Without a
@@ -52,6 +56,7 @@ impl Default for ServerConfig {
             tls: None,
             ice_servers: Vec::new(),
             turn: None,
+            relay: None,
             limits: Limits::default(),
             trust_forwarded_for: false,
             allowed_origins: Vec::new(),
@@ -74,6 +79,14 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The relay's UDP port is taken.
+    #[error("cannot listen on UDP {address} for the relay: {source}")]
+    ListenUdp {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The certificate or key is missing or wrong.
     #[error("TLS: {0}")]
     Tls(String),
@@ -88,6 +101,9 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<tls::Loaded>,
+    relay: Option<relay::Bound>,
+    /// Where TURN alone is served over TCP, if not on `listener`.
+    relay_listener: Option<TcpListener>,
 }
 
 impl std::fmt::Debug for Server {
@@ -99,19 +115,34 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// Takes the first free address of `config.listen` and reads certificates. Needs no runtime.
     pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        let relay = config.relay.as_ref().filter(|_| config.turn.is_none());
         let mut outcome = Err(ServerError::NoAddress);
         for address in &config.listen {
-            outcome = TcpListener::bind(address)
-                .map_err(|source| ServerError::Listen { address: *address, source });
+            outcome = listen(*address, relay.filter(|relay| relay.listen.is_none()));
             if outcome.is_ok() {
                 break;
             }
         }
-        let listener = outcome?;
-        listener.set_nonblocking(true)?;
+        let (listener, mut bound) = outcome?;
+        let mut relay_listener = None;
+        if let Some((relay, address)) = relay.and_then(|relay| relay.listen.map(|at| (relay, at))) {
+            let (listener, relay) = listen(address, Some(relay))?;
+            (relay_listener, bound) = (Some(listener), relay);
+        }
         let address = listener.local_addr()?;
         let tls = config.tls.as_ref().map(|tls| tls::load(tls, address.ip())).transpose()?;
-        Ok(Self { config, listener, address, tls })
+        Ok(Self { config, listener, address, tls, relay: bound, relay_listener })
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn relay_address(&self) -> Option<SocketAddr> {
+        self.relay.as_ref().map(|relay| relay.address)
+    }
+
+    /// The IP addresses from which it relays, as its clients are told.
+    pub fn relayed_addresses(&self) -> Vec<IpAddr> {
+        let relayed = self.relay.iter().flat_map(|relay| &relay.relayed);
+        relayed.map(|relayed| relayed.public).collect()
     }
 
     /// Where it listens.
@@ -129,10 +160,10 @@ impl Server {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let hosts = if self.address.ip().is_unspecified() {
             let mut hosts = vec!["localhost".to_owned()];
-            hosts.extend(tls::machine_addresses().into_iter().map(host_of));
+            hosts.extend(tls::machine_addresses().into_iter().map(relay::host_of));
             hosts
         } else {
-            vec![host_of(self.address.ip())]
+            vec![relay::host_of(self.address.ip())]
         };
         hosts.iter().map(|host| format!("{scheme}://{host}:{}", self.address.port())).collect()
     }
@@ -140,7 +171,12 @@ impl Server {
     /// Serves until `shutdown` is ready; then tells every client, closes and returns within two
     /// seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let (hub, mut all_gone) = Hub::new(&self.config);
+        // No `turns:` with a certificate that no client trusts for TURN.
+        let turns = matches!(self.config.tls, Some(Tls::Files { .. }));
+        let scheme_port = if self.tls.is_some() { 443 } else { 80 };
+        let urls = self.relay.as_ref().map(|relay| relay.urls(scheme_port, turns));
+        let relay = self.relay.map(Relay::start).transpose()?;
+        let (hub, mut all_gone) = Hub::new(&self.config, urls);
         let ticks = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move {
@@ -152,21 +188,21 @@ impl Server {
                 }
             }
         });
-        tracing::info!(tls = self.tls.is_some(), "serving");
+        tracing::info!(tls = self.tls.is_some(), relay = relay.is_some(), "serving");
         let handle = axum_server::Handle::new();
-        let app = router(App { hub: Arc::clone(&hub), config: Arc::new(self.config) })
-            .into_make_service_with_connect_info::<SocketAddr>();
+        let config = Arc::new(self.config);
+        let app = router(App { hub: Arc::clone(&hub), relay: relay.clone(), config });
+        let tls = self.tls.map(|tls| tls.config);
         let mut serving = Box::pin({
-            let (handle, listener, tls) = (handle.clone(), self.listener, self.tls);
+            let page = serve(self.listener, tls.clone(), relay.clone(), handle.clone(), app);
+            // Whatever is no TURN finds nothing there.
+            let turn = self
+                .relay_listener
+                .map(|listener| serve(listener, tls, relay.clone(), handle.clone(), Router::new()));
             async move {
-                let server = axum_server::from_tcp(listener)?;
-                match tls {
-                    None => prepare(server).handle(handle).serve(app).await,
-                    Some(tls) => {
-                        let config = RustlsConfig::from_config(tls.config);
-                        let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config);
-                        prepare(server.acceptor(acceptor)).handle(handle).serve(app).await
-                    }
+                match turn {
+                    Some(turn) => tokio::try_join!(page, turn).map(|_| ()),
+                    None => page.await,
                 }
             }
         });
@@ -182,7 +218,50 @@ impl Server {
             }
         };
         ticks.abort();
+        if let Some(relay) = relay {
+            relay.close();
+        }
         outcome
+    }
+}
+
+/// Listens for TCP and, with a relay, on the same port for UDP.
+fn listen(
+    address: SocketAddr,
+    relay: Option<&RelayConfig>,
+) -> Result<(TcpListener, Option<relay::Bound>), ServerError> {
+    let mut attempts = 0;
+    loop {
+        let listener =
+            TcpListener::bind(address).map_err(|source| ServerError::Listen { address, source })?;
+        listener.set_nonblocking(true)?;
+        let own = listener.local_addr()?;
+        match relay.map(|relay| relay::Bound::new(relay.clone(), own)).transpose() {
+            Ok(relay) => return Ok((listener, relay)),
+            // Any port will do, and this one is taken for UDP.
+            Err(_) if address.port() == 0 && attempts < PORT_ATTEMPTS => attempts += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Serves HTTP and, on the same port, the relay's TCP and TLS.
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    relay: Option<Arc<Relay>>,
+    handle: axum_server::Handle<SocketAddr>,
+    app: Router,
+) -> std::io::Result<()> {
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let before = BeforeTls { relay: relay.clone() };
+    let server = axum_server::from_tcp(listener)?.handle(handle);
+    match tls {
+        None => prepare(server.acceptor(before)).serve(app).await,
+        Some(config) => {
+            let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(before);
+            prepare(server.acceptor(InsideTls { tls, relay })).serve(app).await
+        }
     }
 }
 
@@ -200,6 +279,7 @@ fn prepare<A>(
 #[derive(Clone)]
 struct App {
     hub: Arc<Hub>,
+    relay: Option<Arc<Relay>>,
     config: Arc<ServerConfig>,
 }
 
@@ -216,7 +296,7 @@ fn router(app: App) -> Router {
 }
 
 async fn figures(State(app): State<App>) -> Response {
-    let text = app.hub.with_rooms(metrics::text);
+    let text = app.hub.with_rooms(|rooms| metrics::text(rooms, app.relay.as_deref()));
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
@@ -231,7 +311,7 @@ async fn websocket(
             .into_response();
     }
     let forwarded = if app.config.trust_forwarded_for { forwarded_for(&headers) } else { None };
-    let Some(connection) = app.hub.open(forwarded.unwrap_or(peer.ip())) else {
+    let Some(connection) = app.hub.open(forwarded.unwrap_or(peer.ip()), web::host(&headers)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
     };
     let limit = app.config.limits.message_bytes;
@@ -250,13 +330,8 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
-fn host_of(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
+/// Ports tried until one is free for both TCP and UDP.
+const PORT_ATTEMPTS: u32 = 16;
 /// Time for every client to hear that the server goes down.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1500);
 /// Time for what is left of HTTP after that.

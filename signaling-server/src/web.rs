@@ -3,6 +3,7 @@
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::uri::Authority;
 use axum::response::{IntoResponse, Response};
 
 struct Asset {
@@ -66,12 +67,8 @@ fn content_type(path: &str) -> &'static str {
 /// Nothing inline, nothing from elsewhere, in nobody's frame.
 fn security_headers(request: &HeaderMap) -> [(HeaderName, HeaderValue); 7] {
     // 'self' does not cover WebSockets in every browser, so they are named.
-    let sockets = request
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .filter(|host| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)))
-        .map(|host| format!(" ws://{host} wss://{host}"))
-        .unwrap_or_default();
+    let sockets =
+        host(request).map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
          font-src 'self'; manifest-src 'self'; worker-src 'self'; \
@@ -95,6 +92,19 @@ fn security_headers(request: &HeaderMap) -> [(HeaderName, HeaderValue); 7] {
         (HeaderName::from_static("cross-origin-resource-policy"), fixed("same-origin")),
     ]
 }
+
+/// Name and port under which the client reaches this server, if they are plain.
+pub(crate) fn host(request: &HeaderMap) -> Option<Authority> {
+    let host = request.get(header::HOST)?.to_str().ok()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    if host.len() > MAX_HOST_BYTES || !host.bytes().all(plain) {
+        return None;
+    }
+    host.parse().ok()
+}
+
+/// The longest DNS name (RFC 1035 §2.3.4), colon and port.
+const MAX_HOST_BYTES: usize = 255 + 6;
 
 /// Whether a WebSocket request may come from the page it comes from. Browsers name the page's
 /// origin, programs usually none; a page of another host must not act in a visitor's name.

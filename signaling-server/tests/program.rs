@@ -19,7 +19,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_visavis-signaling");
 /// Starts it on a free port, with what it prints after its address.
 async fn start(flags: &[&str]) -> (Child, SocketAddr, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(PROGRAM)
-        .args(["--listen", "127.0.0.1:0"])
+        .args(if flags.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
         .args(flags)
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
@@ -120,6 +120,31 @@ async fn turn_credentials_are_minted_on_every_join() {
     assert_eq!(turn["credential"].as_str().unwrap().len(), 28);
 }
 
+#[tokio::test]
+async fn the_relay_is_there_unless_only_this_machine_reaches_the_server_or_another_does_it() {
+    let own = "stun:127.0.0.1:";
+    let turn = ["--turn-url", "turn:turn.example.org", "--turn-secret", "north"];
+    let listen = ["--relay-listen", "127.0.0.1:0"];
+    let everywhere = ["--listen", "0.0.0.0:0"];
+    for (flags, url) in [
+        (vec![], None),
+        (listen.to_vec(), Some(own)),
+        (everywhere.to_vec(), Some(own)),
+        ([&everywhere[..], &["--no-relay"]].concat(), None),
+        ([&everywhere[..], &["--trust-forwarded-for"]].concat(), None),
+        ([&everywhere[..], &turn].concat(), Some("turn:turn.example.org")),
+    ] {
+        let (_child, address, _out) = start(&flags).await;
+        let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let (_client, joined) = Client::join(local, support::ROOM).await;
+        let first = joined["iceServers"][0]["urls"][0].as_str();
+        assert_eq!(first.is_some(), url.is_some(), "{flags:?}: {first:?}");
+        assert!(first.unwrap_or_default().starts_with(url.unwrap_or_default()), "{flags:?}");
+        let count = joined["iceServers"].as_array().unwrap().len();
+        assert_eq!(count, if url == Some(own) { 2 } else { url.iter().len() }, "{flags:?}");
+    }
+}
+
 #[test]
 fn wrong_flags_are_explained() {
     for (flags, word) in [
@@ -132,6 +157,9 @@ fn wrong_flags_are_explained() {
         (vec!["--tls-cert", "x.pem"], "--tls-key"),
         (vec!["--tls-self-signed", "--tls-cert", "x", "--tls-key", "y"], "--tls-cert"),
         (vec!["--max-rooms", "0"], "--max-rooms"),
+        (vec!["--relay-port-range", "60000-50000"], "FIRST-LAST"),
+        (vec!["--relay-listen", "0.0.0.0:3478", "--no-relay"], "--no-relay"),
+        (vec!["--relay-host", "a b"], "host name"),
         (vec!["--messages-per-second", "many"], "--messages-per-second"),
         (vec!["--shout"], "--shout"),
     ] {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use axum::http::uri::Authority;
 use visavis_signaling_protocol::limits::ROOM_SEATS;
 use visavis_signaling_protocol::{
     ClientMessage, ErrorCode, IceServer, LeaveReason, ParseError, PeerId, PeerInfo, ResumeToken,
@@ -35,7 +36,7 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A WebSocket is open.
-    Connected { connection: ConnectionId, address: IpAddr },
+    Connected { connection: ConnectionId, address: IpAddr, host: Option<Authority> },
     /// A text frame of `bytes` bytes arrived.
     Message { connection: ConnectionId, message: Result<ClientMessage, ParseError>, bytes: usize },
     /// A WebSocket ping or pong arrived.
@@ -73,8 +74,8 @@ pub(crate) struct Counters {
     pub(crate) errors: BTreeMap<&'static str, u64>,
 }
 
-/// Makes the `iceServers` of one peer.
-pub(crate) type MintIceServers = Box<dyn Fn(&PeerId) -> Vec<IceServer> + Send>;
+/// Makes the `iceServers` of one peer, which reached the server under the name given.
+pub(crate) type MintIceServers = Box<dyn Fn(&PeerId, Option<&Authority>) -> Vec<IceServer> + Send>;
 
 /// All rooms of a server.
 pub(crate) struct Rooms {
@@ -117,6 +118,8 @@ struct Seat {
 
 struct Connection {
     address: IpAddr,
+    /// The `Host` of its request.
+    host: Option<Authority>,
     opened: Instant,
     messages: Bucket,
     place: Place,
@@ -189,7 +192,9 @@ impl Rooms {
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         self.now = now;
         match input {
-            Input::Connected { connection, address } => self.connected(connection, address),
+            Input::Connected { connection, address, host } => {
+                self.connected(connection, address, host);
+            }
             Input::Message { connection, message, bytes } => {
                 self.message(connection, message, bytes);
             }
@@ -207,7 +212,7 @@ impl Rooms {
         }
     }
 
-    fn connected(&mut self, connection: ConnectionId, address: IpAddr) {
+    fn connected(&mut self, connection: ConnectionId, address: IpAddr, host: Option<Authority>) {
         let now = self.now;
         self.counters.connections += 1;
         let burst = f64::from(self.limits.message_burst);
@@ -216,6 +221,7 @@ impl Rooms {
             connection,
             Connection {
                 address,
+                host,
                 opened: now,
                 messages: Bucket::new(now, burst, rate),
                 place: Place::Fresh,
@@ -404,10 +410,11 @@ impl Rooms {
     }
 
     fn send_joined(&mut self, code: &RoomCode, peer_id: &PeerId, resumed: bool) {
-        let ice_servers = (self.mint)(peer_id);
         let Some(room) = self.rooms.get(code) else { return };
         let Some(seat) = room.seats.iter().find(|seat| seat.peer_id == *peer_id) else { return };
         let Some(connection) = seat.connection else { return };
+        let host = self.connections.get(&connection).and_then(|c| c.host.as_ref());
+        let ice_servers = (self.mint)(peer_id, host);
         let message = ServerMessage::Joined {
             peer_id: peer_id.clone(),
             peers: room.seats.iter().filter(|s| s.peer_id != *peer_id).map(Seat::info).collect(),

@@ -34,7 +34,7 @@ impl Bench {
 
     fn with(limits: Limits) -> Self {
         let now = Instant::now();
-        Self { rooms: Rooms::new(now, limits, Box::new(|_| Vec::new())), now, opened: 0 }
+        Self { rooms: Rooms::new(now, limits, Box::new(|_, _| Vec::new())), now, opened: 0 }
     }
 
     /// Moves the clock in steps of a tick.
@@ -61,7 +61,7 @@ impl Bench {
         let connection = ConnectionId(self.opened);
         self.opened += 1;
         let address = address.parse().unwrap();
-        assert_eq!(self.handle(Input::Connected { connection, address }), []);
+        assert_eq!(self.handle(Input::Connected { connection, address, host: None }), []);
         connection
     }
 

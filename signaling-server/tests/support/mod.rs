@@ -1,12 +1,14 @@
 //! A server under test and raw WebSocket clients for it. Everything has a deadline.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+pub mod turn;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,8 +39,12 @@ pub fn server(limits: Limits) -> Running {
     serve(ServerConfig { limits, ..ServerConfig::default() })
 }
 
-pub fn serve(mut config: ServerConfig) -> Running {
-    config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+pub fn serve(config: ServerConfig) -> Running {
+    serve_on("127.0.0.1:0", config)
+}
+
+pub fn serve_on(address: &str, mut config: ServerConfig) -> Running {
+    config.listen = vec![address.parse().unwrap()];
     let server = Server::bind(config).unwrap();
     let address = server.address();
     let (shutdown, asked) = oneshot::channel::<()>();
@@ -49,17 +55,18 @@ pub fn serve(mut config: ServerConfig) -> Running {
 }
 
 /// A WebSocket that speaks raw JSON.
-pub struct Client(pub WebSocketStream<TcpStream>);
+pub struct Client<S = TcpStream>(pub WebSocketStream<S>);
 
 impl Client {
     pub async fn open(server: SocketAddr) -> Self {
-        Self::open_from("127.0.0.1", server).await
+        Self::open_from(if server.is_ipv4() { "127.0.0.1" } else { "::1" }, server).await
     }
 
     /// From another of the loopback addresses.
     pub async fn open_from(own: &str, server: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(format!("{own}:0").parse().unwrap()).unwrap();
+        let own = SocketAddr::new(own.parse().unwrap(), 0);
+        let socket = if own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+        socket.bind(own).unwrap();
         let stream = socket.connect(server).await.unwrap();
         let url = format!("ws://{server}/ws");
         Self(timeout(DEADLINE, client_async(url, stream)).await.unwrap().unwrap().0)
@@ -73,7 +80,9 @@ impl Client {
         assert_eq!(joined["type"], "joined", "{joined}");
         (client, joined)
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn send(&mut self, message: Value) {
         self.send_text(&message.to_string()).await;
     }

@@ -1,0 +1,322 @@
+//! Sockets of the relay: the UDP port, one task for each allocation's socket and each stream.
+//! The core's lock is never held across an `await`; no send to a socket ever waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::core::{Action, Client, ClientId, Core, Now};
+use super::wire::{self, MAX_BYTES};
+use super::{Bound, Relayed};
+use crate::metrics::Figures;
+
+/// Messages that may wait for one stream to be written; further data is dropped, as on a
+/// congested path.
+const STREAM_QUEUE: usize = 256;
+/// Messages written together.
+const STREAM_BATCH: usize = 32;
+/// Time that one write may take; who reads more slowly is disconnected.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How often expired allocations and idle streams are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// Ports tried for one allocation.
+const PORT_ATTEMPTS: u32 = 64;
+
+/// A relay in service.
+pub(crate) struct Relay {
+    core: Mutex<Core<Arc<Link>>>,
+    socket: UdpSocket,
+    relayed: Vec<Relayed>,
+    ports: std::ops::RangeInclusive<u16>,
+    streams_opened: AtomicU64,
+    /// One permit for each stream that may still be opened.
+    streams: Semaphore,
+    max_streams: usize,
+    idle_limit: Duration,
+    /// Messages dropped because a socket or a stream's queue was full.
+    dropped: AtomicU64,
+    /// True once the server goes down.
+    closing: watch::Sender<bool>,
+}
+
+/// An allocation's way to both sides. Ends its task when it is dropped.
+pub(crate) struct Link {
+    socket: Arc<UdpSocket>,
+    client: Sink,
+    task: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The way to a client.
+#[derive(Clone)]
+enum Sink {
+    Datagrams(SocketAddr),
+    Stream(mpsc::Sender<Vec<u8>>),
+}
+
+impl Relay {
+    /// Serves datagrams, until [`Self::close`]. Needs a tokio runtime.
+    pub(crate) fn start(bound: Bound) -> io::Result<Arc<Self>> {
+        let policy = bound.policy();
+        let relayed_ips = bound.relayed.iter().map(|relayed| relayed.public).collect();
+        let limits = bound.config.limits;
+        let max_streams = limits.connections.min(Semaphore::MAX_PERMITS);
+        let idle_limit = limits.idle;
+        let core = Core::new(Instant::now(), bound.auth, limits, policy, relayed_ips);
+        let relay = Arc::new(Self {
+            core: Mutex::new(core),
+            socket: UdpSocket::from_std(bound.socket)?,
+            relayed: bound.relayed,
+            ports: bound.config.ports,
+            streams_opened: AtomicU64::new(0),
+            streams: Semaphore::new(max_streams),
+            max_streams,
+            idle_limit,
+            dropped: AtomicU64::new(0),
+            closing: watch::Sender::new(false),
+        });
+        tokio::spawn(Arc::clone(&relay).until_closing(Arc::clone(&relay).serve_datagrams()));
+        tokio::spawn(Arc::clone(&relay).until_closing(Arc::clone(&relay).tick()));
+        Ok(relay)
+    }
+
+    /// Ends every allocation, stream and task.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+        self.lock().close_all();
+    }
+
+    /// For `/metrics`.
+    pub(crate) fn write_figures(&self, figures: &mut Figures) {
+        let core = self.lock();
+        let sums = core.counters();
+        let streams = self.max_streams - self.streams.available_permits();
+        let dropped = sums.over_rate + self.dropped.load(Ordering::Relaxed);
+        figures.gauge("relay_allocations", "Open allocations.", core.allocation_count() as u64);
+        figures.gauge("relay_streams", "Open TCP and TLS connections.", streams as u64);
+        figures.counter("relay_allocations_total", "Allocations opened.", sums.allocations);
+        figures.counter(
+            "relay_sent_bytes_total",
+            "Bytes of data from clients to peers.",
+            sums.bytes_to_peers,
+        );
+        figures.counter(
+            "relay_received_bytes_total",
+            "Bytes of data from peers to clients.",
+            sums.bytes_to_clients,
+        );
+        figures.counter(
+            "relay_dropped_total",
+            "Messages dropped: beyond the rate, or a queue was full.",
+            dropped,
+        );
+        let codes = sums.refusals.iter().map(|(code, count)| (code, *count));
+        figures.counters("relay_refusals_total", "Requests refused, by STUN error.", "code", codes);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core<Arc<Link>>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn until_closing(self: Arc<Self>, task: impl Future<Output = ()>) {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            () = task => {}
+            // An error is a relay that is gone, which it is not while `self` lives.
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    }
+
+    async fn tick(self: Arc<Self>) {
+        loop {
+            sleep(TICK).await;
+            self.lock().tick(Instant::now());
+        }
+    }
+
+    async fn serve_datagrams(self: Arc<Self>) {
+        let mut buffer = [0; MAX_BYTES + 1];
+        loop {
+            match self.socket.recv_from(&mut buffer).await {
+                // Longer ones were cut.
+                Ok((bytes, from)) if bytes <= MAX_BYTES => {
+                    let client = Client { id: ClientId::Datagrams(from), address: plain(from) };
+                    self.client_sent(client, &buffer[..bytes], &Sink::Datagrams(from));
+                }
+                Ok(_) => {}
+                // Some systems report here what ICMP said about an earlier datagram.
+                Err(error) => {
+                    tracing::debug!(%error, "relay: cannot receive");
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one TCP or TLS stream to its end.
+    pub(crate) async fn serve_stream<S>(self: Arc<Self>, stream: S, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        let Ok(_permit) = self.streams.try_acquire() else {
+            tracing::warn!("relay: too many streams");
+            return;
+        };
+        let id = ClientId::Stream(self.streams_opened.fetch_add(1, Ordering::Relaxed));
+        let client = Client { id, address: plain(address) };
+        let (reader, writer) = tokio::io::split(stream);
+        let (sender, messages) = mpsc::channel(STREAM_QUEUE);
+        let sink = Sink::Stream(sender);
+        let serving = async {
+            tokio::select! {
+                () = self.read_stream(reader, client, &sink) => {}
+                () = write_stream(writer, messages) => {}
+                () = self.idle(id) => tracing::debug!("relay: stream without allocation closed"),
+            }
+        };
+        Arc::clone(&self).until_closing(serving).await;
+        self.lock().close(id);
+    }
+
+    /// Ready once a client has been without allocation for too long.
+    async fn idle(&self, client: ClientId) {
+        let mut since = Instant::now();
+        while since.elapsed() < self.idle_limit {
+            sleep(TICK).await;
+            if self.lock().has_allocation(client) {
+                since = Instant::now();
+            }
+        }
+    }
+
+    async fn read_stream(
+        self: &Arc<Self>,
+        mut reader: impl AsyncRead + Unpin,
+        client: Client,
+        sink: &Sink,
+    ) {
+        let mut buffer = Vec::with_capacity(4 * MAX_BYTES);
+        while matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
+            let mut done = 0;
+            loop {
+                match wire::frame_bytes(&buffer[done..]) {
+                    Ok(Some(bytes)) => {
+                        self.client_sent(client, &buffer[done..done + bytes], sink);
+                        done += bytes;
+                    }
+                    Ok(None) => break,
+                    Err(wire::Malformed) => return,
+                }
+            }
+            // What is left is less than one message, so that the buffer never grows.
+            buffer.drain(..done);
+        }
+    }
+
+    fn client_sent(self: &Arc<Self>, client: Client, bytes: &[u8], sink: &Sink) {
+        let mut open = |v6| self.open(v6, sink);
+        let action = self.lock().client_sent(now(), client, bytes, &mut open);
+        let sent = match action {
+            Action::Nothing => true,
+            Action::Answer(answer) => self.send(sink, answer),
+            Action::ToPeer { link, peer, data } => {
+                link.socket.try_send_to(&bytes[data], peer).is_ok()
+            }
+            Action::ToClient { link, message } => self.send(&link.client, message),
+        };
+        self.count(sent);
+    }
+
+    fn send(&self, sink: &Sink, message: Vec<u8>) -> bool {
+        match sink {
+            Sink::Datagrams(to) => self.socket.try_send_to(&message, *to).is_ok(),
+            Sink::Stream(messages) => messages.try_send(message).is_ok(),
+        }
+    }
+
+    fn count(&self, sent: bool) {
+        if !sent {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a socket for an allocation, on a port that nobody can foresee, and its task.
+    fn open(self: &Arc<Self>, v6: bool, client: &Sink) -> Option<(Arc<Link>, SocketAddr)> {
+        let relayed = self.relayed.iter().find(|relayed| relayed.public.is_ipv6() == v6)?;
+        let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
+        let count = (last + 1).checked_sub(first).filter(|count| *count > 0)?;
+        let mut random = [0; 4];
+        SystemRandom::new().fill(&mut random).ok()?;
+        let start = u32::from_ne_bytes(random) % count;
+        let socket = (0..count.min(PORT_ATTEMPTS)).find_map(|attempt| {
+            let port = u16::try_from(first + (start + attempt) % count).ok()?;
+            let socket = std::net::UdpSocket::bind((relayed.bind, port)).ok()?;
+            socket.set_nonblocking(true).ok()?;
+            UdpSocket::from_std(socket).ok()
+        })?;
+        let address = SocketAddr::new(relayed.public, socket.local_addr().ok()?.port());
+        let socket = Arc::new(socket);
+        let receiving = Arc::clone(self).receive(Arc::clone(&socket), address);
+        let task = tokio::spawn(Arc::clone(self).until_closing(receiving)).abort_handle();
+        Some((Arc::new(Link { socket, client: client.clone(), task }), address))
+    }
+
+    /// What peers send to one relayed address; aborted with its [`Link`].
+    async fn receive(self: Arc<Self>, socket: Arc<UdpSocket>, relayed: SocketAddr) {
+        let mut buffer = vec![0; MAX_BYTES + 1];
+        loop {
+            match socket.recv_from(&mut buffer).await {
+                Ok((bytes, peer)) if bytes <= MAX_BYTES => {
+                    let data = &buffer[..bytes];
+                    let action = self.lock().peer_sent(now(), relayed, plain(peer), data);
+                    if let Action::ToClient { link, message } = action {
+                        self.count(self.send(&link.client, message));
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+}
+
+async fn write_stream(mut writer: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Vec<u8>>) {
+    let mut batch = Vec::with_capacity(STREAM_BATCH);
+    while messages.recv_many(&mut batch, STREAM_BATCH).await > 0 {
+        let bytes = batch.concat();
+        batch.clear();
+        let write = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        match timeout(WRITE_LIMIT, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => return tracing::info!("relay: stream reads too slowly, closed"),
+        }
+    }
+}
+
+/// An IPv4 client of a socket for both families is an IPv4 client.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), wall }
+}
