@@ -10,7 +10,7 @@ use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
-    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats,
+    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
 };
 use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, ServerUrl, SignalingClient, SignalingEvent,
@@ -84,6 +84,7 @@ pub(crate) struct Call {
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
     relay_only: bool,
+    relay_tls: Option<RelayTls>,
     peer: Option<PeerHandle>,
     peer_stats: Option<Box<PeerStats>>,
     next_stats: Instant,
@@ -142,6 +143,7 @@ impl Call {
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
             relay_only,
+            relay_tls: None,
             peer: None,
             peer_stats: None,
             next_stats: started,
@@ -221,13 +223,15 @@ impl Call {
 
     async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
         self.close_peer();
-        let ice_servers =
+        let ice_servers: Vec<_> =
             self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect();
+        let relay_tls = self.relay_tls(&ice_servers);
         let peer = PeerHandle::start(PeerParts {
             tag: Tag { call: self.id, epoch },
             clock: self.context.clock,
             reports: self.context.reports.clone(),
             ice_servers,
+            relay_tls,
             relay_only: self.relay_only,
             max_bitrate: self.context.video_send.max_bitrate(),
             slot: self.context.shared.remote_video.clone(),
@@ -239,6 +243,17 @@ impl Call {
         self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
         self.peer = Some(peer);
         Ok(())
+    }
+
+    /// Reads the system's certificates once, and only if a relay needs them.
+    fn relay_tls(&mut self, servers: &[IceServer]) -> Option<RelayTls> {
+        let mut urls = servers.iter().flat_map(|server| &server.urls);
+        if self.relay_tls.is_none() && urls.any(|url| url.starts_with("turns:")) {
+            self.relay_tls = visavis_signaling_client::relay_tls(self.context.trusted_certificate)
+                .inspect_err(|error| tracing::warn!(%error, "no TLS to relays"))
+                .ok();
+        }
+        self.relay_tls.clone()
     }
 
     fn close_peer(&mut self) {
@@ -386,6 +401,9 @@ impl Call {
             }
             PeerEvent::DataChannelClosed => self.channel_open = false,
             PeerEvent::Message(text) => self.message(&text),
+            PeerEvent::RelayError(error) => {
+                log.add("ice", format!("{}: {} ({})", error.relay, error.reason, error.code));
+            }
             // The session decides when to offer; sender reports are for lip sync.
             _ => {}
         }
