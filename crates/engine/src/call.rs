@@ -1,6 +1,7 @@
 //! One call: executes what the session says, listens to signaling and the peer connection, and
 //! keeps what the snapshot tells of them.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use visavis_signaling_protocol::{ControlMessage, IceServer, RoomCode, SessionId,
 
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
+use crate::network_watch::NetworkWatch;
 use crate::peer_task::{PeerHandle, PeerParts, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
@@ -97,6 +99,7 @@ pub(crate) struct Call {
     channel_open: bool,
     clock_sync: ClockSync,
     priorities: Priorities,
+    network: NetworkWatch,
 }
 
 impl Call {
@@ -156,6 +159,7 @@ impl Call {
             channel_open: false,
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
+            network: NetworkWatch::default(),
         })
     }
 
@@ -410,6 +414,17 @@ impl Call {
         None
     }
 
+    /// The way to the network changed and took the path with it.
+    fn lost_network(&mut self, now: Instant) -> bool {
+        let Some(peer) = &self.peer else { return false };
+        let remote = self.peer_stats.as_ref().and_then(|stats| {
+            let id = &stats.selected_pair()?.remote_candidate_id;
+            let remote = stats.remote_candidates.iter().find(|c| c.id == *id)?;
+            Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
+        });
+        self.network.lost(now, remote, peer.peer.packets_received())
+    }
+
     fn message(&mut self, text: &str) {
         let arrived = unix_ms();
         let Ok(message) = serde_json::from_str(text) else {
@@ -481,7 +496,8 @@ impl Call {
     }
 
     /// What happens by the clock: statistics, history, the other side's clock.
-    pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) {
+    /// Returns what the session should know.
+    pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) -> Option<Input> {
         if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
             self.next_stats = now + STATS_INTERVAL;
             let tag = Tag { call: self.id, epoch: peer.epoch };
@@ -517,6 +533,14 @@ impl Call {
                 fps_received: received.fps,
             });
         }
+        if !self.lost_network(now) {
+            return None;
+        }
+        log.add("call", "the way to the network changed".into());
+        if let Some(client) = &self.client {
+            client.reconnect();
+        }
+        Some(Input::RestartIce)
     }
 
     pub(crate) fn stats(&mut self, stats: PeerStats) {

@@ -353,6 +353,12 @@ impl Peer {
         self.session.network()
     }
 
+    /// RTP packets that have come so far.
+    pub fn packets_received(&self) -> u64 {
+        let counters = self.session.counters();
+        counters.inbound.audio.packets_received + counters.inbound.video.packets_received
+    }
+
     /// A snapshot of everything known about the connection.
     pub async fn stats(&self) -> PeerStats {
         let report = self.pc.get_stats(Instant::now(), StatsSelector::None).await;
