@@ -1,6 +1,7 @@
 //! One call: executes what the session says, listens to signaling and the peer connection, and
 //! keeps what the snapshot tells of them.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
-    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats,
+    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
 };
 use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, ServerUrl, SignalingClient, SignalingEvent,
@@ -19,6 +20,7 @@ use visavis_signaling_protocol::{ControlMessage, IceServer, RoomCode, SessionId,
 
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
+use crate::network_watch::NetworkWatch;
 use crate::peer_task::{PeerHandle, PeerParts, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
@@ -84,6 +86,7 @@ pub(crate) struct Call {
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
     relay_only: bool,
+    relay_tls: Option<RelayTls>,
     peer: Option<PeerHandle>,
     peer_stats: Option<Box<PeerStats>>,
     next_stats: Instant,
@@ -96,6 +99,7 @@ pub(crate) struct Call {
     channel_open: bool,
     clock_sync: ClockSync,
     priorities: Priorities,
+    network: NetworkWatch,
 }
 
 impl Call {
@@ -142,6 +146,7 @@ impl Call {
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
             relay_only,
+            relay_tls: None,
             peer: None,
             peer_stats: None,
             next_stats: started,
@@ -154,6 +159,7 @@ impl Call {
             channel_open: false,
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
+            network: NetworkWatch::default(),
         })
     }
 
@@ -221,13 +227,15 @@ impl Call {
 
     async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
         self.close_peer();
-        let ice_servers =
+        let ice_servers: Vec<_> =
             self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect();
+        let relay_tls = self.relay_tls(&ice_servers);
         let peer = PeerHandle::start(PeerParts {
             tag: Tag { call: self.id, epoch },
             clock: self.context.clock,
             reports: self.context.reports.clone(),
             ice_servers,
+            relay_tls,
             relay_only: self.relay_only,
             max_bitrate: self.context.video_send.max_bitrate(),
             slot: self.context.shared.remote_video.clone(),
@@ -239,6 +247,17 @@ impl Call {
         self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
         self.peer = Some(peer);
         Ok(())
+    }
+
+    /// Reads the system's certificates once, and only if a relay needs them.
+    fn relay_tls(&mut self, servers: &[IceServer]) -> Option<RelayTls> {
+        let mut urls = servers.iter().flat_map(|server| &server.urls);
+        if self.relay_tls.is_none() && urls.any(|url| url.starts_with("turns:")) {
+            self.relay_tls = visavis_signaling_client::relay_tls(self.context.trusted_certificate)
+                .inspect_err(|error| tracing::warn!(%error, "no TLS to relays"))
+                .ok();
+        }
+        self.relay_tls.clone()
     }
 
     fn close_peer(&mut self) {
@@ -386,10 +405,24 @@ impl Call {
             }
             PeerEvent::DataChannelClosed => self.channel_open = false,
             PeerEvent::Message(text) => self.message(&text),
+            PeerEvent::RelayError(error) => {
+                log.add("ice", format!("{}: {} ({})", error.relay, error.reason, error.code));
+            }
             // The session decides when to offer; sender reports are for lip sync.
             _ => {}
         }
         None
+    }
+
+    /// The way to the network changed and took the path with it.
+    fn lost_network(&mut self, now: Instant) -> bool {
+        let Some(peer) = &self.peer else { return false };
+        let remote = self.peer_stats.as_ref().and_then(|stats| {
+            let id = &stats.selected_pair()?.remote_candidate_id;
+            let remote = stats.remote_candidates.iter().find(|c| c.id == *id)?;
+            Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
+        });
+        self.network.lost(now, remote, peer.peer.packets_received())
     }
 
     fn message(&mut self, text: &str) {
@@ -463,7 +496,8 @@ impl Call {
     }
 
     /// What happens by the clock: statistics, history, the other side's clock.
-    pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) {
+    /// Returns what the session should know.
+    pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) -> Option<Input> {
         if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
             self.next_stats = now + STATS_INTERVAL;
             let tag = Tag { call: self.id, epoch: peer.epoch };
@@ -499,6 +533,14 @@ impl Call {
                 fps_received: received.fps,
             });
         }
+        if !self.lost_network(now) {
+            return None;
+        }
+        log.add("call", "the way to the network changed".into());
+        if let Some(client) = &self.client {
+            client.reconnect();
+        }
+        Some(Input::RestartIce)
     }
 
     pub(crate) fn stats(&mut self, stats: PeerStats) {

@@ -9,6 +9,7 @@ mod devices;
 mod diagnostics;
 mod handle;
 mod meter;
+mod network_watch;
 mod paced;
 mod peer_task;
 mod receive;

@@ -11,7 +11,7 @@ use visavis_media::Bitrate;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_rtc as rtc;
-use visavis_rtc::{MediaClock, Peer, PeerConfig, PeerEvent};
+use visavis_rtc::{MediaClock, Peer, PeerConfig, PeerEvent, RelayTls};
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
@@ -29,6 +29,7 @@ pub(crate) struct PeerParts {
     pub(crate) clock: MediaClock,
     pub(crate) reports: mpsc::Sender<Internal>,
     pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) relay_tls: Option<RelayTls>,
     pub(crate) relay_only: bool,
     pub(crate) max_bitrate: Bitrate,
     pub(crate) slot: VideoSlot,
@@ -53,6 +54,7 @@ impl PeerHandle {
             clock,
             reports,
             ice_servers,
+            relay_tls,
             relay_only,
             max_bitrate,
             slot,
@@ -67,6 +69,7 @@ impl PeerHandle {
         audio.set_jitter(Some((jitter, sync.clone())));
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
+            relay_tls,
             relay_only,
             clock,
             max_bitrate: Some(max_bitrate),

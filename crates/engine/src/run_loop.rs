@@ -196,7 +196,9 @@ impl RunLoop {
     async fn tick(&mut self) {
         self.dirty |= self.is_metering();
         if let Some(call) = &mut self.call {
-            call.tick(Instant::now(), &mut self.log);
+            if let Some(input) = call.tick(Instant::now(), &mut self.log) {
+                self.drive(input).await;
+            }
         }
         self.drive(Input::Tick).await;
     }

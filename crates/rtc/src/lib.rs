@@ -26,6 +26,7 @@ mod send;
 mod session;
 mod stats;
 mod stream_stats;
+mod turn;
 mod types;
 
 #[cfg(test)]
@@ -34,7 +35,7 @@ mod loss_tests;
 pub use clock::MediaClock;
 pub use congestion::{BandwidthState, NetworkEstimate};
 pub use error::RtcError;
-pub use peer::{Peer, PeerConfig};
+pub use peer::{Peer, PeerConfig, RelayTls};
 pub use receive::RtpCallback;
 pub use send::{AudioSender, SendOutcome, VideoSender};
 pub use stats::{
@@ -43,5 +44,5 @@ pub use stats::{
 pub use stream_stats::{InboundStats, OutboundStats};
 pub use types::{
     Candidate, Description, DtlsState, IceConnectionState, IceGatheringState, IceServer, MediaKind,
-    PeerConnectionState, PeerEvent, SdpKind, SenderReportInfo, SignalingState,
+    PeerConnectionState, PeerEvent, RelayError, SdpKind, SenderReportInfo, SignalingState,
 };

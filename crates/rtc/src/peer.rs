@@ -35,13 +35,19 @@ use crate::runtime::NetRuntime;
 use crate::send::{AudioSender, VideoSender};
 use crate::session::{LocalStreams, Session};
 use crate::stats::{self, PeerStats};
+use crate::turn::StreamRelays;
 use crate::types::{Candidate, Description, DtlsState, IceServer, MediaKind, PeerEvent, SdpKind};
+
+/// How TLS to relays is done and what it trusts.
+pub type RelayTls = Arc<rustls::ClientConfig>;
 
 /// How a peer is set up.
 #[derive(Debug, Clone, Default)]
 pub struct PeerConfig {
     /// STUN and TURN servers.
     pub ice_servers: Vec<IceServer>,
+    /// What `turns:` relays are trusted by; without it they cannot be used.
+    pub relay_tls: Option<RelayTls>,
     /// Use relayed candidates only.
     pub relay_only: bool,
     /// The clock of arrival times, shared with capture and playout.
@@ -59,6 +65,7 @@ pub struct PeerConfig {
 pub struct Peer {
     pc: Arc<dyn PeerConnection>,
     session: Arc<Session>,
+    relays: Arc<StreamRelays>,
     video: VideoSender,
     audio: AudioSender,
     video_track: Arc<TrackLocalStaticRTP>,
@@ -100,8 +107,10 @@ impl Peer {
         let random = random_start()?;
         let [audio, video, parity] = random.ssrcs;
         let local = LocalStreams { audio, video, parity };
-        let mut urls = config.ice_servers.iter().flat_map(|server| &server.urls);
+        let mut ice_servers = config.ice_servers;
+        let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
         let uses_turn = urls.any(|url| url.starts_with("turn"));
+        let relays = Arc::new(StreamRelays::divert(&mut ice_servers, config.relay_tls));
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
         let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
@@ -120,12 +129,12 @@ impl Peer {
         let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
         let handler = Handler { session: session.clone(), local_ice: local_ice.clone() };
         let pc = PeerConnectionBuilder::new()
-            .with_configuration(ice::configuration(&config.ice_servers, config.relay_only))
+            .with_configuration(ice::configuration(&ice_servers, config.relay_only))
             .with_media_engine(codecs::media_engine()?)
             .with_setting_engine(ice::settings(config.relay_only))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
-            .with_runtime(Arc::new(NetRuntime::new(session.clone())))
+            .with_runtime(Arc::new(NetRuntime::new(session.clone(), relays.clone())))
             .with_udp_addrs(vec![LocalAddresses])
             .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_BYTES)
             .build()
@@ -161,6 +170,7 @@ impl Peer {
             audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1]),
             pc,
             session,
+            relays,
             video_track,
             messages,
             channel_open,
@@ -343,6 +353,12 @@ impl Peer {
         self.session.network()
     }
 
+    /// RTP packets that have come so far.
+    pub fn packets_received(&self) -> u64 {
+        let counters = self.session.counters();
+        counters.inbound.audio.packets_received + counters.inbound.video.packets_received
+    }
+
     /// A snapshot of everything known about the connection.
     pub async fn stats(&self) -> PeerStats {
         let report = self.pc.get_stats(Instant::now(), StatsSelector::None).await;
@@ -354,7 +370,12 @@ impl Peer {
                 ice.get_remote_candidates().await.unwrap_or_default(),
             );
         }
-        let stats = stats::gather(&report, candidates, &self.session);
+        let mut stats = stats::gather(&report, candidates, &self.session);
+        for candidate in &mut stats.local_candidates {
+            if let Some(url) = self.relays.original_url(&candidate.url) {
+                candidate.url = url.to_owned();
+            }
+        }
         if let Some(rtt) = stats.selected_pair().and_then(|pair| pair.current_round_trip_time_s)
             && stats.outbound_video.round_trip_time_s.is_none()
             && stats.outbound_audio.round_trip_time_s.is_none()

@@ -3,13 +3,15 @@
 //! And the end of the driver task does not go unnoticed: if it stops by itself, or panics on what
 //! the remote side sent, the owner is told that the connection failed.
 //!
+//! Sockets and names of relays pass through [`crate::turn`].
+//!
 //! And the driver's sleep can be cut short, for two things that the stack queues and then leaves
 //! until the next timer: the first DTLS flight after ICE connects, and whatever goes to a TURN
 //! server.
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,17 +26,19 @@ use webrtc::runtime::{
 };
 
 use crate::session::Session;
+use crate::turn::{RelaySocket, StreamRelays};
 use crate::types::{PeerConnectionState, PeerEvent};
 
 #[derive(Debug)]
 pub(crate) struct NetRuntime {
     session: Arc<Session>,
+    relays: Arc<StreamRelays>,
     driver_spawned: AtomicBool,
 }
 
 impl NetRuntime {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
-        Self { session, driver_spawned: AtomicBool::new(false) }
+    pub(crate) fn new(session: Arc<Session>, relays: Arc<StreamRelays>) -> Self {
+        Self { session, relays, driver_spawned: AtomicBool::new(false) }
     }
 }
 
@@ -59,7 +63,11 @@ impl Runtime for NetRuntime {
         // The system caps what it grants (`net.core.rmem_max`); less is not an error.
         let _ = options.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = options.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-        TokioRuntime.wrap_udp_socket(socket)
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        if !self.session.turn {
+            return Ok(socket);
+        }
+        Ok(Arc::new(RelaySocket::new(socket, self.relays.clone(), self.session.clone())))
     }
 
     fn wrap_tcp_listener(
@@ -82,6 +90,15 @@ impl Runtime for NetRuntime {
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
         // The driver waits for this, and with it ICE consent and DTLS.
         Box::pin(async move {
+            if let Some(stand_ins) = self.relays.resolve(host) {
+                return Ok(stand_ins);
+            }
+            // The stack writes IPv6 addresses without brackets.
+            if let Some((ip, port)) = host.rsplit_once(':')
+                && let (Ok(ip), Ok(port)) = (ip.parse::<Ipv6Addr>(), port.parse())
+            {
+                return Ok(vec![SocketAddr::new(ip.into(), port)]);
+            }
             tokio::time::timeout(RESOLVE_TIMEOUT, TokioRuntime.resolve_host(host)).await?
         })
     }

@@ -38,7 +38,7 @@ pub struct Candidate {
 /// A STUN or TURN server (W3C `RTCIceServer`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IceServer {
-    /// `stun:` or `turn:` URLs; `turn:` over TCP and `turns:` are skipped by the stack.
+    /// `stun:`, `turn:` (over UDP or TCP) and `turns:` (over TLS) URLs.
     pub urls: Vec<String>,
     /// TURN user name.
     pub username: Option<String>,
@@ -108,6 +108,19 @@ pub enum PeerEvent {
     DataChannelClosed,
     /// A text message on the data channel.
     Message(String),
+    /// A relay could not be reached, or refused (W3C `icecandidateerror`). Others may still do.
+    RelayError(RelayError),
+}
+
+/// Why a relay gives no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayError {
+    /// Its URL.
+    pub relay: String,
+    /// STUN error code (RFC 8656 §19); 701 if it cannot be reached.
+    pub code: u16,
+    /// In words.
+    pub reason: String,
 }
 
 macro_rules! states {

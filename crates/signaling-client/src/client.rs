@@ -116,6 +116,8 @@ struct Wish {
     session: SessionId,
     /// Counts sessions; signals of an older one are not sent any more.
     generation: u64,
+    /// Counts the times that it could not wait.
+    hurries: u64,
     leaving: bool,
 }
 
@@ -135,7 +137,8 @@ impl SignalingClient {
     ) -> Self {
         let (signals, queue) = mpsc::channel(QUEUED_SIGNALS);
         let session = config.session.clone();
-        let (wish, wished) = watch::channel(Wish { session, generation: 0, leaving: false });
+        let (wish, wished) =
+            watch::channel(Wish { session, generation: 0, hurries: 0, leaving: false });
         let task = Task {
             config,
             timing,
@@ -147,6 +150,7 @@ impl SignalingClient {
             outgoing: Outgoing::default(),
             received: 0,
             generation: 0,
+            hurries: 0,
             attempt: 0,
             failures: 0,
         };
@@ -169,6 +173,12 @@ impl SignalingClient {
             wish.session = session;
             wish.generation += 1;
         });
+    }
+
+    /// Connects anew at once, and takes the seat back: the machine's way to the network changed, and
+    /// a WebSocket over the old one would only fall silent.
+    pub fn reconnect(&self) {
+        self.wish.send_modify(|wish| wish.hurries += 1);
     }
 
     /// Hangs up: sends what is queued and `leave`, and closes. Returns within a second.
@@ -216,6 +226,8 @@ enum End {
     Final,
     /// The owner wants another session.
     NewSession,
+    /// The owner wants another connection.
+    Hurry,
     /// To be tried again.
     Lost(String),
 }
@@ -233,6 +245,8 @@ struct Task {
     received: u64,
     /// Of the session joined with.
     generation: u64,
+    /// Of the wish that the connection began with.
+    hurries: u64,
     attempt: u32,
     failures: u32,
 }
@@ -262,7 +276,7 @@ impl Task {
             };
             let why = match end {
                 End::Final => return,
-                End::NewSession => continue,
+                End::NewSession | End::Hurry => continue,
                 End::Left => return self.leave_from_afar(&connector).await,
                 End::Lost(why) => why,
             };
@@ -275,7 +289,10 @@ impl Task {
                 self.emit(lost).await?;
                 tokio::select! {
                     () = sleep(retry_in) => Ok(()),
-                    () = leaving(&mut self.wished) => Err(End::Left),
+                    end = hurried(&mut self.wished, self.hurries) => match end {
+                        End::Left => Err(End::Left),
+                        _ => Ok(()),
+                    },
                 }
             };
             if go_on.await.is_err() {
@@ -287,12 +304,13 @@ impl Task {
     /// One WebSocket from its opening to its end.
     async fn connection(&mut self, connector: &Connector) -> Result<End, ConnectError> {
         self.attempt += 1;
+        self.hurries = self.wished.borrow().hurries;
         if self.emit(SignalingEvent::Connecting { attempt: self.attempt }).await.is_err() {
             return Ok(End::Left);
         }
         let mut socket = tokio::select! {
             socket = connect::open(&self.config.server, connector, self.timing.connect) => socket?,
-            () = leaving(&mut self.wished) => return Ok(End::Left),
+            end = hurried(&mut self.wished, self.hurries) => return Ok(end),
         };
         Ok(match self.talk(&mut socket).await {
             Ok(never) => match never {},
@@ -352,6 +370,7 @@ impl Task {
                     return Err(End::Lost("the server has fallen silent".into()));
                 }
                 end = other_wish(&mut self.wished, self.generation) => return Err(end),
+                end = hurried(&mut self.wished, self.hurries) => return Err(end),
             }
         }
     }
@@ -509,6 +528,14 @@ impl Task {
 async fn leaving(wished: &mut watch::Receiver<Wish>) {
     // An error is an owner that is gone.
     let _ = wished.wait_for(|wish| wish.leaving).await;
+}
+
+/// Ready once the owner wants to leave, or a connection after the one numbered `hurries`.
+async fn hurried(wished: &mut watch::Receiver<Wish>, hurries: u64) -> End {
+    match wished.wait_for(|wish| wish.leaving || wish.hurries != hurries).await {
+        Ok(wish) if !wish.leaving => End::Hurry,
+        _ => End::Left,
+    }
 }
 
 /// Ready once the owner wants something else than the session numbered `generation`.

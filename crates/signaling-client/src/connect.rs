@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -79,26 +80,55 @@ impl fmt::Debug for CertificateFingerprint {
 pub(crate) fn connector(
     trusted: Option<CertificateFingerprint>,
 ) -> Result<Connector, ConnectError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+    let config = client_config(trusted, trusted.is_none())
         .map_err(|error| permanent(format!("TLS cannot be used: {error}")))?;
-    let config = match trusted {
-        Some(fingerprint) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider }))
-            .with_no_client_auth(),
-        None => {
-            let mut roots = RootCertStore::empty();
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                tracing::warn!(%error, "a system certificate cannot be read");
-            }
-            roots.add_parsable_certificates(found.certs);
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
-    };
     Ok(Connector::Rustls(Arc::new(config)))
+}
+
+/// TLS for relays: they are trusted by the system's roots, and the certificate chosen for the server
+/// is trusted too, for the server may be the relay. Reads the system's certificates: some
+/// milliseconds.
+///
+/// # Errors
+///
+/// If the system has no certificates and none was chosen.
+pub fn relay_tls(
+    trusted: Option<CertificateFingerprint>,
+) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+    client_config(trusted, true).map(Arc::new)
+}
+
+/// Trusts `chosen` and, with `roots`, what the system trusts.
+fn client_config(
+    chosen: Option<CertificateFingerprint>,
+    roots: bool,
+) -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = roots.then(|| {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "a system certificate cannot be read");
+        }
+        roots.add_parsable_certificates(found.certs);
+        roots
+    });
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let Some(fingerprint) = chosen else {
+        let roots = roots.unwrap_or_else(RootCertStore::empty);
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    };
+    let others = roots
+        .filter(|roots| !roots.is_empty())
+        .map(|roots| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))
+        })
+        .transpose()?;
+    let verifier = Arc::new(Pinned { fingerprint, others, provider });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 /// Opens the WebSocket within `limit`.
@@ -192,10 +222,11 @@ fn explain(server: &ServerUrl, error: &Error) -> ConnectError {
     }
 }
 
-/// Trusts one certificate and checks that the server holds its key.
+/// Trusts one certificate, or else what `others` trusts, and checks that the server holds its key.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: CertificateFingerprint,
+    others: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -203,16 +234,22 @@ impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let digest = ring::digest::digest(&ring::digest::SHA256, end_entity);
-        if digest.as_ref() == self.fingerprint.0 {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+        match &self.others {
+            _ if digest.as_ref() == self.fingerprint.0 => Ok(ServerCertVerified::assertion()),
+            None => Err(CertificateError::ApplicationVerificationFailure.into()),
+            Some(others) => others.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
         }
     }
 

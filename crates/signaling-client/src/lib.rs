@@ -11,7 +11,7 @@ mod outgoing;
 mod server_url;
 
 pub use client::{ClientConfig, SignalingClient, SignalingEvent};
-pub use connect::CertificateFingerprint;
+pub use connect::{CertificateFingerprint, relay_tls};
 pub use server_url::ServerUrl;
 
 /// What may be wrong with what a person types.

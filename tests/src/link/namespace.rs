@@ -65,6 +65,37 @@ impl Namespace {
         Ok(result)
     }
 
+    /// Runs `ip` with these words in this namespace.
+    ///
+    /// # Errors
+    ///
+    /// It fails, or is not there (package iproute2).
+    pub fn ip(&self, arguments: &str) -> anyhow::Result<()> {
+        self.within(|| ip(arguments))?
+    }
+
+    /// A pair of devices joined by a cable: `name` here with `address` (`10.0.0.1/24`), `far_name`
+    /// in `far` with `far_address`. Both are up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespace::ip`].
+    pub fn cable(
+        &self,
+        (name, address): (&str, &str),
+        far: &Self,
+        (far_name, far_address): (&str, &str),
+    ) -> anyhow::Result<()> {
+        // `ip` takes a path for a namespace; ours has no name, but a descriptor.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), far.0.as_raw_fd());
+        self.ip(&format!("link add {name} type veth peer name {far_name} netns {path}"))?;
+        for (namespace, name, address) in [(self, name, address), (far, far_name, far_address)] {
+            namespace.ip(&format!("addr add {address} dev {name}"))?;
+            namespace.ip(&format!("link set {name} up"))?;
+        }
+        Ok(())
+    }
+
     /// A TUN device here, with this address; everything outside goes through it.
     pub(crate) fn tun(&self, address: Ipv4Addr) -> anyhow::Result<File> {
         self.within(|| -> anyhow::Result<File> {

@@ -1,0 +1,151 @@
+//! TURN as the stack does not do it: over TCP and TLS, and with words for what a relay refuses.
+//!
+//! The stack's TURN client speaks UDP only. So each `turn:` URL with `transport=tcp` and each `turns:`
+//! URL becomes for the stack a UDP relay at an address that no network has, and [`RelaySocket`], which
+//! is between the stack and its UDP sockets, carries what goes there over a stream. Nothing else
+//! differs: a TURN client's datagrams delimit themselves on a stream (RFC 8656 §3.7, §12.5).
+
+mod refusals;
+mod socket;
+mod stream;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use rtc::ice::url::{ProtoType, SchemeType, Url};
+
+pub(crate) use socket::RelaySocket;
+
+use crate::types::IceServer;
+
+/// The relays that are reached over streams.
+#[derive(Debug, Default)]
+pub(crate) struct StreamRelays {
+    relays: Vec<StreamRelay>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamRelay {
+    /// As the owner gave it.
+    pub(crate) url: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+}
+
+impl StreamRelays {
+    /// Takes the stream relays out of `servers` and leaves stand-ins that the stack takes for UDP
+    /// relays. `turns:` needs `tls`.
+    pub(crate) fn divert(
+        servers: &mut [IceServer],
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Self {
+        let mut relays = Vec::new();
+        for url in servers.iter_mut().flat_map(|server| &mut server.urls) {
+            if relays.len() < MAX_RELAYS
+                && let Some(relay) = StreamRelay::parse(url)
+            {
+                *url = format!("turn:{}{DOMAIN}:{}?transport=udp", relays.len(), relay.port);
+                relays.push(relay);
+            }
+        }
+        Self { relays, tls }
+    }
+
+    /// The addresses of a stand-in, one of each family, so that every socket has one; `None` if
+    /// `host` (`name:port`) is none.
+    pub(crate) fn resolve(&self, host: &str) -> Option<Vec<SocketAddr>> {
+        let (name, _) = host.split_once(':')?;
+        let index: u8 = name.strip_suffix(DOMAIN)?.parse().ok()?;
+        let relay = self.relays.get(usize::from(index))?;
+        let v4 = IpAddr::V4(Ipv4Addr::from_octets([192, 0, 2, index]));
+        let v6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into()));
+        Some([v4, v6].map(|ip| SocketAddr::new(ip, relay.port)).to_vec())
+    }
+
+    /// The relay that an address stands for.
+    pub(crate) fn at(&self, address: SocketAddr) -> Option<&StreamRelay> {
+        let index = match address.ip() {
+            IpAddr::V4(ip) => match ip.octets() {
+                [192, 0, 2, index] => index,
+                _ => return None,
+            },
+            IpAddr::V6(ip) => match ip.segments() {
+                [0x2001, 0xdb8, 0, 0, 0, 0, 0, index] => u8::try_from(index).ok()?,
+                _ => return None,
+            },
+        };
+        self.relays.get(usize::from(index)).filter(|relay| relay.port == address.port())
+    }
+
+    /// The owner's URL for a stand-in's.
+    pub(crate) fn original_url(&self, url: &str) -> Option<&str> {
+        let (name, _) = url.strip_prefix("turn:")?.split_once(':')?;
+        let index: usize = name.strip_suffix(DOMAIN)?.parse().ok()?;
+        self.relays.get(index).map(|relay| relay.url.as_str())
+    }
+}
+
+impl StreamRelay {
+    /// `None` if it is no TURN URL over a stream, or none at all.
+    fn parse(url: &str) -> Option<Self> {
+        let parsed = Url::parse_url(url).ok()?;
+        let tls = parsed.scheme == SchemeType::Turns;
+        let stream = parsed.proto == ProtoType::Tcp && (tls || parsed.scheme == SchemeType::Turn);
+        stream.then(|| Self { url: url.to_owned(), host: parsed.host, port: parsed.port, tls })
+    }
+}
+
+/// No name ends so (RFC 6761 §6.4).
+const DOMAIN: &str = ".relay.invalid";
+/// As many as the documentation networks (RFC 5737, RFC 3849) have addresses to stand in.
+const MAX_RELAYS: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(urls: &[&str]) -> IceServer {
+        IceServer { urls: urls.iter().map(ToString::to_string).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn stream_relays_get_stand_ins_and_others_stay() {
+        let mut servers = [
+            server(&["stun:a.example", "turn:b.example:3478?transport=udp"]),
+            server(&["turn:c.example?transport=tcp", "turns:d.example:443", "turn:e.example"]),
+            server(&["turns:[2001:db8:1::1]:5349?transport=tcp", "nonsense"]),
+        ];
+        let relays = StreamRelays::divert(&mut servers, None);
+        let urls: Vec<_> = servers.iter().flat_map(|s| &s.urls).map(String::as_str).collect();
+        assert_eq!(
+            urls,
+            [
+                "stun:a.example",
+                "turn:b.example:3478?transport=udp",
+                "turn:0.relay.invalid:3478?transport=udp",
+                "turn:1.relay.invalid:443?transport=udp",
+                "turn:e.example",
+                "turn:2.relay.invalid:5349?transport=udp",
+                "nonsense",
+            ]
+        );
+        assert_eq!(relays.relays[2].host, "2001:db8:1::1");
+        assert!(relays.relays[1].tls && !relays.relays[0].tls);
+        let addresses = relays.resolve("1.relay.invalid:443").unwrap_or_default();
+        assert_eq!(addresses.len(), 2);
+        for address in addresses {
+            assert_eq!(relays.at(address), Some(&relays.relays[1]));
+        }
+        assert_eq!(relays.resolve("3.relay.invalid:443"), None);
+        assert_eq!(relays.resolve("d.example:443"), None);
+        let other_port = SocketAddr::from(([192, 0, 2, 1], 3478));
+        assert_eq!(relays.at(other_port), None);
+        assert_eq!(
+            relays.original_url("turn:1.relay.invalid:443?transport=udp"),
+            Some("turns:d.example:443")
+        );
+    }
+}

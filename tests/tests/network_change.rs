@@ -1,0 +1,87 @@
+//! A call whose machine changes to another network. Needs root for network namespaces; CI has it.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::program::{Server, join, scratch};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// The goals are 2 and 3 s; a busy machine may take longer.
+const SOUND_BACK: f64 = 3.5;
+const PICTURE_BACK: f64 = 4.5;
+
+fn unix_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1e3
+}
+
+/// The longest time without such an event after `from_ms`, seconds, and how many came.
+fn longest_gap(trace: &str, from_ms: f64, wanted: impl Fn(&Value) -> bool) -> (f64, usize) {
+    let mut times: Vec<f64> = trace
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| wanted(line))
+        .filter_map(|line| line["unix_ms"].as_f64())
+        .filter(|at| *at > from_ms - 500.0)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    (gaps.fold(0.0, f64::max) / 1e3, times.len())
+}
+
+#[test]
+fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
+    if let Some(why) = unavailable() {
+        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
+        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+        return Ok(());
+    }
+    // Two ways from the traveller to a router, one from there to the other side.
+    let (traveller, router, other) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+    traveller.cable(("wifi", "10.81.1.2/24"), &router, ("r1", "10.81.1.1/24"))?;
+    traveller.cable(("cable", "10.81.2.2/24"), &router, ("r2", "10.81.2.1/24"))?;
+    other.cable(("eth", "10.81.3.2/24"), &router, ("r3", "10.81.3.1/24"))?;
+    traveller.ip("link set cable down")?;
+    traveller.ip("route add default via 10.81.1.1")?;
+    other.ip("route add default via 10.81.3.1")?;
+    router.within(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+
+    let server = router.within(|| Server::listen("0.0.0.0:0"))??;
+    let port = server.address().rsplit_once(':').unwrap().1.to_owned();
+    let folder = scratch("network-change")?;
+    let trace = folder.join("trace.jsonl");
+    let (to_traveller, to_other) =
+        (format!("http://10.81.1.1:{port}"), format!("http://10.81.3.1:{port}"));
+    let flags = ["--trace", trace.to_str().unwrap()];
+    let mut there = other.within(|| join("other", &to_other, "abc-defg-hij", &flags))??;
+    there.wait_event("waiting", LIMIT)?;
+    let mut moving =
+        traveller.within(|| join("traveller", &to_traveller, "abc-defg-hij", &[]))??;
+    moving.wait_event("first-video-frame", LIMIT)?;
+    sleep(Duration::from_secs(4));
+
+    let cut_ms = unix_ms();
+    traveller.ip("link set wifi down")?;
+    sleep(Duration::from_millis(200));
+    traveller.ip("link set cable up")?;
+    traveller.ip("route add default via 10.81.2.1")?;
+    // The signaling server, too, is reached by its first address from there.
+    sleep(Duration::from_secs(10));
+    let text = std::fs::read_to_string(&trace)?;
+    there.terminate()?;
+    moving.wait_event("summary", LIMIT)?;
+
+    let is = |line: &Value, event: &str| line["event"] == event;
+    let heard = |line: &Value| is(line, "sound") && line["level_dbfs"].as_f64() > Some(-50.0);
+    let (sound_s, sounds) = longest_gap(&text, cut_ms, heard);
+    let (picture_s, pictures) = longest_gap(&text, cut_ms, |line| is(line, "picture"));
+    eprintln!("gaps: sound {sound_s:.2} s, picture {picture_s:.2} s");
+    assert!(sounds > 300 && pictures > 100, "{sounds} sounds, {pictures} pictures");
+    assert!(sound_s > 0.1, "the path was not cut");
+    assert!(sound_s < SOUND_BACK, "{sound_s} s without sound");
+    assert!(picture_s < PICTURE_BACK, "{picture_s} s without pictures");
+    Ok(())
+}
