@@ -301,35 +301,3 @@ async fn the_relay_may_listen_elsewhere_and_serves_no_page_there() {
     let (head, _) = http(address, "/", "").await;
     assert!(head.starts_with("http/1.1 404"), "{head}");
 }
-
-/// coturn's load generator, where it is installed: an implementation that is not ours.
-#[tokio::test]
-async fn coturns_client_is_served() {
-    let server = relay(open());
-    let ice = ice_servers(server.address).await;
-    let (peer, peer_address) = peer("127.0.0.1:0").await;
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 65536];
-        while let Ok((bytes, from)) = peer.recv_from(&mut buffer).await {
-            let _ = peer.send_to(&buffer[..bytes], from).await;
-        }
-    });
-    for transport in [&["-c"][..], &["-c", "-t"], &["-c", "-s"]] {
-        let output = tokio::process::Command::new("turnutils_uclient")
-            .args(transport)
-            .args(["-m", "2", "-n", "20", "-l", "200", "-X"])
-            .args(["-u", ice[1]["username"].as_str().unwrap()])
-            .args(["-w", ice[1]["credential"].as_str().unwrap()])
-            .args(["-e", "127.0.0.1", "-r", &peer_address.port().to_string()])
-            .args(["-p", &server.address.port().to_string(), "127.0.0.1"])
-            .kill_on_drop(true)
-            .output();
-        let output = match timeout(3 * DEADLINE, output).await.unwrap() {
-            Ok(output) => output,
-            Err(error) => return eprintln!("turnutils_uclient (package coturn): {error}"),
-        };
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{transport:?}: {text}");
-        assert!(text.contains("tot_send_msgs=40, tot_recv_msgs=40"), "{transport:?}: {text}");
-    }
-}

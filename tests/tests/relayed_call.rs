@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two machines that reach a server and not each other.
 struct Network {
-    server: Server,
+    _server: Server,
     left: Namespace,
     right: Namespace,
     urls: [String; 2],
@@ -43,7 +43,7 @@ impl Network {
         let server = middle.within(|| Server::listen("0.0.0.0:0"))??;
         let port = server.address().rsplit_once(':').unwrap().1.to_owned();
         let urls = ["10.82.1.1", "10.82.2.1"].map(|host| format!("http://{host}:{port}"));
-        Ok(Some(Self { server, left, right, urls, _middle: middle }))
+        Ok(Some(Self { _server: server, left, right, urls, _middle: middle }))
     }
 
     /// The summary of the left one.
@@ -84,14 +84,13 @@ fn assert_relayed(summary: &Value) {
 fn who_reach_the_server_alone_are_relayed_over_udp() -> anyhow::Result<()> {
     let Some(mut network) = Network::start("")? else { return Ok(()) };
     assert_relayed(&network.call(&[])?);
-    drop(network.server);
     Ok(())
 }
 
 #[test]
 fn where_udp_is_blocked_they_are_relayed_over_tcp() -> anyhow::Result<()> {
-    let rules = "table inet filter { chain input { type filter hook input priority 0; \
-                 meta l4proto udp drop; } }";
+    let rules = "table inet filter {\n  chain input {\n    type filter hook input priority 0;\n    \
+                 meta l4proto udp drop\n  }\n}\n";
     let Some(mut network) = Network::start(rules)? else { return Ok(()) };
     assert_relayed(&network.call(&[])?);
     Ok(())

@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The file cannot be made.
 pub(crate) fn init(trace: Option<&Path>) -> std::io::Result<()> {
     let words = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new("error,pulseaudio=off,rtc=off,rtc_dtls=off,rtc_ice=off")
+        EnvFilter::new("error,pulseaudio=off,rtc=off,rtc_dtls=off,rtc_ice=off,webrtc::peer_connection::transport=off")
     });
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(words);
     let trace = trace.map(File::create).transpose()?.map(|file| {

@@ -369,8 +369,9 @@ impl Task {
                 () = sleep_until(heard + self.timing.silence) => {
                     return Err(End::Lost("the server has fallen silent".into()));
                 }
-                end = other_wish(&mut self.wished, self.generation) => return Err(end),
-                end = hurried(&mut self.wished, self.hurries) => return Err(end),
+                end = other_wish(&mut self.wished, self.generation, self.hurries) => {
+                    return Err(end);
+                }
             }
         }
     }
@@ -538,11 +539,16 @@ async fn hurried(wished: &mut watch::Receiver<Wish>, hurries: u64) -> End {
     }
 }
 
-/// Ready once the owner wants something else than the session numbered `generation`.
-async fn other_wish(wished: &mut watch::Receiver<Wish>, generation: u64) -> End {
-    match wished.wait_for(|wish| wish.leaving || wish.generation != generation).await {
-        Ok(wish) if !wish.leaving => End::NewSession,
-        _ => End::Left,
+/// Ready once the owner wants something else than the session numbered `generation`, or a connection
+/// after the one numbered `hurries`.
+async fn other_wish(wished: &mut watch::Receiver<Wish>, generation: u64, hurries: u64) -> End {
+    let other =
+        |wish: &Wish| wish.leaving || wish.generation != generation || wish.hurries != hurries;
+    match wished.wait_for(|wish| other(wish)).await {
+        Ok(wish) if wish.leaving => End::Left,
+        Ok(wish) if wish.generation != generation => End::NewSession,
+        Ok(_) => End::Hurry,
+        Err(_) => End::Left,
     }
 }
 
