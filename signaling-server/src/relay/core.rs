@@ -337,12 +337,8 @@ impl<L: Clone> Core<L> {
             return Action::Nothing;
         }
         *self.counters.refusals.entry(refusal.code).or_default() += 1;
-        // Strangers do not fill the log; every client is challenged once.
-        if refusal.key.is_some() {
-            tracing::info!(code = refusal.code, reason = refusal.reason, "relay: refused");
-        } else {
-            tracing::debug!(code = refusal.code, reason = refusal.reason, "relay: refused");
-        }
+        // Not a line for people: strangers, and ICE checks of private addresses, would fill the log.
+        tracing::debug!(code = refusal.code, reason = refusal.reason, "relay: refused");
         let mut answer = Message::builder_error(request, MessageWriteVec::with_capacity(160));
         // Cannot fail: the reasons are short, everything is there once.
         if let Ok(code) = ErrorCode::new(refusal.code, refusal.reason) {
