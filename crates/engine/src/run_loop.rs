@@ -195,10 +195,10 @@ impl RunLoop {
 
     async fn tick(&mut self) {
         self.dirty |= self.is_metering();
-        if let Some(call) = &mut self.call {
-            if let Some(input) = call.tick(Instant::now(), &mut self.log) {
-                self.drive(input).await;
-            }
+        if let Some(call) = &mut self.call
+            && let Some(input) = call.tick(Instant::now(), &mut self.log)
+        {
+            self.drive(input).await;
         }
         self.drive(Input::Tick).await;
     }
