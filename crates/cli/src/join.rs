@@ -103,6 +103,7 @@ impl Out {
             Event::FirstVideoFrame => ("first-video-frame", Value::Null),
             Event::FirstAudio => ("first-audio", Value::Null),
             Event::DeviceProblem(text) => ("device-problem", json!(text)),
+            Event::RelayProblem(text) => ("relay-problem", json!(text)),
             Event::Waiting => ("waiting", json!(snapshot.room_link)),
             Event::Reconnecting => ("reconnecting", Value::Null),
             Event::SpeakingWhileMuted => ("speaking-while-muted", Value::Null),

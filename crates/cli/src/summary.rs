@@ -118,6 +118,7 @@ fn candidate(candidate: &CandidateInfo) -> Value {
         "type": candidate.kind,
         "protocol": candidate.protocol,
         "address": candidate.address,
+        "relay_protocol": candidate.relay_protocol,
     })
 }
 

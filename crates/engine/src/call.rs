@@ -406,7 +406,9 @@ impl Call {
             PeerEvent::DataChannelClosed => self.channel_open = false,
             PeerEvent::Message(text) => self.message(&text),
             PeerEvent::RelayError(error) => {
-                log.add("ice", format!("{}: {} ({})", error.relay, error.reason, error.code));
+                let words = format!("{}: {} ({})", error.relay, error.reason, error.code);
+                log.add("ice", words.clone());
+                self.context.shared.push_event(Event::RelayProblem(words));
             }
             // The session decides when to offer; sender reports are for lip sync.
             _ => {}

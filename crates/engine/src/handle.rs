@@ -176,6 +176,9 @@ pub enum Event {
     FirstAudio,
     /// A device did not do what was asked; a sentence for people.
     DeviceProblem(String),
+    /// A relay cannot be reached or refuses: its URL, why, and the code of STUN (RFC 8489 §14.8) or
+    /// 701. The call may well do without.
+    RelayProblem(String),
     /// The person talks although the microphone is off. At most once in 20 s.
     SpeakingWhileMuted,
     /// The call is over.

@@ -191,6 +191,9 @@ pub struct CandidateInfo {
     pub address: String,
     /// RFC 8445 §5.1.2, where it was signaled.
     pub priority: Option<u32>,
+    /// `relayProtocol`: how we reach the relay of a relayed candidate of ours: `udp`, `tcp` or
+    /// `tls`.
+    pub relay_protocol: Option<&'static str>,
 }
 
 /// `RTCIceCandidatePairStats`.

@@ -45,8 +45,19 @@ impl Priorities {
             protocol: stats.protocol.clone(),
             address,
             priority,
+            relay_protocol: relay_protocol(stats),
         }
     }
+}
+
+/// From the relay's URL (RFC 7065 §3.1).
+fn relay_protocol(stats: &CandidateStats) -> Option<&'static str> {
+    let relayed = stats.candidate_type == "relay" && !stats.url.is_empty();
+    relayed.then(|| match stats.url.as_str() {
+        url if url.starts_with("turns:") => "tls",
+        url if url.ends_with("?transport=tcp") => "tcp",
+        _ => "udp",
+    })
 }
 
 /// ICE, DTLS and RTCP.

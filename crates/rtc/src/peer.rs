@@ -2,6 +2,7 @@
 //! on; they wait for the driver's lock only, never for the network.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -371,9 +372,10 @@ impl Peer {
             );
         }
         let mut stats = stats::gather(&report, candidates, &self.session);
-        for candidate in &mut stats.local_candidates {
-            if let Some(url) = self.relays.original_url(&candidate.url) {
-                candidate.url = url.to_owned();
+        for candidate in stats.local_candidates.iter_mut().filter(|c| c.candidate_type == "relay") {
+            let address = candidate.address.parse().map(|ip| SocketAddr::new(ip, candidate.port));
+            if let Some(url) = address.ok().and_then(|address| self.relays.url_of(address)) {
+                candidate.url = url;
             }
         }
         if let Some(rtt) = stats.selected_pair().and_then(|pair| pair.current_round_trip_time_s)

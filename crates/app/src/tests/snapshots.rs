@@ -14,6 +14,7 @@ fn candidate(kind: &str, protocol: &str, address: &str, priority: u32) -> Candid
         protocol: protocol.into(),
         address: address.into(),
         priority: Some(priority),
+        relay_protocol: None,
     }
 }
 

@@ -9,8 +9,9 @@ mod refusals;
 mod socket;
 mod stream;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
@@ -23,6 +24,8 @@ use crate::types::IceServer;
 pub(crate) struct StreamRelays {
     relays: Vec<StreamRelay>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    /// Relayed addresses that were granted, with the relay's URL; the newest are kept.
+    granted: Mutex<VecDeque<(SocketAddr, String)>>,
 }
 
 /// One of them.
@@ -51,7 +54,7 @@ impl StreamRelays {
                 relays.push(relay);
             }
         }
-        Self { relays, tls }
+        Self { relays, tls, granted: Mutex::default() }
     }
 
     /// The addresses of a stand-in, one of each family, so that every socket has one; `None` if
@@ -80,11 +83,23 @@ impl StreamRelays {
         self.relays.get(usize::from(index)).filter(|relay| relay.port == address.port())
     }
 
-    /// The owner's URL for a stand-in's.
-    pub(crate) fn original_url(&self, url: &str) -> Option<&str> {
-        let (name, _) = url.strip_prefix("turn:")?.split_once(':')?;
-        let index: usize = name.strip_suffix(DOMAIN)?.parse().ok()?;
-        self.relays.get(index).map(|relay| relay.url.as_str())
+    /// The relay at `from` granted this address.
+    fn note_granted(&self, from: SocketAddr, relayed: SocketAddr) {
+        let url = match self.at(from) {
+            Some(relay) => relay.url.clone(),
+            None => format!("turn:{from}?transport=udp"),
+        };
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        if granted.len() >= MAX_RELAYS {
+            granted.pop_front();
+        }
+        granted.push_back((relayed, url));
+    }
+
+    /// The URL of the relay that granted this address, which the stack forgets.
+    pub(crate) fn url_of(&self, relayed: SocketAddr) -> Option<String> {
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.iter().rev().find(|(address, _)| *address == relayed).map(|(_, url)| url.clone())
     }
 }
 
@@ -143,9 +158,12 @@ mod tests {
         assert_eq!(relays.resolve("d.example:443"), None);
         let other_port = SocketAddr::from(([192, 0, 2, 1], 3478));
         assert_eq!(relays.at(other_port), None);
-        assert_eq!(
-            relays.original_url("turn:1.relay.invalid:443?transport=udp"),
-            Some("turns:d.example:443")
-        );
+        let relayed = SocketAddr::from(([203, 0, 113, 1], 50000));
+        assert_eq!(relays.url_of(relayed), None);
+        relays.note_granted(SocketAddr::from(([192, 0, 2, 1], 443)), relayed);
+        assert_eq!(relays.url_of(relayed).as_deref(), Some("turns:d.example:443"));
+        relays.note_granted(SocketAddr::from(([198, 51, 100, 1], 3478)), relayed);
+        let url = relays.url_of(relayed);
+        assert_eq!(url.as_deref(), Some("turn:198.51.100.1:3478?transport=udp"));
     }
 }

@@ -2,6 +2,8 @@
 //! itself (W3C `icecandidateerror`). Sans-IO.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// Allocate requests under way.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ struct Request {
     transaction: [u8; 12],
     /// Whether it says who asks; the first one never does.
     signed: bool,
+    /// Until when its user name says that it counts, Unix seconds.
+    expiry: Option<u64>,
 }
 
 /// Why a relay gives no address.
@@ -33,12 +37,13 @@ impl Refusals {
             self.requests.pop_front();
         }
         let signed = attribute(datagram, MESSAGE_INTEGRITY).is_some();
-        self.requests.push_back(Request { transaction, signed });
+        let expiry = attribute(datagram, USERNAME).and_then(expiry);
+        self.requests.push_back(Request { transaction, signed, expiry });
     }
 
     /// A datagram came. Gives what it refuses for good: asking who we are, or for the current nonce,
-    /// is part of the protocol.
-    pub(super) fn on_receive(&mut self, datagram: &[u8]) -> Option<Refusal> {
+    /// is part of the protocol. `unix_now` is the time since 1970.
+    pub(super) fn on_receive(&mut self, datagram: &[u8], unix_now: Duration) -> Option<Refusal> {
         let (kind, transaction) = stun_header(datagram)?;
         if !matches!(kind, ALLOCATE_SUCCESS | ALLOCATE_ERROR) {
             return None;
@@ -52,9 +57,13 @@ impl Refusals {
         let reason = match code {
             401 if !request.signed => return None,
             438 => return None,
-            401 => "the relay does not accept the user name and password: they are wrong, or \
-                    their time is over"
-                .to_owned(),
+            // Relays answer both alike.
+            401 if request.expiry.is_some_and(|expiry| expiry < unix_now.as_secs()) => {
+                "the relay does not accept the credentials any more: their time is over".to_owned()
+            }
+            401 => {
+                "the relay does not accept the user name and password: they are wrong".to_owned()
+            }
             403 => "the relay forbids it".to_owned(),
             // Our own last allocation from this address is not over yet.
             437 => "the relay still holds an earlier allocation of this address".to_owned(),
@@ -64,6 +73,25 @@ impl Refusals {
         };
         Some(Refusal { code, reason })
     }
+}
+
+/// The relayed address in the answer to an Allocate request that was granted.
+pub(super) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
+    let (ALLOCATE_SUCCESS, transaction) = stun_header(datagram)? else { return None };
+    let ([_, family, a, b], address) =
+        attribute(datagram, XOR_RELAYED_ADDRESS)?.split_first_chunk::<4>()?;
+    // RFC 8489 §14.2.
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&MAGIC_COOKIE);
+    key[4..].copy_from_slice(&transaction);
+    let port = u16::from_be_bytes([a ^ key[0], b ^ key[1]]);
+    let plain: Vec<u8> = address.iter().zip(key).map(|(byte, key)| byte ^ key).collect();
+    let ip = match family {
+        1 => IpAddr::from(<[u8; 4]>::try_from(plain).ok()?),
+        2 => IpAddr::from(<[u8; 16]>::try_from(plain).ok()?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 /// Type and transaction of a STUN message (RFC 8489 §5).
@@ -89,6 +117,15 @@ fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
+/// When a minted user name, `EXPIRY` or `EXPIRY:ANYTHING` (draft-uberti-behave-turn-rest-00 §2.2),
+/// ceases to count; other names count for ever.
+fn expiry(username: &[u8]) -> Option<u64> {
+    let digits = username.split(|byte| *byte == b':').next()?;
+    // A shorter number is somebody's name: it would be a time before 2001.
+    let number = (10..=12).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| number)?.parse().ok()
+}
+
 /// RFC 8489 §14.8.
 fn error_code(value: &[u8]) -> Option<(u16, String)> {
     let ([_, _, class, number], words) = value.split_first_chunk::<4>()?;
@@ -104,8 +141,11 @@ const ALLOCATE_REQUEST: u16 = 0x0003;
 const ALLOCATE_SUCCESS: u16 = 0x0103;
 const ALLOCATE_ERROR: u16 = 0x0113;
 /// RFC 8489 §14.
+const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
+/// RFC 8656 §18.
+const XOR_RELAYED_ADDRESS: u16 = 0x0016;
 const MAX_REQUESTS: usize = 64;
 
 #[cfg(test)]
@@ -114,6 +154,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
 
     fn message(kind: u16, transaction: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut body = Vec::new();
@@ -140,15 +182,55 @@ mod tests {
     fn a_challenge_is_no_refusal_and_the_second_one_is() {
         let mut refusals = Refusals::default();
         refusals.on_send(&message(ALLOCATE_REQUEST, 1, &[]));
-        assert_eq!(refusals.on_receive(&answer(1, 401, "Unauthorized")), None);
+        assert_eq!(refusals.on_receive(&answer(1, 401, "Unauthorized"), NOW), None);
         refusals.on_send(&message(ALLOCATE_REQUEST, 2, &[(MESSAGE_INTEGRITY, &[0; 20])]));
-        let refusal = refusals.on_receive(&answer(2, 401, "Unauthorized")).unwrap();
+        let refusal = refusals.on_receive(&answer(2, 401, "Unauthorized"), NOW).unwrap();
         assert_eq!(refusal.code, 401);
         assert!(refusal.reason.contains("password"), "{}", refusal.reason);
         // Said once.
-        assert_eq!(refusals.on_receive(&answer(2, 401, "Unauthorized")), None);
+        assert_eq!(refusals.on_receive(&answer(2, 401, "Unauthorized"), NOW), None);
         // Nobody asked.
-        assert_eq!(refusals.on_receive(&answer(9, 508, "")), None);
+        assert_eq!(refusals.on_receive(&answer(9, 508, ""), NOW), None);
+    }
+
+    #[test]
+    fn the_granted_address_is_read() {
+        // RFC 5769 §2.2 and §2.3 have these addresses xored, for their transaction.
+        let transaction = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae];
+        let v4 = [0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
+        let v6 = [
+            0, 2, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1, 0x79, 0xbc, 0x25, 0xf4,
+            0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
+        ];
+        for (value, wanted) in
+            [(&v4[..], "192.0.2.1:32853"), (&v6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")]
+        {
+            let mut answer = message(ALLOCATE_SUCCESS, 0, &[(XOR_RELAYED_ADDRESS, value)]);
+            answer[8..20].copy_from_slice(&transaction);
+            assert_eq!(granted(&answer), Some(wanted.parse().unwrap()));
+            answer[0] = 0;
+            assert_eq!(granted(&answer), None);
+        }
+    }
+
+    #[test]
+    fn credentials_that_are_over_and_wrong_ones_are_told_apart() {
+        let mut refusals = Refusals::default();
+        for (username, over) in [
+            ("1799999999:peer", true),
+            ("1799999999", true),
+            ("1800000001:peer", false),
+            ("visavis", false),
+            ("12345", false),
+            ("1799999999x:peer", false),
+            ("", false),
+        ] {
+            let attributes = [(USERNAME, username.as_bytes()), (MESSAGE_INTEGRITY, &[0; 20])];
+            refusals.on_send(&message(ALLOCATE_REQUEST, 4, &attributes));
+            let refusal = refusals.on_receive(&answer(4, 401, "Unauthorized"), NOW).unwrap();
+            let words = if over { "time is over" } else { "wrong" };
+            assert!(refusal.reason.contains(words), "{username}: {}", refusal.reason);
+        }
     }
 
     #[test]
@@ -156,7 +238,7 @@ mod tests {
         let mut refusals = Refusals::default();
         for (code, words) in [(486, "allocations"), (508, "full"), (300, "300 Try Alternate")] {
             refusals.on_send(&message(ALLOCATE_REQUEST, 3, &[(MESSAGE_INTEGRITY, &[0; 20])]));
-            let refusal = refusals.on_receive(&answer(3, code, "Try Alternate")).unwrap();
+            let refusal = refusals.on_receive(&answer(3, code, "Try Alternate"), NOW).unwrap();
             assert_eq!(refusal.code, code);
             assert!(refusal.reason.contains(words), "{}", refusal.reason);
         }
@@ -167,10 +249,11 @@ mod tests {
         fn any_bytes_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let mut refusals = Refusals::default();
             refusals.on_send(&message(ALLOCATE_REQUEST, 0, &[]));
-            refusals.on_receive(&bytes);
-            let header = message(ALLOCATE_ERROR, 0, &[]);
-            bytes.splice(0..0, header);
-            refusals.on_receive(&bytes);
+            refusals.on_receive(&bytes, NOW);
+            let kind = if bytes.len() % 2 == 0 { ALLOCATE_ERROR } else { ALLOCATE_SUCCESS };
+            bytes.splice(0..0, message(kind, 0, &[]));
+            let _ = granted(&bytes);
+            refusals.on_receive(&bytes, NOW);
             refusals.on_send(&bytes);
         }
     }

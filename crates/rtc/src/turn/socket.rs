@@ -6,13 +6,14 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::StreamRelays;
-use super::refusals::{Refusal, Refusals};
+use super::refusals::{Refusal, Refusals, granted};
 use super::stream::Lane;
 use crate::session::Session;
 use crate::types::{PeerEvent, RelayError};
@@ -95,9 +96,13 @@ impl RelaySocket {
 
     fn read_along(&self, from: SocketAddr, datagram: &[u8]) {
         // Media is most of what comes and is never STUN.
-        if datagram.first().is_some_and(|first| *first < 4)
-            && let Some(refusal) = lock(&self.refusals).on_receive(datagram)
-        {
+        if datagram.first().is_none_or(|first| *first >= 4) {
+            return;
+        }
+        if let Some(relayed) = granted(datagram) {
+            self.relays.note_granted(from, relayed);
+        }
+        if let Some(refusal) = lock(&self.refusals).on_receive(datagram, unix_now()) {
             self.tell(from, refusal);
         }
     }
@@ -157,6 +162,10 @@ impl fmt::Debug for RelaySocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RelaySocket").field("inner", &self.inner).finish_non_exhaustive()
     }
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
