@@ -237,6 +237,52 @@ async fn private_peers_are_forbidden_unless_they_are_relayed_too() {
 }
 
 #[tokio::test]
+async fn credentials_of_another_server_open_nothing() {
+    let (server, other) = (relay(open()), relay(open()));
+    let foreign = ice_servers(other.address).await;
+    let refused = async |mut turn: Turn| turn.allocate(false).await.unwrap_err().0;
+    assert_eq!(refused(Turn::udp(server.address, &foreign).await).await, 401);
+    assert_eq!(refused(Turn::tcp(server.address, &foreign).await).await, 401);
+    // Nor do they open what somebody else's opened.
+    let mut turn = Turn::udp(server.address, &ice_servers(server.address).await).await;
+    turn.allocate(false).await.unwrap();
+    let (_, peer_address) = peer("127.0.0.1:0").await;
+    let own = (turn.user.clone(), turn.password.clone());
+    let credential = |name: &str| foreign[1][name].as_str().unwrap().to_owned();
+    (turn.user, turn.password) = (credential("username"), credential("credential"));
+    assert_eq!(turn.bind(0x4000, peer_address).await.unwrap_err().0, 401);
+    (turn.user, turn.password) = own;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    assert_eq!(metric(server.address, "relay_allocations").await, 1);
+}
+
+#[tokio::test]
+async fn what_exceeds_the_rate_is_dropped_and_counted() {
+    let limits = RelayLimits { bytes_per_second: 20_000, ..RelayLimits::default() };
+    let server = relay(RelayConfig { limits, ..open() });
+    let ice = ice_servers(server.address).await;
+    let mut turn = Turn::udp(server.address, &ice).await;
+    turn.allocate(false).await.unwrap();
+    let (peer, peer_address) = peer("127.0.0.1:0").await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    // Three seconds' worth (more would overflow the socket), and then an answer: all has been read.
+    for _ in 0..60 {
+        turn.send_on(0x4000, &[7; 1000]).await;
+    }
+    turn.bind(0x4000, peer_address).await.unwrap();
+    let sent = metric(server.address, "relay_sent_bytes_total").await;
+    let dropped = metric(server.address, "relay_dropped_total").await;
+    assert!(sent > 0 && sent < 50_000, "{sent} bytes");
+    assert!(dropped > 10 && sent / 1000 + dropped == 60, "{dropped} datagrams, {sent} bytes");
+    // Nobody else pays for it.
+    let mut other = Turn::udp(server.address, &ice).await;
+    let relayed = other.allocate(false).await.unwrap();
+    other.bind(0x4000, peer_address).await.unwrap();
+    other.send_on(0x4000, b"hello").await;
+    while next_datagram(&peer).await != (b"hello".to_vec(), relayed) {}
+}
+
+#[tokio::test]
 async fn quotas_are_kept() {
     let limits = RelayLimits { allocations: 3, allocations_per_user: 2, ..RelayLimits::default() };
     let server = relay(RelayConfig { limits, ..open() });
