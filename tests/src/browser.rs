@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -80,7 +80,21 @@ impl Browser {
     ///
     /// Chromium or ChromeDriver is missing (`./dev deps` installs them) or does not start.
     pub fn start(extra_flags: &[&str]) -> anyhow::Result<Self> {
-        let driver = Driver::start()?;
+        Self::start_with(extra_flags, None)
+    }
+
+    /// The same with another home folder, where Chromium looks for certificate authorities to trust
+    /// besides its own (`.pki/nssdb`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_at_home(home: &Path, extra_flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(extra_flags, Some(home))
+    }
+
+    fn start_with(extra_flags: &[&str], home: Option<&Path>) -> anyhow::Result<Self> {
+        let driver = Driver::start(home)?;
         let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
         flags.push(format!("--user-data-dir={}", driver.profile.display()));
         // ChromeDriver drops all but one of a repeated flag, and not the same one as Chromium.
@@ -352,11 +366,15 @@ struct Driver {
 }
 
 impl Driver {
-    fn start() -> anyhow::Result<Self> {
+    fn start(home: Option<&Path>) -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("visavis-chromium-{}-{number}", std::process::id());
-        let mut child = Command::new("chromedriver")
+        let mut command = Command::new("chromedriver");
+        if let Some(home) = home {
+            command.env("HOME", home);
+        }
+        let mut child = command
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

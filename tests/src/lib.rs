@@ -4,7 +4,10 @@
 
 pub mod bars;
 pub mod browser;
+pub mod document;
 pub mod link;
+#[cfg(target_os = "linux")]
+pub mod nat;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod program;

@@ -26,4 +26,6 @@ pub use record::{Bin, Flow, Record, Tag};
 #[cfg(target_os = "linux")]
 pub use emulator::{Direction, Emulator, FlowName, Recording};
 #[cfg(target_os = "linux")]
+pub(crate) use namespace::hurry;
+#[cfg(target_os = "linux")]
 pub use namespace::{Namespace, unavailable};

@@ -2,11 +2,12 @@
 //! the kernel cleans up whatever way a test ends. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::net::Ipv4Addr;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -14,14 +15,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 /// The namespace that the calling thread is in.
 const OWN: &str = "/proc/thread-self/ns/net";
 const TUN: &str = "/dev/net/tun";
-/// The name of the only device that leads out of a namespace.
-const DEVICE: &str = "link0";
-
 /// A network namespace with a loopback interface.
 #[derive(Debug)]
 pub struct Namespace(File);
 
 impl Namespace {
+    /// The name of a TUN device that leads out of a namespace.
+    pub const DEVICE: &str = "link0";
+
     /// A new one. Its loopback interface is up.
     ///
     /// # Errors
@@ -90,15 +91,82 @@ impl Namespace {
         let path = format!("/proc/{}/fd/{}", std::process::id(), far.0.as_raw_fd());
         self.ip(&format!("link add {name} type veth peer name {far_name} netns {path}"))?;
         for (namespace, name, address) in [(self, name, address), (far, far_name, far_address)] {
+            namespace.without_made_up_addresses(name)?;
             namespace.ip(&format!("addr add {address} dev {name}"))?;
             namespace.ip(&format!("link set {name} up"))?;
         }
         Ok(())
     }
 
+    /// Loads these nftables rules here.
+    ///
+    /// # Errors
+    ///
+    /// They are refused, or there is no `nft` (package nftables).
+    pub fn nft(&self, rules: &str) -> anyhow::Result<()> {
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]).stdin(Stdio::piped());
+        let started = self.within(|| command.spawn())?;
+        let mut nft = started.context("nft cannot be run; the package is nftables")?;
+        nft.stdin.take().context("no standard input")?.write_all(rules.as_bytes())?;
+        anyhow::ensure!(nft.wait()?.success(), "nft refuses the rules");
+        Ok(())
+    }
+
+    /// Writes a setting of the kernel's network: `name` is a path below `/proc/sys/net`.
+    ///
+    /// # Errors
+    ///
+    /// There is none such.
+    pub fn set(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        let path = format!("/proc/sys/net/{name}");
+        self.within(|| std::fs::write(&path, value))?.with_context(|| format!("{path} is not set"))
+    }
+
     /// A TUN device here, with this address; everything outside goes through it.
     pub(crate) fn tun(&self, address: Ipv4Addr) -> anyhow::Result<File> {
-        self.within(|| -> anyhow::Result<File> {
+        let device = Self::DEVICE;
+        let file = self.open_tun()?;
+        // No IPv6: its addresses need a second to settle (duplicate address detection).
+        self.set(&format!("ipv6/conf/{device}/disable_ipv6"), "1").ok();
+        self.ip(&format!("addr add {address}/24 dev {device}"))?;
+        self.ip(&format!("link set {device} mtu 1500 txqueuelen 10000 up"))?;
+        // Chromium asks the route to a public address which of its own to use.
+        self.ip(&format!("route add default dev {device}"))?;
+        Ok(file)
+    }
+
+    /// The same with any addresses, each alone in its network.
+    pub(crate) fn uplink(&self, addresses: &[IpAddr]) -> anyhow::Result<File> {
+        let device = Self::DEVICE;
+        let file = self.open_tun()?;
+        self.without_made_up_addresses(device)?;
+        for address in addresses {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            // Nobody else has them: no duplicate address detection.
+            let nodad = if address.is_ipv4() { "" } else { "nodad" };
+            self.ip(&format!("addr add {address}/{length} dev {device} {nodad}"))?;
+        }
+        self.ip(&format!("link set {device} mtu 1500 txqueuelen 10000 up"))?;
+        for (family, wanted) in [("-4", true), ("-6", false)] {
+            if addresses.iter().any(|address| address.is_ipv4() == wanted) {
+                self.ip(&format!("{family} route add default dev {device}"))?;
+            }
+        }
+        Ok(file)
+    }
+
+    /// No link-local IPv6 address and none of a router's making. Where there is no IPv6, nothing.
+    fn without_made_up_addresses(&self, device: &str) -> anyhow::Result<()> {
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            self.set(&format!("ipv6/conf/{device}/addr_gen_mode"), "1")?;
+            self.set(&format!("ipv6/conf/{device}/accept_ra"), "0")?;
+        }
+        Ok(())
+    }
+
+    fn open_tun(&self) -> anyhow::Result<File> {
+        self.within(|| {
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -106,12 +174,6 @@ impl Namespace {
                 .open(TUN)
                 .with_context(|| format!("{TUN} cannot be opened"))?;
             attach(&file).context("a TUN device cannot be made")?;
-            // No IPv6: its addresses need a second to settle (duplicate address detection).
-            std::fs::write(format!("/proc/sys/net/ipv6/conf/{DEVICE}/disable_ipv6"), "1").ok();
-            ip(&format!("addr add {address}/24 dev {DEVICE}"))?;
-            ip(&format!("link set {DEVICE} mtu 1500 txqueuelen 10000 up"))?;
-            // Chromium asks the route to a public address which of its own to use.
-            ip(&format!("route add default dev {DEVICE}"))?;
             Ok(file)
         })?
     }
@@ -138,7 +200,7 @@ fn ip(arguments: &str) -> anyhow::Result<()> {
 fn attach(tun: &File) -> io::Result<()> {
     // SAFETY: an `ifreq` is plain data (integers, and pointers that may be null): zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(Namespace::DEVICE.bytes()) {
         *to = libc::c_char::try_from(from).unwrap_or_default();
     }
     #[expect(clippy::cast_possible_truncation, reason = "0x1001 fits a short")]
