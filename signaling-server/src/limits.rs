@@ -24,6 +24,8 @@ pub struct Limits {
     pub silence: Duration,
     /// Time that a connection may stay without a `join`.
     pub join_deadline: Duration,
+    /// How long a seat waits for a client that left and may return.
+    pub return_wait: Duration,
     /// Time within which the holders of a full room's seats answer for themselves when somebody
     /// else wants to enter.
     pub probe: Duration,
@@ -40,6 +42,7 @@ impl Default for Limits {
             connections: 3 * limits::MAX_ROOMS,
             silence: limits::SILENCE_LIMIT,
             join_deadline: limits::JOIN_DEADLINE,
+            return_wait: limits::RETURN_LIMIT,
             probe: Duration::from_secs(2),
         }
     }

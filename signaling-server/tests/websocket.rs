@@ -37,10 +37,11 @@ async fn two_meet_exchange_and_part() {
             "displayName": "Grace"})
     );
     let offer = json!({"type": "offer", "sdp": "v=0\r\n"});
+    let session = &joined_b["peers"][0]["session"];
     a.send(json!({"type": "signal", "to": joined_b["peerId"], "description": offer})).await;
     assert_eq!(
         b.next().await,
-        json!({"type": "signal", "from": joined_a["peerId"], "description": offer})
+        json!({"type": "signal", "from": joined_a["peerId"], "session": session, "description": offer})
     );
     b.send(json!({"type": "ping"})).await;
     assert_eq!(b.next().await, json!({"type": "pong", "received": 0}));
@@ -268,7 +269,7 @@ async fn a_seat_is_taken_back_by_its_token() {
     assert_eq!(again.next().await["resumed"], true);
     assert_eq!(
         again.next().await,
-        json!({"type": "signal", "from": joined_a["peerId"], "candidate": candidate})
+        json!({"type": "signal", "from": joined_a["peerId"], "session": joined_b["peers"][0]["session"], "candidate": candidate})
     );
     // Another session: a reloaded page.
     join["session"] = json!("b2");

@@ -32,6 +32,7 @@ export class CallView {
     media.addEventListener("change", () => this.#onDevices());
     byId("leave").addEventListener("click", () => this.#call?.leave());
     byId("devices").addEventListener("click", () => byId("devices-dialog").showModal());
+    byId("lock").addEventListener("click", () => this.#toggleLock());
     byId("tap-to-hear").addEventListener("click", () => this.#play());
     for (const button of document.querySelectorAll("[data-copy]")) {
       button.addEventListener("click", () => this.#copy(button));
@@ -52,6 +53,9 @@ export class CallView {
     this.#said = this.#media.state;
     this.#keepAwake();
     call.addEventListener("change", () => this.#update());
+    call.addEventListener("lock", ({ detail }) => {
+      announce(detail.locked ? "The room is locked." : "The room is unlocked.");
+    });
     call.addEventListener("stats", () => this.#showQuality());
     call.addEventListener("stream", () => this.#showStream());
     setText(byId("waiting-code"), room);
@@ -152,10 +156,26 @@ export class CallView {
     announce(phase === "connected" ? this.#connectedWords() : words);
     document.title = phase === "connected" || phase === "reconnecting" ? "● Visavis" : "Visavis";
     byId("encrypted").hidden = phase !== "connected";
+    this.#showLock();
     this.#showQuality();
     this.#showDuration();
     this.#showRemoteStates();
     this.#wake();
+  }
+
+  #showLock() {
+    const { phase, isLocked } = this.#call;
+    const isShown = isLocked || ["connected", "reconnecting"].includes(phase);
+    byId("locked").hidden = byId("waiting-locked").hidden = !isLocked;
+    const button = byId("lock");
+    button.hidden = !isShown;
+    setAttribute(button, "aria-pressed", String(isLocked));
+    setAttribute(button, "title", isLocked ? "Let others in again" : "Let nobody else in");
+    button.querySelector(".round-label").firstChild.data = isLocked ? "Unlock" : "Lock";
+  }
+
+  #toggleLock() {
+    if (this.#isCurrent() && !byId("lock").hidden) this.#call.setLocked(!this.#call.isLocked);
   }
 
   #connectedWords() {
@@ -261,7 +281,7 @@ export class CallView {
     else document.documentElement.requestFullscreen().catch(() => {});
   }
 
-  /** M, V, F; hold Space to talk; Ctrl+D and Ctrl+E as in Meet. */
+  /** M, V, K, F; hold Space to talk; Ctrl+D and Ctrl+E as in Meet. */
   #connectKeys() {
     addEventListener("keydown", (event) => {
       if (!this.#isCurrent() || byId("devices-dialog").open || event.altKey || event.metaKey) return;
@@ -272,6 +292,7 @@ export class CallView {
         : {
             m: () => toggle(this.#media, "microphone"),
             v: () => toggle(this.#media, "camera"),
+            k: () => this.#toggleLock(),
             f: () => this.#toggleFullScreen(),
             " ": () => this.#holdToTalk(event),
           }[key];

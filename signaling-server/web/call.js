@@ -12,7 +12,7 @@
 // A lost WebSocket loses no message (signaling.js). A restarted server does: then an unanswered
 // offer is sent again, and ICE is restarted if there is no connection.
 
-import { ProtocolError, parseControlMessage } from "./protocol.js";
+import { ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
@@ -32,11 +32,11 @@ const POLITE_PATIENCE_MS = 2000;
 /** How long a server that was never reached is tried; it may just be restarting. */
 const SERVER_PATIENCE_MS = 5000;
 /** No connection by then: there is no path. */
-const CONNECT_LIMIT_MS = 30000;
-/** A call without media whose other side has left the server is over by then. */
-const GONE_LIMIT_MS = 15000;
+const CONNECT_LIMIT_MS = 40000;
+/** A call without media whose other side the server has lost is over by then: a long tunnel. */
+const GONE_LIMIT_MS = 45000;
 /** A call without media is over by then, whoever is at fault. */
-const LOST_LIMIT_MS = 30000;
+const LOST_LIMIT_MS = 60000;
 /** Between two measurements of the other side's clock. */
 const CLOCK_PING_MS = 10000;
 
@@ -66,6 +66,8 @@ export class Call extends EventTarget {
   durationMs = 0;
   /** The other side's clock minus ours, ms, measured over the data channel; null until known. */
   clockOffsetMs = null;
+  /** Whether the room is locked, as far as the server said; nobody else can enter then. */
+  isLocked = false;
   /** How many peer connections and ICE restarts this visit took. */
   peerConnections = 0;
   iceRestarts = 0;
@@ -79,6 +81,10 @@ export class Call extends EventTarget {
   #localStream = new MediaStream();
   #iceServers = [];
   #peerGoneAt = null;
+  /** The lock as the call has it: a server that was started anew has forgotten. */
+  #lockWanted = false;
+  /** What the person asked for and the server has not confirmed. */
+  #lockAsked = null;
   #makingOffer = false;
   #ignoreOffer = false;
   #settingAnswer = false;
@@ -119,6 +125,17 @@ export class Call extends EventTarget {
     this.#end("local-hangup");
   }
 
+  /** The page goes away: closed, or loaded anew, which only time can tell. */
+  depart() {
+    this.#signaling.close({ leave: { mayReturn: true } });
+  }
+
+  /** Locks the room as soon as two are in it, so that nobody else can enter; or opens it. */
+  setLocked(locked) {
+    this.#lockAsked = this.#lockWanted = locked;
+    this.#settleLock();
+  }
+
   /** Sends another track of that kind from now on; null sends none, the m-line stays. */
   setTrack(kind, track) {
     this.#tracks[kind] = track;
@@ -150,7 +167,11 @@ export class Call extends EventTarget {
 
   // ---- Signaling --------------------------------------------------------------------------------
 
-  #onJoined({ peerId, peers, polite, iceServers, resumeToken, resumed }) {
+  #onJoined({ peerId, peers, polite, iceServers, resumeToken, resumed, locked = false }) {
+    // The server remembers if somebody is there; otherwise it may have been started anew.
+    const isKnown = resumed || peers.length > 0;
+    this.isLocked = locked;
+    this.#lockWanted = this.#lockAsked ?? (locked || (!isKnown && this.#lockWanted));
     this.#iceServers = iceServers;
     this.polite = polite;
     this.#pc?.setConfiguration(this.#configuration());
@@ -167,18 +188,35 @@ export class Call extends EventTarget {
     } else {
       this.#setPhase("waiting");
     }
+    this.#settleLock();
+  }
+
+  /** A room is locked once both are in it: whoever lost the seat would not get in again. */
+  #settleLock() {
+    const isTogether = this.peer !== null && this.#peerGoneAt === null;
+    if (this.#lockWanted === this.isLocked || (this.#lockWanted && !isTogether)) return;
+    this.#signaling.lock(this.#lockWanted);
   }
 
   #onMessage(message) {
     switch (message.type) {
       case "peer-joined":
         this.#meet(message);
+        this.#settleLock();
+        break;
+      case "lock":
+        this.isLocked = this.#lockWanted = message.locked;
+        this.#lockAsked = null;
+        this.dispatchEvent(new CustomEvent("lock", { detail: message }));
+        this.#changed();
         break;
       case "peer-left":
         if (message.peerId === this.peer?.peerId) this.#onPeerLeft(message.reason);
         break;
       case "signal":
         if (message.from !== this.peer?.peerId || !this.#pc) break;
+        // Of a life that is over.
+        if (message.session && message.session !== this.peer.session) break;
         if (message.description) this.#onDescription(this.#pc, message.description);
         else this.#onCandidate(this.#pc, message.candidate);
         break;
@@ -199,12 +237,16 @@ export class Call extends EventTarget {
   }
 
   #onPeerLeft(reason) {
-    if (this.connectedAt === null) {
+    if (reason === "left") {
+      this.#end("remote-hangup");
+    } else if (reason === "gave-up") {
+      this.#end(this.#noPath());
+    } else if (this.connectedAt === null) {
       this.#closePeerConnection();
       this.peer = null;
+      // The other side may still have its half of the closed connection.
+      this.#signaling.renew(randomSession());
       this.#setPhase("waiting");
-    } else if (reason === "left") {
-      this.#end("remote-hangup");
     } else {
       this.#peerGoneAt = performance.now();
       this.#changed();
@@ -212,7 +254,7 @@ export class Call extends EventTarget {
   }
 
   #signal(payload) {
-    if (this.peer) this.#signaling.signal(this.peer.peerId, payload);
+    if (this.peer) this.#signaling.signal(this.peer, payload);
   }
 
   // ---- The peer connection ----------------------------------------------------------------------
@@ -463,7 +505,7 @@ export class Call extends EventTarget {
       const goneFor = this.#peerGoneAt === null ? 0 : now - this.#peerGoneAt;
       if (Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
       if (sincePhase > LOST_LIMIT_MS) {
-        return this.#end(this.#peerGoneAt === null ? "connection-failed" : "remote-lost");
+        return this.#end(this.#peerGoneAt === null ? this.#noPath() : "remote-lost");
       }
     }
     if (!this.#canSignal() || pc.signalingState !== "stable") return;
@@ -482,6 +524,10 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
+  #noPath() {
+    return this.connectedAt === null ? "connection-failed" : "connection-lost";
+  }
+
   #end(reason, detail = null) {
     if (this.phase === "ended") return;
     this.durationMs = this.connectedAt === null ? 0 : performance.now() - this.connectedAt;
@@ -489,7 +535,8 @@ export class Call extends EventTarget {
     this.endDetail = detail;
     this.#stopTicking?.();
     // A seat that another window of ours has taken over is not ours to free.
-    this.#signaling.close({ leave: reason !== "replaced" });
+    const gaveUp = !["local-hangup", "remote-hangup"].includes(reason);
+    this.#signaling.close({ leave: reason === "replaced" ? null : { gaveUp } });
     this.#closePeerConnection();
     this.#setPhase("ended");
   }

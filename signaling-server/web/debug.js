@@ -47,6 +47,7 @@ function describe(media, call) {
     polite,
     peer: peer && { ...peer },
     isPeerGone: call.isPeerGone,
+    isLocked: call.isLocked,
     remoteMedia,
     states,
     stats,

@@ -87,6 +87,15 @@ addEventListener("popstate", () => {
   lobby.show(roomOfAddress());
 });
 
+// A page that is closed is gone for the other side soon; one that is loaded anew comes back.
+addEventListener("pagehide", () => {
+  if (call && call.phase !== "ended") call.depart();
+});
+addEventListener("pageshow", ({ persisted }) => {
+  // Kept by the browser and shown again: its call is not, but the seat is.
+  if (persisted && call && call.phase !== "ended") location.reload();
+});
+
 let sent = { ...media.tracks };
 media.addEventListener("change", () => {
   const now = media.tracks;

@@ -84,8 +84,9 @@ const CLIENT_MESSAGES = {
       session: optional(id),
       received: optional(count),
     }),
-  signal: (o) => ({ ...fields(o, { to: id }), ...payload(o) }),
-  leave: () => ({}),
+  signal: (o) => ({ ...fields(o, { to: id, session: optional(id) }), ...payload(o) }),
+  leave: (o) => fields(o, { mayReturn: flag, gaveUp: flag }),
+  lock: (o) => fields(o, { locked: boolean }),
   ping: (o) => fields(o, { received: optional(count) }),
 };
 
@@ -99,10 +100,12 @@ const SERVER_MESSAGES = {
       resumeToken: id,
       resumed: boolean,
       received: optional(count),
+      locked: flag,
     }),
   "peer-joined": peerInfo,
-  "peer-left": (o) => fields(o, { peerId: id, reason: oneOf("left", "timeout") }),
-  signal: (o) => ({ ...fields(o, { from: id }), ...payload(o) }),
+  "peer-left": (o) => fields(o, { peerId: id, reason: oneOf("left", "gave-up", "timeout") }),
+  signal: (o) => ({ ...fields(o, { from: id, session: optional(id) }), ...payload(o) }),
+  lock: (o) => fields(o, { locked: boolean, by: id }),
   // A code that is not known is fatal and final, see `isFatal` and `isTransient`.
   error: (o) => fields(o, { code: string, message: string }),
   pong: (o) => fields(o, { received: optional(count) }),
@@ -214,6 +217,9 @@ function boolean(value) {
   if (typeof value !== "boolean") throw new ProtocolError("not a boolean");
   return value;
 }
+
+/** A boolean that is left out where it is false. */
+const flag = (value) => optional(boolean)(value) || undefined;
 
 /** Peer ids, sessions and resume tokens: 1 to 64 ASCII letters, digits, dashes, underscores. */
 function id(value) {

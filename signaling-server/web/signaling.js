@@ -3,7 +3,7 @@
 // a refusal of the server. Both ends count what they have received, so that a resume goes on
 // exactly where the dead WebSocket stopped. No document, no peer connection.
 //
-// Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left or signal),
+// Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left, signal or lock),
 // "lost" (the WebSocket is gone, another attempt follows), "refused" (detail: {code, message};
 // nothing follows).
 
@@ -37,6 +37,8 @@ export class Signaling extends EventTarget {
   #stopHeartbeat = null;
   /** Numbered messages (signal, peer-joined, peer-left) had from the server in this session. */
   #received = 0;
+  /** Whether `joined` was had in this session; it may have been lost with its WebSocket. */
+  #hasJoined = false;
   /** `signal`s that the server has not confirmed; the first one has the number `#confirmed`. */
   #outbox = [];
   #confirmed = 0;
@@ -55,22 +57,43 @@ export class Signaling extends EventTarget {
     this.#open();
   }
 
-  /** Sends a payload to a peer of the room; while the WebSocket is gone, it is kept. */
-  signal(to, payload) {
-    const message = { type: "signal", to, ...payload };
+  /** Sends a payload to a peer of the room, in its present session; while the WebSocket is gone, it
+   * is kept. */
+  signal({ peerId, session }, payload) {
+    const message = { type: "signal", to: peerId, session, ...payload };
     this.#outbox.push(message);
     if (this.#outbox.length > LIMITS.backlogMessages) this.#confirm(this.#confirmed + 1);
     this.#send(message);
+  }
+
+  /** Another life of the peer connection: joins again, and forgets what was to be sent. */
+  renew(session) {
+    if (this.state === "closed") return;
+    this.#join.session = session;
+    this.#hasJoined = false;
+    this.#received = this.#confirmed = 0;
+    this.#outbox = [];
+    this.#drop();
+    this.state = "reconnecting";
+    this.#open();
+  }
+
+  /** Asks for a locked or an open room; while the WebSocket is gone, nothing is asked. */
+  lock(locked) {
+    this.#send({ type: "lock", locked });
   }
 
   #send(message) {
     if (this.state === "open") this.#socket.send(serialize(message));
   }
 
-  /** Ends the channel; `leave` also frees the seat at once. */
-  close({ leave = false } = {}) {
+  /**
+   * Ends the channel. With `leave`, an object, the seat is free at once; with `mayReturn` in it after
+   * a while, unless it is taken back.
+   */
+  close({ leave = null } = {}) {
     if (this.state === "closed") return;
-    if (leave) this.#send({ type: "leave" });
+    if (leave) this.#send({ type: "leave", ...leave });
     this.state = "closed";
     this.#stopHeartbeat?.();
     removeEventListener("online", this.#hurry);
@@ -114,6 +137,9 @@ export class Signaling extends EventTarget {
       case "error":
         this.#onError(message);
         break;
+      case "lock":
+        this.#emit("message", message);
+        break;
       default:
         this.#received += 1;
         this.#emit("message", message);
@@ -133,7 +159,9 @@ export class Signaling extends EventTarget {
       this.#received = this.#confirmed = 0;
       this.#outbox = [];
     }
-    this.#emit("joined", message);
+    // What was never had cannot be resumed.
+    this.#emit("joined", { ...message, resumed: message.resumed && this.#hasJoined });
+    this.#hasJoined = true;
   }
 
   /** The server has had the first `received` signals of this session. */

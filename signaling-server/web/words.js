@@ -35,6 +35,10 @@ const ENDED = {
     "No way to the other side",
     "The two networks let no direct connection through. A relay (TURN server) may be needed.",
   ],
+  "connection-lost": [
+    "The connection was lost",
+    "It could not be restored. Check your network connection, then call again.",
+  ],
   incompatible: [
     "The two sides could not agree",
     "The other side's program and this browser have no common format. Try another browser.",

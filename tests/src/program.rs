@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Where the build put a program. Tests run from `target/PROFILE/deps`, programs from above it.
@@ -126,8 +127,36 @@ impl Program {
     ///
     /// The process is gone already.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Stops it, as a machine does that goes to sleep (SIGSTOP).
+    ///
+    /// # Errors
+    ///
+    /// The process is gone already.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// The process is gone already.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = i32::try_from(self.child.id())?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)?;
+        Ok(())
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
         Ok(())
     }
 
@@ -199,6 +228,19 @@ impl Server {
     /// `ADDRESS:PORT`.
     pub fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
+    }
+
+    /// Kills it, and starts another on the same port after a while.
+    ///
+    /// # Errors
+    ///
+    /// It does not die or start.
+    pub fn kill_for(&mut self, time: Duration) -> anyhow::Result<()> {
+        self.program.kill()?;
+        std::thread::sleep(time);
+        let address = self.address().to_owned();
+        *self = Self::listen(&address)?;
+        Ok(())
     }
 
     /// Ends it and starts another on the same port.

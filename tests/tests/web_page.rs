@@ -206,6 +206,48 @@ fn third_page_reads_that_the_room_is_full() -> anyhow::Result<()> {
 }
 
 #[test]
+fn room_is_locked_and_opened_from_the_page() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (first, second) = call(&browser, &server)?;
+    first.press('k')?;
+    for page in [&first, &second] {
+        page.wait_for("visavis.state().isLocked", LIMIT)?;
+        page.wait_for("document.getElementById('locked').checkVisibility()", LIMIT)?;
+    }
+    let third = browser.open(&room_url(&server, DIAGNOSTIC))?;
+    third.wait_phase("ended", LIMIT)?;
+    assert_eq!(third.run("visavis.state().endReason")?, json!("room-locked"));
+    let text = third.run("document.getElementById('ended').innerText")?;
+    assert!(text.as_str().is_some_and(|t| t.contains("The room is locked")), "{text}");
+
+    // Who is inside comes back to it.
+    second.reload()?;
+    second.wait_phase("connected", LIMIT)?;
+    second.wait_for("visavis.state().isLocked", LIMIT)?;
+    second.click("#lock")?;
+    first.wait_for("!visavis.state().isLocked", LIMIT)?;
+    assert_eq!(first.run("document.getElementById('locked').hidden")?, json!(true));
+    third.click("#call-again")?;
+    third.wait_for("visavis.state().endReason === 'room-full'", LIMIT)?;
+    expect_clean_console(&browser)
+}
+
+#[test]
+fn page_that_is_closed_is_gone_soon() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (first, second) = call(&browser, &server)?;
+    let closed = Instant::now();
+    second.goto("about:blank")?;
+    first.wait_phase("ended", LIMIT)?;
+    assert_eq!(first.run("visavis.state().endReason")?, json!("remote-hangup"));
+    // A seat that only fell silent would have been kept for 12 s.
+    assert!(closed.elapsed() < Duration::from_secs(10), "{:?}", closed.elapsed());
+    Ok(())
+}
+
+#[test]
 fn refused_camera_is_said_and_the_call_still_works() -> anyhow::Result<()> {
     let server = Server::start()?;
     let denying = Browser::start(&["--use-fake-ui-for-media-stream=deny"])?;
@@ -281,7 +323,9 @@ fn a_call_can_be_held_by_keyboard_alone() -> anyhow::Result<()> {
 
     // Every control can be reached by Tab, has a name, and shows that it has the focus.
     let names = tab_through(&page, "Leave")?;
-    for expected in ["Unmute", "Stop camera", "Devices", "Copy link", "Full screen", "Leave"] {
+    for expected in
+        ["Unmute", "Stop camera", "Devices", "Copy link", "Lock", "Full screen", "Leave"]
+    {
         assert!(names.iter().any(|name| name.starts_with(expected)), "{expected}: {names:?}");
     }
     let outline = page.run("getComputedStyle(document.activeElement).outlineStyle")?;

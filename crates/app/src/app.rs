@@ -260,11 +260,20 @@ impl App {
         }
     }
 
-    fn read_events(&mut self) {
+    fn read_events(&mut self, ctx: &Context) {
         while let Some(event) = self.backend.poll_event() {
             match event {
                 Event::DeviceProblem(words) => tracing::warn!("{words}"),
                 Event::PeerJoined => self.remote.clear(),
+                Event::RoomLock { locked, by_us } => widgets::say(
+                    ctx,
+                    match (locked, by_us) {
+                        (true, true) => "Room locked: nobody else can enter",
+                        (true, false) => "The other side locked the room",
+                        (false, true) => "Room unlocked",
+                        (false, false) => "The room is unlocked",
+                    },
+                ),
                 Event::Ended(CallEndReason::Internal(why)) => tracing::error!("{why}"),
                 _ => {}
             }
@@ -324,7 +333,7 @@ impl eframe::App for App {
             self.remote.set_slot(remote);
         }
         self.join_when_ready();
-        self.read_events();
+        self.read_events(ctx);
         self.follow_preview(ctx, &self.backend.snapshot());
     }
 

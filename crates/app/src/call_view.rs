@@ -268,7 +268,12 @@ fn top_pills(ui: &Ui, area: Rect, opacity: f32, s: &CallSnapshot) {
         "From this computer to the other side's: {version}, {cipher}. The server sees neither \
          sound nor picture."
     )));
-    widgets::pill(ui, at, Mark::None, &clock(s.connected_for), opacity);
+    let shown = widgets::pill(ui, at, Mark::None, &clock(s.connected_for), opacity);
+    if s.room_locked {
+        at.x = shown.rect.right() + 8.0;
+        widgets::pill(ui, at, Mark::Icon(icon::KEY, DARK.accent), "Room locked", 1.0)
+            .on_hover_text(theme::small("Nobody else can enter, even when a seat is free."));
+    }
 }
 
 fn full_screen_button(ui: &mut Ui, area: Rect, opacity: f32, view: &mut View<'_>) {
@@ -309,8 +314,8 @@ pub(crate) fn controls(
     let microphone = view.settings.microphone_on;
     let camera = view.settings.camera_on;
     let link = view.snapshot.room_link.clone();
-    let step = if area.width() < 480.0 { 66.0 } else { 84.0 };
-    let count = if link.is_some() { 5.0 } else { 4.0 };
+    let count = 4.0 + f32::from(u8::from(link.is_some())) + f32::from(u8::from(view.can_lock()));
+    let step = ((area.width() - 110.0) / (count - 1.0)).clamp(56.0, 84.0);
     let y = area.bottom() - 34.0 - theme::CALL_CONTROL / 2.0;
     let mut x = area.center().x - step * (count - 1.0) / 2.0;
     let first = egui::pos2(x, y);
@@ -360,6 +365,21 @@ pub(crate) fn controls(
         .clicked()
         {
             view.ask(Action::Copy(link, "Link copied"));
+        }
+    }
+    if view.can_lock() {
+        let (glyph, label, words, tone) = match view.snapshot.room_locked {
+            true => (icon::LOCK, "Unlock the room (K)", "Unlock · K", Tone::Open),
+            false => {
+                let label = "Lock the room, so that nobody else can enter (K)";
+                (icon::LOCK_OPEN, label, "Lock · K", Tone::Plain)
+            }
+        };
+        if widgets::round_control(ui, next(), glyph, label, words, tone, opacity)
+            .on_hover_text(theme::small(label))
+            .clicked()
+        {
+            view.ask_lock();
         }
     }
     let (label, tone) = match debug_open {

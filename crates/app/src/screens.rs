@@ -83,6 +83,9 @@ impl Screens {
             {
                 view.ask(Action::Copy(link, "Link copied"));
             }
+            if view.can_lock() && plain(Key::K) {
+                view.ask_lock();
+            }
         }
         if plain_escape(ui) {
             if ui.input(|i| i.viewport().fullscreen).unwrap_or(false) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use egui::{Rect, Ui};
-use visavis_engine::{CallSnapshot, Command, RoomCode};
+use visavis_engine::{CallSnapshot, Command, Phase, RoomCode};
 
 use crate::settings::Settings;
 use crate::video::VideoView;
@@ -82,6 +82,19 @@ impl View<'_> {
     /// The server elsewhere that a join goes to, or `None` for the one inside.
     pub(crate) fn elsewhere(&self) -> Option<&str> {
         self.server_flag.or(self.settings.server.as_deref())
+    }
+
+    /// Whether the room can be locked or opened now: two are in it, or it is locked.
+    pub(crate) fn can_lock(&self) -> bool {
+        let together = matches!(self.snapshot.phase, Phase::Connected | Phase::Reconnecting);
+        let over = matches!(self.snapshot.phase, Phase::Idle | Phase::Ended(_));
+        together || (self.snapshot.room_locked && !over)
+    }
+
+    /// Locks the room, or opens it.
+    pub(crate) fn ask_lock(&mut self) {
+        let locked = self.snapshot.room_locked;
+        self.ask(Action::Send(Command::SetRoomLocked(!locked)));
     }
 
     /// Adds an action.

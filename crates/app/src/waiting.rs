@@ -109,6 +109,15 @@ impl Waiting {
             words(ui, view);
             self.qr(ui, link.as_deref());
         }
+        if view.snapshot.room_locked {
+            ui.add_space(8.0);
+            widgets::notice(
+                ui,
+                Level::Warn,
+                "The room is locked.",
+                "Only who was in it can come back. Unlock it (K) to let others in.",
+            );
+        }
         if let Some(note) = only_here(view) {
             ui.add_space(8.0);
             widgets::notice(ui, Level::Info, "", note);

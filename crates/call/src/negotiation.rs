@@ -4,6 +4,8 @@
 //! reports back. The negotiator therefore knows the signaling state from its own orders and never
 //! asks the stack. Pure: it returns what to do and keeps no queue.
 
+use std::collections::VecDeque;
+
 use visavis_signaling_protocol::{SdpType, SessionDescription};
 
 use crate::session::Operation;
@@ -21,6 +23,17 @@ enum Signaling {
     AcceptingAnswer,
 }
 
+/// An operation that was ordered and did not report yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ordered {
+    CreateOffer {
+        /// Rolled back by what was ordered after it: its report is to be dropped.
+        stale: bool,
+    },
+    AcceptOffer,
+    AcceptAnswer,
+}
+
 /// What became of a remote description.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
@@ -30,19 +43,23 @@ pub(crate) enum Verdict {
     Ignore,
 }
 
+/// Operations under way at once; who floods us with offers is not heard until some are done.
+const MAX_ORDERED: usize = 16;
+
 /// Negotiation of one peer connection.
 #[derive(Debug)]
 pub(crate) struct Negotiation {
     polite: bool,
+    /// As it will be when all that was ordered is done.
     signaling: Signaling,
+    /// In the order in which they will report.
+    ordered: VecDeque<Ordered>,
     /// The offer on the wire, for sending again.
     local_offer: Option<SessionDescription>,
     /// Offer as soon as the state is stable again; `Some(true)` with an ICE restart.
     wanted_offer: Option<bool>,
     /// The last remote offer lost a collision: its candidates are of no use either.
     ignore_offer: bool,
-    /// An own offer still under way was rolled back; its report is to be dropped.
-    rolled_back: bool,
 }
 
 impl Negotiation {
@@ -50,10 +67,10 @@ impl Negotiation {
         Self {
             polite,
             signaling: Signaling::Stable,
+            ordered: VecDeque::new(),
             local_offer: None,
             wanted_offer: None,
             ignore_offer: false,
-            rolled_back: false,
         }
     }
 
@@ -85,6 +102,7 @@ impl Negotiation {
     pub(crate) fn want_offer(&mut self, ice_restart: bool) -> Option<Operation> {
         if self.signaling == Signaling::Stable {
             self.signaling = Signaling::MakingOffer;
+            self.ordered.push_back(Ordered::CreateOffer { stale: false });
             self.wanted_offer = None;
             return Some(Operation::CreateOffer { ice_restart });
         }
@@ -104,17 +122,24 @@ impl Negotiation {
                 let own_offer =
                     matches!(self.signaling, Signaling::MakingOffer | Signaling::HaveLocalOffer);
                 // An answer being applied is as good as applied (W3C: isSettingRemoteAnswerPending).
-                self.ignore_offer = own_offer && !self.polite;
+                self.ignore_offer =
+                    (own_offer && !self.polite) || self.ordered.len() >= MAX_ORDERED;
                 if self.ignore_offer {
                     return Verdict::Ignore;
                 }
-                self.rolled_back |= self.signaling == Signaling::MakingOffer;
+                for ordered in &mut self.ordered {
+                    if let Ordered::CreateOffer { stale } = ordered {
+                        *stale = true;
+                    }
+                }
                 self.local_offer = None;
                 self.signaling = Signaling::Answering;
+                self.ordered.push_back(Ordered::AcceptOffer);
                 Verdict::Run(Operation::AcceptOffer { description, rollback: own_offer })
             }
             SdpType::Answer if self.signaling == Signaling::HaveLocalOffer => {
                 self.signaling = Signaling::AcceptingAnswer;
+                self.ordered.push_back(Ordered::AcceptAnswer);
                 self.ignore_offer = false;
                 Verdict::Run(Operation::AcceptAnswer { description })
             }
@@ -127,7 +152,11 @@ impl Negotiation {
         &mut self,
         offer: SessionDescription,
     ) -> Option<SessionDescription> {
-        if std::mem::take(&mut self.rolled_back) || self.signaling != Signaling::MakingOffer {
+        let Some(Ordered::CreateOffer { stale }) = self.ordered.front().copied() else {
+            return None;
+        };
+        self.ordered.pop_front();
+        if stale {
             return None;
         }
         self.signaling = Signaling::HaveLocalOffer;
@@ -137,7 +166,11 @@ impl Negotiation {
 
     /// `AcceptOffer` (its answer is on the wire) or `AcceptAnswer` reported; the next operation.
     pub(crate) fn settled(&mut self) -> Option<Operation> {
-        if !matches!(self.signaling, Signaling::Answering | Signaling::AcceptingAnswer) {
+        if !matches!(self.ordered.front(), Some(Ordered::AcceptOffer | Ordered::AcceptAnswer)) {
+            return None;
+        }
+        self.ordered.pop_front();
+        if !self.ordered.is_empty() {
             return None;
         }
         self.signaling = Signaling::Stable;
@@ -146,8 +179,9 @@ impl Negotiation {
     }
 
     /// An operation failed and left the peer connection stable (a failed offer is rolled back).
+    /// What was ordered after it goes on from there.
     pub(crate) fn failed(&mut self) {
-        if !std::mem::take(&mut self.rolled_back) {
+        if self.ordered.pop_front().is_some() && self.ordered.is_empty() {
             self.signaling = Signaling::Stable;
             self.local_offer = None;
         }
@@ -201,6 +235,20 @@ mod tests {
         assert!(matches!(n.remote_description(offer("theirs")), Verdict::Run(_)));
         assert_eq!(n.want_offer(true), None);
         assert_eq!(n.settled(), Some(Operation::CreateOffer { ice_restart: true }));
+    }
+
+    #[test]
+    fn a_second_offer_that_fails_leaves_the_own_one_alone() {
+        let mut n = Negotiation::new(true);
+        assert!(matches!(n.remote_description(offer("1")), Verdict::Run(_)));
+        assert!(matches!(n.remote_description(offer("2")), Verdict::Run(_)));
+        assert_eq!(n.want_offer(false), None);
+        assert_eq!(n.settled(), None, "another one is under way");
+        n.failed();
+        assert!(n.is_stable());
+        assert!(n.want_offer(false).is_some());
+        n.failed();
+        assert!(n.is_stable());
     }
 
     #[test]

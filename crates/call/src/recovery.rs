@@ -25,8 +25,9 @@ pub(crate) const RESTART_INTERVAL: Duration = Duration::from_secs(8);
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(40);
 /// A call that was good is worth waiting for (a tunnel, a lift).
 pub(crate) const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
-/// After the server says that the other side is gone and media says the same.
-pub(crate) const REMOTE_RETURN_LIMIT: Duration = Duration::from_secs(20);
+/// After the server says that the other side is gone and media says the same. The server says so
+/// after 12 s of silence, so that this and [`RECONNECT_LIMIT`] come to about the same.
+pub(crate) const REMOTE_RETURN_LIMIT: Duration = Duration::from_secs(45);
 
 /// At most one deadline a timer.
 #[derive(Debug, Default)]

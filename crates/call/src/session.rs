@@ -47,6 +47,8 @@ pub enum Input {
         polite: bool,
         /// Whether the seat is the old one and nothing was lost.
         resumed: bool,
+        /// Whether the room is locked.
+        locked: bool,
     },
     /// Somebody entered or returned.
     PeerJoined(PeerInfo),
@@ -61,9 +63,15 @@ pub enum Input {
     Signal {
         /// Who.
         from: PeerId,
+        /// Which life of it, if the server said so.
+        session: Option<SessionId>,
         /// What.
         payload: SignalPayload,
     },
+    /// The person wants the room locked, or open.
+    SetLocked(bool),
+    /// The server says that the room was locked, or opened.
+    Locked(bool),
     /// The server refused us for good.
     Refused(ErrorCode),
     /// The server was never reached.
@@ -148,6 +156,9 @@ pub enum Output {
     CreatePeer(Epoch),
     /// Close the peer connection.
     ClosePeer,
+    /// Join again as another session, and forget what was to be sent: the other side may still
+    /// have its half of the closed peer connection, which must not meet the next one.
+    NewSession,
     /// Work for the peer connection.
     Run {
         /// Which.
@@ -159,11 +170,18 @@ pub enum Output {
     Send {
         /// To whom.
         to: PeerId,
+        /// To which life of it: another one has no use for it.
+        session: SessionId,
         /// What.
         payload: SignalPayload,
     },
+    /// Ask the server to lock the room, or to open it.
+    SetLocked(bool),
     /// Say `leave` and close the WebSocket.
-    LeaveRoom,
+    LeaveRoom {
+        /// For want of a path, not because somebody hung up.
+        gave_up: bool,
+    },
     /// The state changed.
     State(CallState),
     /// For the event log.
@@ -190,7 +208,29 @@ pub struct Session {
     transport: TransportState,
     was_connected: bool,
     timers: Timers,
+    lock: Lock,
     outputs: VecDeque<Output>,
+}
+
+/// Whether the room is locked.
+#[derive(Debug, Default)]
+struct Lock {
+    /// As the server has it.
+    now: bool,
+    /// As the call has it: a server that was started anew has forgotten.
+    wanted: bool,
+    /// What the person asked for and the server has not confirmed.
+    asked: Option<bool>,
+}
+
+impl Lock {
+    /// A seat was taken in a room that is `locked` or not. The server remembers if somebody is
+    /// there; otherwise it may have been started anew.
+    fn joined(&mut self, locked: bool, remembers: bool) {
+        self.now = locked;
+        let known = if remembers { locked } else { locked || self.wanted };
+        self.wanted = self.asked.unwrap_or(known);
+    }
 }
 
 impl Default for Session {
@@ -211,6 +251,7 @@ impl Session {
             transport: TransportState::Connecting,
             was_connected: false,
             timers: Timers::default(),
+            lock: Lock::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -225,6 +266,11 @@ impl Session {
         self.polite
     }
 
+    /// Whether the room is locked, as far as the server said.
+    pub fn is_locked(&self) -> bool {
+        self.lock.now
+    }
+
     /// Takes in what happened at `now`; drain [`Self::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Duration, input: Input) {
         if matches!(self.state, CallState::Ended(_)) {
@@ -233,10 +279,27 @@ impl Session {
         match input {
             Input::Hangup => self.end(CallEndReason::LocalHangup),
             Input::RestartIce => self.restart_ice(now, "asked for"),
-            Input::Joined { peers, polite, resumed } => self.joined(now, peers, polite, resumed),
-            Input::PeerJoined(peer) => self.peer_joined(now, peer),
+            Input::Joined { peers, polite, resumed, locked } => {
+                self.lock.joined(locked, resumed || !peers.is_empty());
+                self.joined(now, peers, polite, resumed);
+                self.settle_lock();
+            }
+            Input::PeerJoined(peer) => {
+                self.peer_joined(now, peer);
+                self.settle_lock();
+            }
+            Input::SetLocked(locked) => {
+                self.lock.asked = Some(locked);
+                self.lock.wanted = locked;
+                self.settle_lock();
+            }
+            Input::Locked(locked) => {
+                self.lock = Lock { now: locked, wanted: locked, asked: None };
+            }
             Input::PeerLeft { peer_id, reason } => self.peer_left(now, &peer_id, reason),
-            Input::Signal { from, payload } => self.signal(&from, payload),
+            Input::Signal { from, session, payload } => {
+                self.signal(&from, session.as_ref(), payload);
+            }
             Input::Refused(code) => self.end(CallEndReason::Refused(code)),
             Input::Unreachable(why) => self.end(CallEndReason::ServerUnreachable(why)),
             Input::OfferCreated { epoch, description } if epoch == self.epoch => {
@@ -278,12 +341,12 @@ impl Session {
     fn joined(&mut self, now: Duration, peers: Vec<PeerInfo>, polite: bool, resumed: bool) {
         self.polite = polite;
         self.negotiation.set_polite(polite);
-        if let Some(peer) = peers.into_iter().next() {
-            self.peer_joined(now, peer);
+        if resumed {
+            // What has happened to the other side meanwhile follows, in its order.
             return;
         }
-        if resumed && self.remote.is_some() {
-            // The seat is ours and the other's is empty; `peer-left` said or will say why.
+        if let Some(peer) = peers.into_iter().next() {
+            self.peer_joined(now, peer);
             return;
         }
         if self.was_connected {
@@ -301,10 +364,16 @@ impl Session {
             let moved = remote.peer_id.as_ref() != Some(&peer.peer_id);
             remote.peer_id = Some(peer.peer_id);
             // Whatever was on the way when the server went down is lost: only a fresh offer helps.
-            if moved && !self.polite && self.transport != TransportState::Connected {
-                self.restart_ice(now, "the other side returned");
-            } else if self.transport == TransportState::Connected {
+            if self.transport == TransportState::Connected {
                 self.timers.clear(Timer::GiveUp);
+            } else if moved {
+                self.timers.set(Timer::GiveUp, now + self.patience());
+                if let Some(offer) = self.negotiation.pending_offer().cloned() {
+                    self.send(SignalPayload::Description(offer));
+                }
+                if !self.polite {
+                    self.restart_ice(now, "the other side returned");
+                }
             }
             return;
         }
@@ -313,7 +382,7 @@ impl Session {
         self.negotiation = Negotiation::new(self.polite);
         self.transport = TransportState::Connecting;
         self.timers.clear_all();
-        self.timers.set(Timer::GiveUp, now + CONNECT_LIMIT);
+        self.timers.set(Timer::GiveUp, now + self.patience());
         self.outputs.push_back(Output::CreatePeer(self.epoch));
         self.set_state(if self.was_connected {
             CallState::Reconnecting
@@ -332,6 +401,7 @@ impl Session {
         }
         match reason {
             LeaveReason::Left => self.end(CallEndReason::RemoteHangup),
+            LeaveReason::GaveUp => self.end(self.no_path()),
             LeaveReason::Timeout if self.was_connected => self.remote_vanished(now),
             LeaveReason::Timeout => {
                 self.forget_remote();
@@ -356,11 +426,15 @@ impl Session {
             self.epoch.0 += 1;
             self.timers.clear_all();
             self.outputs.push_back(Output::ClosePeer);
+            self.outputs.push_back(Output::NewSession);
         }
     }
 
-    fn signal(&mut self, from: &PeerId, payload: SignalPayload) {
-        if self.remote.as_ref().and_then(|r| r.peer_id.as_ref()) != Some(from) {
+    fn signal(&mut self, from: &PeerId, session: Option<&SessionId>, payload: SignalPayload) {
+        let expected = self.remote.as_ref().is_some_and(|remote| {
+            remote.peer_id.as_ref() == Some(from) && session.is_none_or(|s| *s == remote.session)
+        });
+        if !expected {
             self.log(format!("a signal from {from:?}, who is not in this call, was ignored"));
             return;
         }
@@ -456,12 +530,31 @@ impl Session {
             Timer::IceRestart => self.restart_ice(now, "no connection"),
             Timer::GiveUp => {
                 let known = self.remote.as_ref().is_some_and(|r| r.peer_id.is_some());
-                self.end(if known {
-                    CallEndReason::ConnectionFailed
-                } else {
-                    CallEndReason::RemoteLost
-                });
+                self.end(if known { self.no_path() } else { CallEndReason::RemoteLost });
             }
+        }
+    }
+
+    /// How long a path is looked for.
+    fn patience(&self) -> Duration {
+        if self.was_connected { RECONNECT_LIMIT } else { CONNECT_LIMIT }
+    }
+
+    fn no_path(&self) -> CallEndReason {
+        if self.was_connected {
+            CallEndReason::ConnectionLost
+        } else {
+            CallEndReason::ConnectionFailed
+        }
+    }
+
+    /// Tells the server what the room is to be. A room is locked once both are in it: whoever
+    /// lost the seat would not get in again.
+    fn settle_lock(&mut self) {
+        let wanted = self.lock.wanted;
+        let together = self.remote.as_ref().is_some_and(|remote| remote.peer_id.is_some());
+        if wanted != self.lock.now && (together || !wanted) {
+            self.outputs.push_back(Output::SetLocked(wanted));
         }
     }
 
@@ -487,8 +580,9 @@ impl Session {
     }
 
     fn send(&mut self, payload: SignalPayload) {
-        if let Some(to) = self.remote.as_ref().and_then(|r| r.peer_id.clone()) {
-            self.outputs.push_back(Output::Send { to, payload });
+        if let Some(Remote { peer_id: Some(to), session }) = &self.remote {
+            let (to, session) = (to.clone(), session.clone());
+            self.outputs.push_back(Output::Send { to, session, payload });
         }
     }
 
@@ -505,7 +599,11 @@ impl Session {
 
     fn end(&mut self, reason: CallEndReason) {
         self.timers.clear_all();
-        self.outputs.push_back(Output::LeaveRoom);
+        let gave_up = !matches!(
+            reason,
+            CallEndReason::LocalHangup | CallEndReason::RemoteHangup | CallEndReason::Refused(_)
+        );
+        self.outputs.push_back(Output::LeaveRoom { gave_up });
         self.outputs.push_back(Output::ClosePeer);
         self.set_state(CallState::Ended(reason));
     }

@@ -46,8 +46,10 @@ pub enum CallEndReason {
     Refused(ErrorCode),
     /// The server could not be reached.
     ServerUnreachable(String),
-    /// No path between the two was found, or it was lost for good.
+    /// No path between the two was found.
     ConnectionFailed,
+    /// The path was lost, and no other was found.
+    ConnectionLost,
     /// The other side's descriptions could not be used.
     Incompatible(String),
     /// A fault of our own.
@@ -68,6 +70,7 @@ impl CallEndReason {
             Self::Refused(_) => "refused",
             Self::ServerUnreachable(_) => "server-unreachable",
             Self::ConnectionFailed => "connection-failed",
+            Self::ConnectionLost => "connection-lost",
             Self::Incompatible(_) => "incompatible",
             Self::Internal(_) => "internal",
         }
@@ -107,6 +110,9 @@ impl std::fmt::Display for CallEndReason {
             ),
             Self::ConnectionFailed => f.write_str(
                 "No path to the other side was found. A relay (TURN server) may be needed.",
+            ),
+            Self::ConnectionLost => f.write_str(
+                "The connection to the other side was lost and could not be restored. Check your network, then call again.",
             ),
             Self::Incompatible(why) => write!(f, "The two sides could not agree: {why}."),
             Self::Internal(why) => write!(f, "Something went wrong in this program: {why}."),

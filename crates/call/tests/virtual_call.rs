@@ -91,10 +91,15 @@ impl World {
                     self.wire.push_back((
                         self.now + DELAY,
                         1 - at,
-                        Input::Signal { from, payload },
+                        Input::Signal { from, session: None, payload },
                     ));
                 }
-                Output::ClosePeer | Output::LeaveRoom | Output::State(_) | Output::Log(_) => {}
+                Output::ClosePeer
+                | Output::LeaveRoom { .. }
+                | Output::NewSession
+                | Output::SetLocked(_)
+                | Output::State(_)
+                | Output::Log(_) => {}
             }
         }
     }
@@ -159,8 +164,19 @@ impl World {
     }
 
     fn enter_both(&mut self) {
-        self.input(0, Input::Joined { peers: vec![], polite: false, resumed: false });
-        self.input(1, Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false });
+        self.input(
+            0,
+            Input::Joined { peers: vec![], polite: false, resumed: false, locked: false },
+        );
+        self.input(
+            1,
+            Input::Joined {
+                peers: vec![info("a", "sa")],
+                polite: true,
+                resumed: false,
+                locked: false,
+            },
+        );
         self.input(0, Input::PeerJoined(info("b", "sb")));
     }
 
@@ -209,7 +225,10 @@ fn reload_of_the_other_side_makes_a_new_peer_connection() {
     w.run_until(Duration::from_secs(1));
     let old = w.sides[0].epoch;
     w.sides[1].session = Session::new();
-    w.input(1, Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false });
+    w.input(
+        1,
+        Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false, locked: false },
+    );
     w.input(0, Input::PeerJoined(info("b", "reloaded")));
     assert_eq!(w.states(), [&CallState::Reconnecting, &CallState::Connecting]);
     w.run_until(Duration::from_secs(2));
@@ -224,8 +243,16 @@ fn call_survives_server_restart_with_new_peer_ids() {
     w.run_until(Duration::from_secs(1));
     let epochs = [w.sides[0].epoch, w.sides[1].epoch];
     // The other one returns first, so the roles are swapped.
-    w.input(1, Input::Joined { peers: vec![], polite: false, resumed: false });
-    w.input(0, Input::Joined { peers: vec![info("b2", "sb")], polite: true, resumed: false });
+    w.input(1, Input::Joined { peers: vec![], polite: false, resumed: false, locked: false });
+    w.input(
+        0,
+        Input::Joined {
+            peers: vec![info("b2", "sb")],
+            polite: true,
+            resumed: false,
+            locked: false,
+        },
+    );
     w.input(1, Input::PeerJoined(info("a2", "sa")));
     w.run_until(Duration::from_secs(2));
     assert_eq!(w.states(), [&CallState::Connected; 2]);
@@ -261,7 +288,7 @@ fn media_outlives_a_seat_and_its_loss_ends_the_call() {
     w.sides[1].connected = false;
     w.input(0, Input::Transport { epoch, state: TransportState::Disconnected });
     assert_eq!(w.states()[0], &CallState::Reconnecting);
-    w.run_until(Duration::from_secs(150));
+    w.run_until(Duration::from_secs(170));
     assert_eq!(w.states()[0], &CallState::Ended(CallEndReason::RemoteLost));
 }
 
@@ -309,13 +336,13 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => Just(Input::RestartIce),
         4 => (proptest::option::of((id.clone(), id.clone())), any::<bool>(), any::<bool>()).prop_map(
             |(peer, polite, resumed)| Input::Joined {
-                peers: peer.map(|(p, s)| info(p, s)).into_iter().collect(), polite, resumed }),
+                peers: peer.map(|(p, s)| info(p, s)).into_iter().collect(), polite, resumed, locked: false }),
         4 => (id.clone(), id.clone()).prop_map(|(p, s)| Input::PeerJoined(info(p, s))),
         1 => id.clone().prop_map(|p| Input::PeerLeft { peer_id: peer_id(p), reason: LeaveReason::Timeout }),
         8 => (id.clone(), sdp).prop_map(|(p, kind)| Input::Signal {
-            from: peer_id(p), payload: SignalPayload::Description(description(kind, "x")) }),
+            from: peer_id(p), session: None, payload: SignalPayload::Description(description(kind, "x")) }),
         4 => id.prop_map(move |p| Input::Signal {
-            from: peer_id(p), payload: SignalPayload::Candidate(candidate.clone()) }),
+            from: peer_id(p), session: None, payload: SignalPayload::Candidate(candidate.clone()) }),
         4 => epoch.clone().prop_map(|epoch| Input::OfferCreated { epoch, description: description(SdpType::Offer, "x") }),
         4 => epoch.clone().prop_map(|epoch| Input::AnswerCreated { epoch, description: description(SdpType::Answer, "x") }),
         4 => epoch.clone().prop_map(|epoch| Input::AnswerAccepted { epoch }),

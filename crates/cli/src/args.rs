@@ -51,6 +51,9 @@ pub(crate) struct JoinArgs {
     /// Start with the microphone off: nothing of it is sent.
     #[arg(long)]
     pub(crate) muted: bool,
+    /// Lock the room once both are in it: nobody else can enter.
+    #[arg(long)]
+    pub(crate) lock: bool,
     /// Take out what the speaker plays: auto (for microphones only), on or off.
     #[arg(long, value_name = "SWITCH", default_value = "auto")]
     pub(crate) echo_cancellation: Switch,

@@ -49,6 +49,9 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         ice_servers: args.ice_servers,
         relay_only: args.relay_only,
     }));
+    if args.lock {
+        engine.send(Command::SetRoomLocked(true));
+    }
     let out = Out { json: args.json, started };
     let mut hangup_at = args.duration.map(|d| started + d);
     let mut leaving = None;
@@ -107,6 +110,10 @@ impl Out {
             Event::Waiting => ("waiting", json!(snapshot.room_link)),
             Event::Reconnecting => ("reconnecting", Value::Null),
             Event::SpeakingWhileMuted => ("speaking-while-muted", Value::Null),
+            Event::RoomLock { locked, by_us } => (
+                if *locked { "room-locked" } else { "room-opened" },
+                json!(if *by_us { "by us" } else { "by the other side" }),
+            ),
             Event::Ended(_) => return,
         };
         if self.json {

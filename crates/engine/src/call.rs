@@ -14,9 +14,11 @@ use visavis_rtc::{
     DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
 };
 use visavis_signaling_client::{
-    CertificateFingerprint, ClientConfig, ServerUrl, SignalingClient, SignalingEvent,
+    CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
 };
-use visavis_signaling_protocol::{ControlMessage, IceServer, RoomCode, SessionId, SignalPayload};
+use visavis_signaling_protocol::{
+    ControlMessage, IceServer, PeerId, RoomCode, SessionId, SignalPayload,
+};
 
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
@@ -95,6 +97,11 @@ pub(crate) struct Call {
     setup: SetupTimes,
     connected_at: Option<Instant>,
     remote: RemoteParty,
+    own_id: Option<PeerId>,
+    /// Whether the room was last locked or opened by us, and whether it was locked when it was last
+    /// told.
+    lock_by_us: bool,
+    told_locked: bool,
     media_state: (bool, bool),
     channel_open: bool,
     clock_sync: ClockSync,
@@ -155,6 +162,9 @@ impl Call {
             setup: SetupTimes::default(),
             connected_at: None,
             remote: RemoteParty::default(),
+            own_id: None,
+            lock_by_us: false,
+            told_locked: false,
             media_state: (true, true),
             channel_open: false,
             clock_sync: ClockSync::default(),
@@ -190,19 +200,30 @@ impl Call {
                     }
                 }
                 Output::ClosePeer => self.close_peer(),
+                Output::NewSession => {
+                    if let Some(client) = &self.client {
+                        client.set_session(SessionId::random());
+                    }
+                }
                 Output::Run { epoch, operation } => {
                     if let Some(peer) = self.peer.as_ref().filter(|p| p.epoch == epoch) {
                         peer.run(operation);
                     }
                 }
-                Output::Send { to, payload } => {
-                    if !self.client.as_ref().is_some_and(|c| c.send(to, payload)) {
+                Output::Send { to, session, payload } => {
+                    if !self.client.as_ref().is_some_and(|c| c.send(to, Some(session), payload)) {
                         log.add("signaling", "too many messages wait: one was dropped".into());
                     }
                 }
-                Output::LeaveRoom => {
+                Output::SetLocked(locked) => {
+                    if !self.client.as_ref().is_some_and(|c| c.set_locked(locked)) {
+                        log.add("signaling", "too many messages wait: one was dropped".into());
+                    }
+                }
+                Output::LeaveRoom { gave_up } => {
                     if let Some(client) = self.client.take() {
-                        self.context.closing.spawn(client.leave());
+                        let farewell = if gave_up { Farewell::GaveUp } else { Farewell::HangUp };
+                        self.context.closing.spawn(client.leave(farewell));
                     }
                 }
                 Output::State(state) => {
@@ -273,6 +294,13 @@ impl Call {
         self.context.closing.spawn(async move { peer.peer.close().await });
     }
 
+    /// The lock of the room, if it is another than before.
+    pub(crate) fn take_lock_change(&mut self) -> Option<Event> {
+        let locked = self.session.is_locked();
+        (std::mem::replace(&mut self.told_locked, locked) != locked)
+            .then_some(Event::RoomLock { locked, by_us: self.lock_by_us })
+    }
+
     /// What signaling says, as input for the session.
     pub(crate) fn signaling(&mut self, event: SignalingEvent, log: &mut Log) -> Option<Input> {
         let elapsed = self.started.elapsed();
@@ -288,7 +316,8 @@ impl Call {
                 log.add("signaling", "WebSocket open".into());
                 None
             }
-            SignalingEvent::Joined { peers, polite, ice_servers, resumed, .. } => {
+            SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed, locked } => {
+                self.own_id = Some(peer_id);
                 self.setup.joined.get_or_insert(elapsed);
                 self.states.signaling_link = SignalingLink::Open;
                 self.states.polite = Some(polite);
@@ -297,7 +326,7 @@ impl Call {
                     self.remote_known(elapsed, peer.display_name.clone());
                 }
                 log.add("signaling", if resumed { "seat resumed" } else { "joined" }.into());
-                Some(Input::Joined { peers, polite, resumed })
+                Some(Input::Joined { peers, polite, resumed, locked })
             }
             SignalingEvent::PeerJoined(peer) => {
                 self.remote_known(elapsed, peer.display_name.clone());
@@ -308,14 +337,21 @@ impl Call {
                 log.add("signaling", format!("the other side left the room ({reason:?})"));
                 Some(Input::PeerLeft { peer_id, reason })
             }
-            SignalingEvent::Signal { from, payload } => {
+            SignalingEvent::Signal { from, session, payload } => {
                 match &payload {
                     SignalPayload::Candidate(c) => self.priorities.note(&c.candidate),
                     SignalPayload::Description(d) => {
                         d.sdp.lines().for_each(|line| self.priorities.note(line));
                     }
                 }
-                Some(Input::Signal { from, payload })
+                Some(Input::Signal { from, session, payload })
+            }
+            SignalingEvent::Lock { locked, by } => {
+                self.lock_by_us = self.own_id.as_ref() == Some(&by);
+                let who = if self.lock_by_us { "us" } else { "the other side" };
+                let what = if locked { "locked" } else { "opened" };
+                log.add("signaling", format!("the room was {what} by {who}"));
+                Some(Input::Locked(locked))
             }
             SignalingEvent::Lost { why, retry_in } => {
                 self.states.signaling_link = SignalingLink::Reconnecting;
@@ -570,6 +606,7 @@ impl Call {
         let now = Instant::now();
         snapshot.room = Some(self.room.clone());
         snapshot.room_link = Some(self.room_link.clone());
+        snapshot.room_locked = self.session.is_locked();
         snapshot.connected_for = self.connected_at.map(|at| now - at).unwrap_or_default();
         snapshot.remote = self.remote.clone();
         snapshot.states = self.states.clone();
@@ -592,7 +629,7 @@ impl Call {
     /// Hangs up if it has not been done; [`Closing`] waits for the end of it.
     pub(crate) fn close(mut self) {
         if let Some(client) = self.client.take() {
-            self.context.closing.spawn(client.leave());
+            self.context.closing.spawn(client.leave(Farewell::HangUp));
         }
         self.close_peer();
     }

@@ -157,6 +157,9 @@ pub enum Command {
     RefreshDevices,
     /// Restarts ICE now.
     RestartIce,
+    /// Locks the room of the call, as soon as both are in it, so that nobody else can enter even
+    /// when a seat is free; or opens it again. [`Event::RoomLock`] follows.
+    SetRoomLocked(bool),
 }
 
 /// Something that happened once. Kept until read, at most 256; the oldest is dropped.
@@ -181,6 +184,13 @@ pub enum Event {
     RelayProblem(String),
     /// The person talks although the microphone is off. At most once in 20 s.
     SpeakingWhileMuted,
+    /// The room was locked or opened.
+    RoomLock {
+        /// What it is now.
+        locked: bool,
+        /// Whether we asked for it.
+        by_us: bool,
+    },
     /// The call is over.
     Ended(CallEndReason),
 }

@@ -161,8 +161,10 @@ async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Inpu
             Err(error) => failed(error, false),
         },
         Operation::AcceptOffer { description, rollback } => {
-            if rollback && let Err(error) = peer.rollback().await {
-                return failed(error, false);
+            // There is none if making it failed.
+            match if rollback { peer.rollback().await } else { Ok(()) } {
+                Ok(()) | Err(rtc::RtcError::NothingPending) => {}
+                Err(error) => return failed(error, false),
             }
             if let Err(error) = peer.set_remote(to_rtc(description)).await {
                 return failed(error, true);

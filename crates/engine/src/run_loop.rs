@@ -228,6 +228,7 @@ impl RunLoop {
             }
             Command::Leave => self.drive(Input::Hangup).await,
             Command::RestartIce => self.drive(Input::RestartIce).await,
+            Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)).await,
             Command::Dismiss => {
                 if matches!(self.snapshot.phase, Phase::Ended(_)) {
                     self.snapshot = CallSnapshot::default();
@@ -352,7 +353,12 @@ impl RunLoop {
     /// Feeds the session and does what it says.
     async fn drive(&mut self, input: Input) {
         let Some(call) = &mut self.call else { return };
-        let Some(state) = call.drive(input, &mut self.log).await else { return };
+        let state = call.drive(input, &mut self.log).await;
+        if let Some(lock) = call.take_lock_change() {
+            self.urgent = true;
+            self.shared.push_event(lock);
+        }
+        let Some(state) = state else { return };
         self.urgent = true;
         let (phase, event) = match state {
             CallState::Joining => (Phase::Joining, None),

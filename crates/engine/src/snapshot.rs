@@ -53,6 +53,8 @@ pub struct CallSnapshot {
     pub room: Option<RoomCode>,
     /// Link for a browser, `http(s)://SERVER/r/CODE`.
     pub room_link: Option<String>,
+    /// Whether the room is locked: nobody else can enter.
+    pub room_locked: bool,
     /// How long media has flowed (stops counting when ended).
     pub connected_for: Duration,
     /// What the other side said of itself.

@@ -59,6 +59,8 @@ pub enum SignalingEvent {
         ice_servers: Vec<IceServer>,
         /// Whether the same session goes on as if nothing had happened.
         resumed: bool,
+        /// Whether the room is locked.
+        locked: bool,
     },
     /// Somebody entered, or came back as another session, which needs a new peer connection.
     PeerJoined(PeerInfo),
@@ -73,8 +75,17 @@ pub enum SignalingEvent {
     Signal {
         /// The sender.
         from: PeerId,
+        /// Which life of it, if the server said so.
+        session: Option<SessionId>,
         /// What it says.
         payload: SignalPayload,
+    },
+    /// The room was locked or opened.
+    Lock {
+        /// What it is now.
+        locked: bool,
+        /// By whom.
+        by: PeerId,
     },
     /// The WebSocket is gone or could not be opened again; it is tried for ever.
     Lost {
@@ -98,16 +109,15 @@ pub enum SignalingEvent {
 /// seat until [`SILENCE_LIMIT`]; [`leave`](Self::leave) hangs up.
 #[derive(Debug)]
 pub struct SignalingClient {
-    signals: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<Queued>,
     wish: watch::Sender<Wish>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Queued {
-    generation: u64,
-    to: PeerId,
-    payload: SignalPayload,
+enum Queued {
+    Signal { generation: u64, to: PeerId, session: Option<SessionId>, payload: SignalPayload },
+    Lock(bool),
 }
 
 /// What the owner wants.
@@ -118,7 +128,16 @@ struct Wish {
     generation: u64,
     /// Counts the times that it could not wait.
     hurries: u64,
-    leaving: bool,
+    leaving: Option<Farewell>,
+}
+
+/// Why a client leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// Somebody hangs up.
+    HangUp,
+    /// There is no path to the other side, or none any more.
+    GaveUp,
 }
 
 impl SignalingClient {
@@ -135,10 +154,10 @@ impl SignalingClient {
         events: mpsc::Sender<SignalingEvent>,
         timing: Timing,
     ) -> Self {
-        let (signals, queue) = mpsc::channel(QUEUED_SIGNALS);
+        let (sender, queue) = mpsc::channel(QUEUED_SIGNALS);
         let session = config.session.clone();
         let (wish, wished) =
-            watch::channel(Wish { session, generation: 0, hurries: 0, leaving: false });
+            watch::channel(Wish { session, generation: 0, hurries: 0, leaving: None });
         let task = Task {
             config,
             timing,
@@ -149,21 +168,28 @@ impl SignalingClient {
             peers: HashSet::new(),
             outgoing: Outgoing::default(),
             received: 0,
+            joined: false,
             generation: 0,
             hurries: 0,
             attempt: 0,
             failures: 0,
         };
-        Self { signals, wish, task: tokio::spawn(task.run()) }
+        Self { queue: sender, wish, task: tokio::spawn(task.run()) }
     }
 
     /// Queues a signal; while the WebSocket is down it waits there. Order is kept. False if the
     /// queue (128 signals) is full or the client has ended.
     ///
-    /// What is meant for a peer that has left meanwhile is dropped.
-    pub fn send(&self, to: PeerId, payload: SignalPayload) -> bool {
+    /// What is meant for a peer that has left meanwhile, or for another life of it, is dropped.
+    pub fn send(&self, to: PeerId, session: Option<SessionId>, payload: SignalPayload) -> bool {
         let generation = self.wish.borrow().generation;
-        self.signals.try_send(Queued { generation, to, payload }).is_ok()
+        self.queue.try_send(Queued::Signal { generation, to, session, payload }).is_ok()
+    }
+
+    /// Locks the room or opens it, in order with the signals; [`SignalingEvent::Lock`] follows. Like
+    /// them it waits for a WebSocket, and says false if the queue is full or the client has ended.
+    pub fn set_locked(&self, locked: bool) -> bool {
+        self.queue.try_send(Queued::Lock(locked)).is_ok()
     }
 
     /// Begins another life of the peer connection: joins again, so that the other peer learns of
@@ -182,8 +208,8 @@ impl SignalingClient {
     }
 
     /// Hangs up: sends what is queued and `leave`, and closes. Returns within a second.
-    pub async fn leave(mut self) {
-        self.wish.send_modify(|wish| wish.leaving = true);
+    pub async fn leave(mut self, farewell: Farewell) {
+        self.wish.send_modify(|wish| wish.leaving = Some(farewell));
         let _ = timeout(LEAVE_LIMIT, &mut self.task).await;
     }
 }
@@ -243,6 +269,8 @@ struct Task {
     outgoing: Outgoing,
     /// Numbered messages had from the server in this session.
     received: u64,
+    /// Whether `joined` was had in this session; it may have been lost with its WebSocket.
+    joined: bool,
     /// Of the session joined with.
     generation: u64,
     /// Of the wish that the connection began with.
@@ -315,7 +343,7 @@ impl Task {
         Ok(match self.talk(&mut socket).await {
             Ok(never) => match never {},
             // Even before `joined`: the seat may be taken already.
-            Err(End::Left) if self.wished.borrow().leaving => {
+            Err(End::Left) if self.wished.borrow().leaving.is_some() => {
                 self.hang_up(&mut socket).await;
                 End::Final
             }
@@ -357,7 +385,7 @@ impl Task {
                 }
                 queued = self.queue.recv(), if joined && self.outgoing.has_room() => {
                     let Some(queued) = queued else { return Err(End::Left) };
-                    self.signal(socket, queued).await?;
+                    self.pass(socket, queued).await?;
                 }
                 _ = pings.tick() => {
                     if joined && opened.elapsed() >= self.timing.stable {
@@ -385,6 +413,7 @@ impl Task {
             self.generation = generation;
             self.outgoing.restart();
             self.received = 0;
+            self.joined = false;
         }
         ClientMessage::Join {
             protocol_version: PROTOCOL_VERSION,
@@ -394,6 +423,11 @@ impl Task {
             session: Some(session),
             received: Some(self.received),
         }
+    }
+
+    fn leave_message(&self) -> ClientMessage {
+        let gave_up = self.wished.borrow().leaving == Some(Farewell::GaveUp);
+        ClientMessage::Leave { may_return: false, gave_up }
     }
 
     /// Handles one message from the server.
@@ -407,6 +441,7 @@ impl Task {
                 resume_token,
                 resumed,
                 received,
+                locked,
             } => {
                 self.token = Some(resume_token);
                 self.attempt = 0;
@@ -415,11 +450,16 @@ impl Task {
                 } else {
                     self.outgoing.restart();
                     self.received = 0;
-                    self.peers = peers.iter().map(|peer| peer.peer_id.clone()).collect();
                     Vec::new()
                 };
-                self.emit(SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed })
-                    .await?;
+                // What was never had cannot be resumed.
+                let resumed = std::mem::replace(&mut self.joined, true) && resumed;
+                if !resumed {
+                    self.peers = peers.iter().map(|peer| peer.peer_id.clone()).collect();
+                }
+                let joined =
+                    SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed, locked };
+                self.emit(joined).await?;
                 for signal in again {
                     self.write(socket, &signal).await?;
                 }
@@ -435,9 +475,12 @@ impl Task {
                 self.peers.remove(&peer_id);
                 self.emit(SignalingEvent::PeerLeft { peer_id, reason }).await
             }
-            ServerMessage::Signal { from, payload } => {
+            ServerMessage::Signal { from, session, payload } => {
                 self.received += 1;
-                self.emit(SignalingEvent::Signal { from, payload }).await
+                self.emit(SignalingEvent::Signal { from, session, payload }).await
+            }
+            ServerMessage::Lock { locked, by } => {
+                self.emit(SignalingEvent::Lock { locked, by }).await
             }
             ServerMessage::Pong { received } => {
                 if let Some(received) = received {
@@ -459,14 +502,21 @@ impl Task {
         }
     }
 
-    /// Sends a signal, unless it is of an older session or for somebody who is gone.
-    async fn signal(&mut self, socket: &mut Socket, queued: Queued) -> Result<(), End> {
-        let Queued { generation, to, payload } = queued;
+    /// Sends what was queued; no signal of an older session or for somebody who is gone.
+    async fn pass(&mut self, socket: &mut Socket, queued: Queued) -> Result<(), End> {
+        let (generation, to, session, payload) = match queued {
+            Queued::Lock(locked) => {
+                return self.write(socket, &ClientMessage::Lock { locked }).await;
+            }
+            Queued::Signal { generation, to, session, payload } => {
+                (generation, to, session, payload)
+            }
+        };
         if generation != self.generation || !self.peers.contains(&to) {
             tracing::debug!("a signal for a peer or session that is gone is dropped");
             return Ok(());
         }
-        let signal = ClientMessage::Signal { to, payload };
+        let signal = ClientMessage::Signal { to, session, payload };
         let ask = self.outgoing.sent(signal.clone());
         self.write(socket, &signal).await?;
         if ask {
@@ -499,11 +549,12 @@ impl Task {
     /// [`SignalingClient::leave`] sets the limit of time.
     async fn hang_up(&mut self, socket: &mut Socket) {
         while let Ok(queued) = self.queue.try_recv() {
-            if self.signal(socket, queued).await.is_err() {
+            if self.pass(socket, queued).await.is_err() {
                 return;
             }
         }
-        if self.write(socket, &ClientMessage::Leave).await.is_ok() {
+        let leave = self.leave_message();
+        if self.write(socket, &leave).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
         }
     }
@@ -511,14 +562,14 @@ impl Task {
     /// Hangs up while the WebSocket is down: one attempt to take the seat back and leave it, for
     /// otherwise the other side would wait for it.
     async fn leave_from_afar(mut self, connector: &Connector) {
-        if self.token.is_none() || !self.wished.borrow().leaving {
+        if self.token.is_none() || self.wished.borrow().leaving.is_none() {
             return;
         }
-        let join = self.join_message();
+        let (join, leave) = (self.join_message(), self.leave_message());
         if let Ok(mut socket) =
             connect::open(&self.config.server, connector, self.timing.connect).await
             && self.write(&mut socket, &join).await.is_ok()
-            && self.write(&mut socket, &ClientMessage::Leave).await.is_ok()
+            && self.write(&mut socket, &leave).await.is_ok()
         {
             while let Some(Ok(_)) = socket.next().await {}
         }
@@ -528,13 +579,13 @@ impl Task {
 /// Ready once the owner wants to leave.
 async fn leaving(wished: &mut watch::Receiver<Wish>) {
     // An error is an owner that is gone.
-    let _ = wished.wait_for(|wish| wish.leaving).await;
+    let _ = wished.wait_for(|wish| wish.leaving.is_some()).await;
 }
 
 /// Ready once the owner wants to leave, or a connection after the one numbered `hurries`.
 async fn hurried(wished: &mut watch::Receiver<Wish>, hurries: u64) -> End {
-    match wished.wait_for(|wish| wish.leaving || wish.hurries != hurries).await {
-        Ok(wish) if !wish.leaving => End::Hurry,
+    match wished.wait_for(|wish| wish.leaving.is_some() || wish.hurries != hurries).await {
+        Ok(wish) if wish.leaving.is_none() => End::Hurry,
         _ => End::Left,
     }
 }
@@ -542,10 +593,11 @@ async fn hurried(wished: &mut watch::Receiver<Wish>, hurries: u64) -> End {
 /// Ready once the owner wants something else than the session numbered `generation`, or a connection
 /// after the one numbered `hurries`.
 async fn other_wish(wished: &mut watch::Receiver<Wish>, generation: u64, hurries: u64) -> End {
-    let other =
-        |wish: &Wish| wish.leaving || wish.generation != generation || wish.hurries != hurries;
+    let other = |wish: &Wish| {
+        wish.leaving.is_some() || wish.generation != generation || wish.hurries != hurries
+    };
     match wished.wait_for(|wish| other(wish)).await {
-        Ok(wish) if wish.leaving => End::Left,
+        Ok(wish) if wish.leaving.is_some() => End::Left,
         Ok(wish) if wish.generation != generation => End::NewSession,
         Ok(_) => End::Hurry,
         Err(_) => End::Left,

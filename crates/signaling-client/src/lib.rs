@@ -10,7 +10,7 @@ mod connect;
 mod outgoing;
 mod server_url;
 
-pub use client::{ClientConfig, SignalingClient, SignalingEvent};
+pub use client::{ClientConfig, Farewell, SignalingClient, SignalingEvent};
 pub use connect::{CertificateFingerprint, relay_tls};
 pub use server_url::ServerUrl;
 

@@ -67,6 +67,7 @@ mod tests {
     fn signal(number: usize) -> ClientMessage {
         ClientMessage::Signal {
             to: PeerId::try_from("a".to_owned()).unwrap(),
+            session: None,
             payload: SignalPayload::Candidate(IceCandidateInit {
                 candidate: number.to_string(),
                 sdp_mid: None,

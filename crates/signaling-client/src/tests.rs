@@ -42,6 +42,7 @@ fn joined() -> String {
         resume_token: ResumeToken::random(),
         resumed: false,
         received: None,
+        locked: false,
     })
     .unwrap()
 }
@@ -136,7 +137,7 @@ async fn unreadable_messages_are_ignored() {
     assert!(matches!(next(&mut events).await, SignalingEvent::Connecting { .. }));
     assert!(matches!(next(&mut events).await, SignalingEvent::Opened));
     assert!(matches!(next(&mut events).await, SignalingEvent::Joined { .. }));
-    client.leave().await;
+    client.leave(Farewell::HangUp).await;
 }
 
 #[tokio::test]
@@ -152,5 +153,5 @@ async fn leaving_ends_although_nobody_listens_to_events() {
     });
     let (sender, _events) = mpsc::channel(1);
     let client = SignalingClient::connect_with(config, sender, quick());
-    timeout(Duration::from_secs(2), client.leave()).await.unwrap();
+    timeout(Duration::from_secs(2), client.leave(Farewell::HangUp)).await.unwrap();
 }

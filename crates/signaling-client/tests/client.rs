@@ -59,7 +59,9 @@ async fn leaving_is_told_at_once() {
     let (mut a, b, _) = pair(&server).await;
     let id = b.id.clone();
     b.send(&a, "last words");
-    timeout(Duration::from_secs(1), b.client.leave()).await.unwrap();
+    timeout(Duration::from_secs(1), b.client.leave(visavis_signaling_client::Farewell::HangUp))
+        .await
+        .unwrap();
     a.hears(&["last words"]).await;
     let left = SignalingEvent::PeerLeft { peer_id: id, reason: LeaveReason::Left };
     assert_eq!(a.next().await, left);
@@ -73,7 +75,9 @@ async fn leaving_is_told_although_the_websocket_is_down() {
     a.lost().await;
     proxy.set(Network::Fine);
     let id = a.id.clone();
-    timeout(Duration::from_secs(2), a.client.leave()).await.unwrap();
+    timeout(Duration::from_secs(2), a.client.leave(visavis_signaling_client::Farewell::HangUp))
+        .await
+        .unwrap();
     let left = SignalingEvent::PeerLeft { peer_id: id, reason: LeaveReason::Left };
     assert_eq!(b.next().await, left);
 }
@@ -250,7 +254,7 @@ async fn a_self_signed_server_is_trusted_by_its_fingerprint_alone() {
     }
     assert!(begin.elapsed() < Duration::from_secs(3), "nothing to wait for: {:?}", begin.elapsed());
     let (peer, _) = Peer::join(client(server.fingerprint())).await;
-    peer.client.leave().await;
+    peer.client.leave(visavis_signaling_client::Farewell::HangUp).await;
     // Plain HTTP to a server that speaks TLS.
     let plain = support::config(server.address(), &RoomCode::random(), "a");
     let event = outcome(plain).await;
@@ -264,6 +268,6 @@ async fn the_queue_is_bounded() {
     let (mut a, b, proxy) = pair(&server).await;
     proxy.set(Network::Cut);
     a.lost().await;
-    let sent = (0..1000).take_while(|_| a.client.send(b.id.clone(), payload("x"))).count();
+    let sent = (0..1000).take_while(|_| a.client.send(b.id.clone(), None, payload("x"))).count();
     assert_eq!(sent, 128);
 }

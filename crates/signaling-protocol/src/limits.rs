@@ -21,6 +21,9 @@ pub const ROOM_SEATS: usize = 2;
 pub const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// Silence after which the server frees a seat, and after which a client takes its WebSocket for dead.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(12);
+/// How long a seat waits for a client that left and may return. A page is loaded anew within a
+/// second or two; until then nobody knows that it was closed.
+pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
 /// Time that a connection may stay without a `join`.
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages kept for a peer whose WebSocket is gone; the oldest is dropped beyond that.

@@ -34,12 +34,29 @@ pub enum ClientMessage {
     Signal {
         /// The receiver, a peer of the same room.
         to: PeerId,
+        /// The life of the receiver that it is meant for; another one does not get it. It reaches
+        /// whatever life there is if this is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
         /// What is passed.
         #[serde(flatten)]
         payload: SignalPayload,
     },
     /// Leaves the room on purpose; the seat is free at once.
-    Leave,
+    Leave {
+        /// Nobody knows whether this is for good (a page that is closed or loaded anew): the seat
+        /// waits for [`crate::limits::RETURN_LIMIT`] first.
+        #[serde(default, skip_serializing_if = "is_false")]
+        may_return: bool,
+        /// Not a person's wish: there is no path to the other side, or none any more.
+        #[serde(default, skip_serializing_if = "is_false")]
+        gave_up: bool,
+    },
+    /// Locks the room, so that only who has a seat may come back, or opens it again.
+    Lock {
+        /// What it is to be.
+        locked: bool,
+    },
     /// Sent every [`crate::limits::PING_INTERVAL`]; answered by `pong`.
     Ping {
         /// As in `join`; lets the server forget what has arrived.
@@ -69,6 +86,9 @@ pub enum ServerMessage {
         /// How many `signal` messages the server has had from this session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
+        /// Whether the room is locked.
+        #[serde(default, skip_serializing_if = "is_false")]
+        locked: bool,
     },
     /// Somebody entered, or came back as another session.
     PeerJoined {
@@ -87,9 +107,20 @@ pub enum ServerMessage {
     Signal {
         /// The sender.
         from: PeerId,
+        /// The life of the sender that said it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
         /// What is passed.
         #[serde(flatten)]
         payload: SignalPayload,
+    },
+    /// The room was locked or opened; also answers `lock`. Not numbered: after a resume `joined`
+    /// says how it stands.
+    Lock {
+        /// What it is now.
+        locked: bool,
+        /// By whom.
+        by: PeerId,
     },
     /// Something was refused. Codes marked fatal are followed by the end of the connection.
     Error {
@@ -104,6 +135,11 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl ServerMessage {
@@ -203,6 +239,8 @@ impl std::fmt::Debug for IceServer {
 pub enum LeaveReason {
     /// The peer said `leave`: it hung up.
     Left,
+    /// The peer said `leave` because it has no path to the other side.
+    GaveUp,
     /// Nothing was heard from it for [`crate::limits::SILENCE_LIMIT`], or it did not come back.
     Timeout,
 }

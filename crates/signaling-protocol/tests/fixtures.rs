@@ -96,6 +96,7 @@ fn the_specification_names_every_error_and_the_limits() {
         format!("one /64) | {} |", limits::JOINS_PER_MINUTE),
         format!("Time until `join` | {} s", limits::JOIN_DEADLINE.as_secs()),
         format!("Silence | {} s", limits::SILENCE_LIMIT.as_secs()),
+        format!("A seat left with `mayReturn` | {} s", limits::RETURN_LIMIT.as_secs()),
         format!("ping` every {} s", limits::PING_INTERVAL.as_secs()),
         format!("{}, and {} KiB", limits::BACKLOG_MESSAGES, limits::BACKLOG_BYTES / 1024),
         format!("Display name | {} characters", limits::MAX_DISPLAY_NAME_CHARS),
@@ -110,10 +111,10 @@ fn every_type_and_every_error_code_has_a_golden_file() {
         golden(folder).into_iter().map(|(_, text)| value(&text)["type"].to_string()).collect()
     };
     let quoted = |names: &[&str]| names.iter().map(|n| format!("\"{n}\"")).collect::<BTreeSet<_>>();
-    assert_eq!(names("client"), quoted(&["join", "signal", "leave", "ping"]));
+    assert_eq!(names("client"), quoted(&["join", "signal", "leave", "lock", "ping"]));
     assert_eq!(
         names("server"),
-        quoted(&["joined", "peer-joined", "peer-left", "signal", "error", "pong"])
+        quoted(&["joined", "peer-joined", "peer-left", "signal", "lock", "error", "pong"])
     );
     let codes: BTreeSet<_> = golden("server")
         .into_iter()

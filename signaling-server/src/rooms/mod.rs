@@ -9,6 +9,8 @@
 //! seat:        held ──WebSocket gone──► ghost ──resume──► held
 //!                └──leave, silence──► free ◄──silence, or somebody else wants the seat──┘
 //! ```
+//!
+//! A locked room takes in nobody but those who had a seat when it was locked, or since.
 
 mod backlog;
 #[cfg(test)]
@@ -96,6 +98,10 @@ struct Room {
     seats: Vec<Seat>,
     /// Connections that wait for the holders to answer.
     waiting: Vec<(ConnectionId, Join)>,
+    locked: bool,
+    /// Tokens of seats that fell silent while the room was locked: they may come back. Together
+    /// with the seats at most [`ROOM_SEATS`], since nobody else is let in.
+    away: Vec<ResumeToken>,
 }
 
 struct Seat {
@@ -114,6 +120,10 @@ struct Seat {
     counts: bool,
     /// `signal` messages had from this session.
     received: u64,
+    /// Whether the client has said something since: then it has had its `joined`, and the token.
+    confirmed: bool,
+    /// The client left and may return: when it has not by then, it hung up.
+    left_at: Option<Instant>,
 }
 
 struct Connection {
@@ -145,6 +155,11 @@ impl Seat {
             session: self.session.clone(),
             display_name: self.display_name.clone(),
         }
+    }
+
+    /// Why the seat is free, if it is taken away now.
+    fn reason_if_freed(&self) -> LeaveReason {
+        if self.left_at.is_some() { LeaveReason::Left } else { LeaveReason::Timeout }
     }
 }
 
@@ -248,6 +263,9 @@ impl Rooms {
         };
         let fresh = matches!(connection.place, Place::Fresh);
         self.heard(id);
+        if let Some(seat) = self.seat_mut(id) {
+            seat.confirmed = true;
+        }
         match message {
             ClientMessage::Join { room, display_name, resume_token, session, received, .. } => {
                 if !fresh {
@@ -272,8 +290,14 @@ impl Rooms {
                 });
                 self.send(id, ServerMessage::Pong { received });
             }
-            ClientMessage::Signal { to, payload } => self.signal(id, &to, payload, bytes),
-            ClientMessage::Leave => self.leave(id),
+            ClientMessage::Signal { to, session, payload } => {
+                self.signal(id, &to, session.as_ref(), payload, bytes);
+            }
+            ClientMessage::Leave { may_return: true, .. } => self.leave_for_now(id),
+            ClientMessage::Leave { gave_up, .. } => {
+                self.leave(id, if gave_up { LeaveReason::GaveUp } else { LeaveReason::Left });
+            }
+            ClientMessage::Lock { locked } => self.lock(id, locked),
         }
     }
 
@@ -313,12 +337,27 @@ impl Rooms {
             return self.fault(id, ErrorCode::TooManyRooms, text);
         }
         let room = self.rooms.entry(code.clone()).or_default();
-        let own = join
-            .resume_token
-            .as_ref()
-            .and_then(|token| room.seats.iter().position(|seat| seat.token == *token));
-        if let Some(own) = own {
-            return self.take_back(id, &code, own, join);
+        let token = join.resume_token.as_ref();
+        if let Some(own) = room.seats.iter().position(|seat| token == Some(&seat.token)) {
+            let resumes = room.seats[own].session == join.session;
+            return self.take_back(id, &code, own, join, resumes);
+        }
+        // Whose `joined` was lost has no token. Who else knows the session has the seat beside it.
+        let lost = |seat: &Seat| !seat.confirmed && seat.session == join.session;
+        if let Some(own) = room.seats.iter().position(lost) {
+            return self.take_back(id, &code, own, join, false);
+        }
+        if room.locked {
+            let away = join
+                .resume_token
+                .as_ref()
+                .and_then(|token| room.away.iter().position(|away| away == token));
+            let Some(away) = away else {
+                let text = "the people inside have locked the room";
+                return self.fault(id, ErrorCode::RoomLocked, text);
+            };
+            room.away.swap_remove(away);
+            return self.sit(id, &code, join);
         }
         let held = |seat: &Seat| seat.connection.is_some();
         if room.seats.len() < ROOM_SEATS || !room.seats.iter().all(held) {
@@ -343,9 +382,9 @@ impl Rooms {
                 .iter()
                 .filter(|seat| seat.connection.is_none())
                 .min_by_key(|seat| seat.last_heard)
-                .map(|seat| seat.peer_id.clone());
-            let Some(ghost) = ghost else { return };
-            self.free(code, &ghost, LeaveReason::Timeout);
+                .map(|seat| (seat.peer_id.clone(), seat.reason_if_freed()));
+            let Some((ghost, reason)) = ghost else { return };
+            self.free(code, &ghost, reason);
         }
         let Some(room) = self.rooms.get_mut(code) else { return };
         let seat = Seat {
@@ -361,6 +400,8 @@ impl Rooms {
             backlog: Backlog::default(),
             counts: join.received.is_some(),
             received: 0,
+            confirmed: false,
+            left_at: None,
         };
         let (peer_id, info) = (seat.peer_id.clone(), seat.info());
         room.seats.push(seat);
@@ -370,9 +411,17 @@ impl Rooms {
         self.tell_others(code, &peer_id, &ServerMessage::PeerJoined { peer: info });
     }
 
-    /// The own seat number `own` of the room is taken back: by the same session, which goes on
-    /// where it was, or by another (a reloaded page), which starts afresh.
-    fn take_back(&mut self, id: ConnectionId, code: &RoomCode, own: usize, join: Join) {
+    /// The own seat number `own` of the room is taken back: by the same session, which `resumes`
+    /// where it was, or by another (a reloaded page), which starts afresh, as does one whose
+    /// `joined` was lost.
+    fn take_back(
+        &mut self,
+        id: ConnectionId,
+        code: &RoomCode,
+        own: usize,
+        join: Join,
+        resumes: bool,
+    ) {
         let now = self.now;
         let Some(seat) = self.rooms.get_mut(code).and_then(|room| room.seats.get_mut(own)) else {
             return;
@@ -380,13 +429,15 @@ impl Rooms {
         let old = seat.connection.replace(id);
         let same_session = seat.session == join.session;
         seat.last_heard = now;
+        seat.left_at = None;
         let was_probed = seat.probed.take().is_some();
         seat.display_name = join.display_name;
         seat.counts = join.received.is_some();
-        if same_session {
+        if resumes {
             seat.backlog.resume(join.received);
         } else {
             seat.session = join.session;
+            seat.confirmed = false;
             seat.backlog = Backlog::default();
             seat.received = 0;
         }
@@ -398,10 +449,10 @@ impl Rooms {
         }
         self.counters.resumes += 1;
         self.set_place(id, Place::Seated(code.clone()));
-        self.send_joined(code, &peer_id, same_session);
-        if same_session {
+        self.send_joined(code, &peer_id, resumes);
+        if resumes {
             self.replay(code, &peer_id);
-        } else {
+        } else if !same_session {
             self.tell_others(code, &peer_id, &ServerMessage::PeerJoined { peer: info });
         }
         if was_probed {
@@ -423,6 +474,7 @@ impl Rooms {
             resume_token: seat.token.clone(),
             resumed,
             received: Some(seat.received),
+            locked: room.locked,
         };
         self.send(connection, message);
     }
@@ -445,31 +497,43 @@ impl Rooms {
         }
     }
 
-    fn signal(&mut self, id: ConnectionId, to: &PeerId, payload: SignalPayload, bytes: usize) {
+    fn signal(
+        &mut self,
+        id: ConnectionId,
+        to: &PeerId,
+        session: Option<&SessionId>,
+        payload: SignalPayload,
+        bytes: usize,
+    ) {
         let Some(seat) = self.seat_mut(id) else {
             return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
         };
         seat.received += 1;
-        let from = seat.peer_id.clone();
+        let (from, life) = (seat.peer_id.clone(), seat.session.clone());
         let Some(Place::Seated(code)) = self.connections.get(&id).map(|c| &c.place) else { return };
         let receiver = self
             .rooms
             .get_mut(code)
             .and_then(|room| room.seats.iter_mut().find(|seat| seat.peer_id == *to))
-            .filter(|receiver| receiver.peer_id != from);
+            .filter(|receiver| receiver.peer_id != from)
+            .filter(|receiver| session.is_none_or(|session| *session == receiver.session));
         match receiver {
             Some(receiver) => {
                 self.counters.signals_relayed += 1;
-                let message = ServerMessage::Signal { from, payload };
+                let message = ServerMessage::Signal { from, session: Some(life), payload };
                 deliver(&mut self.outputs, receiver, message, bytes);
             }
             None => {
-                self.error(id, ErrorCode::NoSuchPeer, "nobody of that id is in this room");
+                self.error(
+                    id,
+                    ErrorCode::NoSuchPeer,
+                    "nobody of that id and session is in this room",
+                );
             }
         }
     }
 
-    fn leave(&mut self, id: ConnectionId) {
+    fn leave(&mut self, id: ConnectionId, reason: LeaveReason) {
         let Some(seat) = self.seat_mut(id) else {
             return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
         };
@@ -477,15 +541,56 @@ impl Rooms {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.outputs.push_back(Output::Close { connection: id, code: None });
         if let Place::Seated(code) = connection.place {
-            self.free(&code, &peer_id, LeaveReason::Left);
+            self.free(&code, &peer_id, reason);
             self.admit_waiting(&code);
+        }
+    }
+
+    /// The seat becomes a ghost's, with less time to come back and another reason if it does not.
+    fn leave_for_now(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(seat) = self.seat_mut(id) else {
+            return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
+        };
+        seat.left_at = Some(now);
+        self.outputs.push_back(Output::Close { connection: id, code: None });
+        self.drop_connection(id);
+    }
+
+    fn lock(&mut self, id: ConnectionId, locked: bool) {
+        let Some(seat) = self.seat_mut(id) else {
+            return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
+        };
+        let by = seat.peer_id.clone();
+        let Some(Place::Seated(code)) = self.connections.get(&id).map(|c| &c.place) else { return };
+        let Some(room) = self.rooms.get_mut(code) else { return };
+        let message = ServerMessage::Lock { locked, by };
+        if std::mem::replace(&mut room.locked, locked) == locked {
+            return self.send(id, message);
+        }
+        room.away.clear();
+        let waiting = if locked { std::mem::take(&mut room.waiting) } else { Vec::new() };
+        let seated: Vec<_> = room.seats.iter().filter_map(|seat| seat.connection).collect();
+        for connection in seated {
+            self.send(connection, message.clone());
+        }
+        for (id, _) in waiting {
+            self.set_place(id, Place::Fresh);
+            let text = "the people inside have locked the room";
+            self.fault(id, ErrorCode::RoomLocked, text);
         }
     }
 
     /// Removes a seat and tells the others; the room goes with its last seat.
     fn free(&mut self, code: &RoomCode, peer_id: &PeerId, reason: LeaveReason) {
         let Some(room) = self.rooms.get_mut(code) else { return };
-        room.seats.retain(|seat| seat.peer_id != *peer_id);
+        let Some(seat) = room.seats.iter().position(|seat| seat.peer_id == *peer_id) else {
+            return;
+        };
+        let seat = room.seats.remove(seat);
+        if room.locked && reason == LeaveReason::Timeout {
+            room.away.push(seat.token);
+        }
         let left = ServerMessage::PeerLeft { peer_id: peer_id.clone(), reason };
         self.tell_others(code, peer_id, &left);
         self.drop_empty_room(code);
@@ -545,13 +650,15 @@ impl Rooms {
             for seat in &room.seats {
                 if past(seat.last_heard, limits.silence)
                     || seat.probed.is_some_and(|since| past(since, limits.probe))
+                    || seat.left_at.is_some_and(|since| past(since, limits.return_wait))
                 {
-                    silent.push((code.clone(), seat.peer_id.clone(), seat.connection));
+                    let reason = seat.reason_if_freed();
+                    silent.push((code.clone(), seat.peer_id.clone(), seat.connection, reason));
                 }
             }
         }
-        for (code, peer_id, connection) in silent {
-            self.free(&code, &peer_id, LeaveReason::Timeout);
+        for (code, peer_id, connection, reason) in silent {
+            self.free(&code, &peer_id, reason);
             if let Some(id) = connection {
                 self.fault(id, ErrorCode::IdleTimeout, "nothing was heard in time");
             }

@@ -8,6 +8,9 @@ use visavis_signaling_protocol::{IceCandidateInit, PROTOCOL_VERSION};
 
 use super::*;
 
+const LEAVE: ClientMessage = ClientMessage::Leave { may_return: false, gave_up: false };
+const LEAVE_FOR_NOW: ClientMessage = ClientMessage::Leave { may_return: true, gave_up: false };
+
 /// A server on a clock that the test moves.
 struct Bench {
     rooms: Rooms,
@@ -25,6 +28,7 @@ struct Seated {
     token: ResumeToken,
     resumed: bool,
     received: u64,
+    locked: bool,
 }
 
 impl Bench {
@@ -102,7 +106,14 @@ fn seated(output: Output) -> Seated {
             connection,
             message:
                 ServerMessage::Joined {
-                    peer_id, peers, polite, resume_token, resumed, received, ..
+                    peer_id,
+                    peers,
+                    polite,
+                    resume_token,
+                    resumed,
+                    received,
+                    locked,
+                    ..
                 },
             ..
         } => Seated {
@@ -113,6 +124,7 @@ fn seated(output: Output) -> Seated {
             token: resume_token,
             resumed,
             received: received.unwrap(),
+            locked,
         },
         other => panic!("not `joined`: {other:?}"),
     }
@@ -152,7 +164,7 @@ fn payload(text: &str) -> SignalPayload {
 }
 
 fn signal(to: &Seated, text: &str) -> ClientMessage {
-    ClientMessage::Signal { to: to.peer_id.clone(), payload: payload(text) }
+    ClientMessage::Signal { to: to.peer_id.clone(), session: None, payload: payload(text) }
 }
 
 /// What `to` hears, in short.
@@ -172,6 +184,8 @@ fn told(outputs: &[Output], to: &Seated) -> Vec<String> {
                     }
                     ServerMessage::Signal { .. } => "description".into(),
                     ServerMessage::Error { code, .. } => code.as_str().into(),
+                    ServerMessage::Lock { locked: true, .. } => "locked".into(),
+                    ServerMessage::Lock { .. } => "open".into(),
                     ServerMessage::Pong { .. } => "pong".into(),
                 })
             }
@@ -239,12 +253,12 @@ fn roles_always_differ() {
     let mut bench = Bench::new();
     let (a, b) = bench.pair();
     assert_ne!(a.polite, b.polite);
-    let outputs = bench.say(a.connection, ClientMessage::Leave);
+    let outputs = bench.say(a.connection, LEAVE);
     assert_eq!(told(&outputs, &b), ["peer-left Left"]);
     assert_eq!(told(&outputs, &a), ["close"]);
     let (c, _) = bench.join(join("c", None));
     assert_ne!(c.polite, b.polite);
-    bench.say(b.connection, ClientMessage::Leave);
+    bench.say(b.connection, LEAVE);
     let (d, _) = bench.join(join("d", None));
     assert_ne!(c.polite, d.polite);
 }
@@ -253,9 +267,9 @@ fn roles_always_differ() {
 fn an_empty_room_is_gone() {
     let mut bench = Bench::new();
     let (a, b) = bench.pair();
-    bench.say(a.connection, ClientMessage::Leave);
+    bench.say(a.connection, LEAVE);
     assert_eq!(bench.rooms.room_count(), 1);
-    bench.say(b.connection, ClientMessage::Leave);
+    bench.say(b.connection, LEAVE);
     assert_eq!((bench.rooms.room_count(), bench.rooms.connection_count()), (0, 0));
 }
 
@@ -313,6 +327,25 @@ fn the_server_counts_what_it_has_had() {
     bench.disconnect(a.connection);
     assert_eq!(bench.join(join("a", Some(&a.token))).0.received, 2);
     assert_eq!(bench.join(join("another", Some(&a.token))).0.received, 0);
+}
+
+#[test]
+fn whose_joined_was_lost_gets_its_seat_by_its_session() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    bench.say(a.connection, ClientMessage::Lock { locked: true });
+    // Nothing of B's `joined` has arrived.
+    bench.disconnect(b.connection);
+    let (again, outputs) = bench.join(join_room("abc-defg-hjk", "b", None, Some(7)));
+    assert_eq!((&again.peer_id, &again.token), (&b.peer_id, &b.token));
+    assert!(!again.resumed && again.peers.len() == 1);
+    assert!(told(&outputs, &a).is_empty());
+    // Once it has spoken, the session alone is nothing.
+    bench.ping(again.connection, None);
+    bench.disconnect(again.connection);
+    let late = bench.connect();
+    let outputs = bench.say(late, join("b", None));
+    assert_eq!(refused(&outputs, late), (vec!["room-locked"], true));
 }
 
 #[test]
@@ -387,7 +420,7 @@ fn changes_are_told_after_a_resume() {
     let mut bench = Bench::new();
     let (a, b) = bench.pair();
     bench.disconnect(a.connection);
-    bench.say(b.connection, ClientMessage::Leave);
+    bench.say(b.connection, LEAVE);
     let (c, _) = bench.join(join("c", None));
     bench.say(c.connection, signal(&a, "1"));
     let (again, outputs) = bench.join(join("a", Some(&a.token)));
@@ -443,7 +476,7 @@ fn who_waits_is_let_in_when_somebody_leaves() {
     let (a, b) = bench.pair();
     let late = bench.connect();
     bench.say(late, join("c", None));
-    let outputs = bench.say(b.connection, ClientMessage::Leave);
+    let outputs = bench.say(b.connection, LEAVE);
     assert_eq!(told(&outputs, &a), ["peer-left Left", "peer-joined c"]);
 }
 
@@ -456,9 +489,143 @@ fn who_waits_may_go_away() {
     assert_eq!(bench.disconnect(late), []);
     bench.handle(Input::Heard { connection: a.connection });
     assert_eq!(bench.handle(Input::Heard { connection: b.connection }), []);
-    bench.say(a.connection, ClientMessage::Leave);
-    bench.say(b.connection, ClientMessage::Leave);
+    bench.say(a.connection, LEAVE);
+    bench.say(b.connection, LEAVE);
     assert_eq!(bench.rooms.room_count(), 0);
+}
+
+#[test]
+fn a_locked_room_takes_in_nobody_new() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    let late = bench.connect();
+    bench.say(late, join("c", None));
+    let outputs = bench.say(a.connection, ClientMessage::Lock { locked: true });
+    assert_eq!(
+        (told(&outputs, &a), told(&outputs, &b)),
+        (vec!["locked".into()], vec!["locked".into()])
+    );
+    assert_eq!(refused(&outputs, late), (vec!["room-locked"], true), "who waited is told");
+    // Again: only who asked is answered.
+    let outputs = bench.say(b.connection, ClientMessage::Lock { locked: true });
+    assert_eq!((told(&outputs, &a), told(&outputs, &b)), (vec![], vec!["locked".to_owned()]));
+    // Not even into the seat of a ghost, or a free one.
+    bench.disconnect(b.connection);
+    for _ in 0..2 {
+        let late = bench.connect();
+        let outputs = bench.say(late, join("c", Some(&ResumeToken::random())));
+        assert_eq!(refused(&outputs, late), (vec!["room-locked"], true));
+        assert!(told(&outputs, &a).is_empty(), "nobody is disturbed");
+        bench.ping(a.connection, None);
+        bench.pass(Duration::from_secs(8));
+        bench.ping(a.connection, None);
+        bench.pass(Duration::from_secs(6));
+    }
+}
+
+#[test]
+fn whoever_has_a_seat_returns_to_a_locked_room() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    bench.say(a.connection, ClientMessage::Lock { locked: true });
+    bench.disconnect(b.connection);
+    let (b, _) = bench.join(join("b", Some(&b.token)));
+    assert!(b.resumed && b.locked);
+    // Reloaded, and then away for so long that the seat is gone.
+    let (b, _) = bench.join(join("b2", Some(&b.token)));
+    assert!(!b.resumed && b.locked);
+    bench.disconnect(b.connection);
+    for _ in 0..2 {
+        bench.ping(a.connection, None);
+        bench.pass(Duration::from_secs(8));
+    }
+    assert_eq!(bench.rooms.seat_count(), 1);
+    let token = b.token.clone();
+    let (b, outputs) = bench.join(join("b2", Some(&token)));
+    assert!(!b.resumed && b.locked);
+    assert_eq!(told(&outputs, &a), ["peer-joined b2"]);
+    // Its former token has done its work.
+    let late = bench.connect();
+    let outputs = bench.say(late, join("c", Some(&token)));
+    assert_eq!(refused(&outputs, late), (vec!["room-locked"], true));
+}
+
+#[test]
+fn who_hung_up_is_a_stranger_to_a_locked_room() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    bench.say(a.connection, ClientMessage::Lock { locked: true });
+    bench.say(b.connection, LEAVE);
+    let late = bench.connect();
+    let outputs = bench.say(late, join("b", Some(&b.token)));
+    assert_eq!(refused(&outputs, late), (vec!["room-locked"], true));
+}
+
+#[test]
+fn a_room_is_opened_again_by_a_word_or_when_all_are_gone() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    bench.say(a.connection, ClientMessage::Lock { locked: true });
+    let outputs = bench.say(b.connection, ClientMessage::Lock { locked: false });
+    assert_eq!(
+        (told(&outputs, &a), told(&outputs, &b)),
+        (vec!["open".into()], vec!["open".into()])
+    );
+    bench.say(b.connection, LEAVE);
+    let (c, _) = bench.join(join("c", None));
+    assert!(!c.locked);
+    bench.say(c.connection, ClientMessage::Lock { locked: true });
+    bench.say(c.connection, LEAVE);
+    bench.say(a.connection, LEAVE);
+    assert!(!bench.join(join("d", None)).0.locked);
+}
+
+#[test]
+fn a_closed_page_is_gone_soon_and_a_reloaded_one_comes_back() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    let outputs = bench.say(b.connection, LEAVE_FOR_NOW);
+    assert_eq!(told(&outputs, &b), ["close"]);
+    assert_eq!(told(&outputs, &a), Vec::<String>::new());
+    bench.pass(Duration::from_secs(2));
+    let (b, outputs) = bench.join(join("b2", Some(&b.token)));
+    assert_eq!(told(&outputs, &a), ["peer-joined b2"]);
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(bench.rooms.seat_count(), 2);
+    bench.ping(a.connection, None);
+    bench.say(b.connection, LEAVE_FOR_NOW);
+    assert_eq!(told(&bench.pass(Duration::from_millis(4500)), &a), Vec::<String>::new());
+    assert_eq!(told(&bench.pass(Duration::from_secs(1)), &a), ["peer-left Left"]);
+}
+
+#[test]
+fn who_gives_up_says_so() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    let outputs =
+        bench.say(b.connection, ClientMessage::Leave { may_return: false, gave_up: true });
+    assert_eq!(told(&outputs, &a), ["peer-left GaveUp"]);
+}
+
+#[test]
+fn signals_for_another_life_are_not_passed_on() {
+    let mut bench = Bench::new();
+    let (a, b) = bench.pair();
+    let to = |life: &str| ClientMessage::Signal {
+        to: b.peer_id.clone(),
+        session: Some(session(life)),
+        payload: payload("1"),
+    };
+    assert_eq!(told(&bench.say(a.connection, to("b")), &b), ["1"]);
+    let (again, _) = bench.join(join("b2", Some(&b.token)));
+    let outputs = bench.say(a.connection, to("b"));
+    assert_eq!(refused(&outputs, a.connection), (vec!["no-such-peer"], false));
+    assert_eq!(told(&outputs, &again), Vec::<String>::new());
+    let outputs = bench.say(a.connection, to("b2"));
+    assert!(
+        outputs.iter().any(|o| matches!(o, Output::Send {
+        message: ServerMessage::Signal { session: Some(from), .. }, .. } if *from == session("a")))
+    );
 }
 
 #[test]
@@ -480,7 +647,7 @@ fn of_two_ghosts_the_older_gives_way() {
 fn order_of_messages_is_enforced() {
     let mut bench = Bench::new();
     let (a, b) = bench.pair();
-    for message in [ClientMessage::Leave, signal(&a, "1")] {
+    for message in [LEAVE, signal(&a, "1")] {
         let early = bench.connect();
         assert_eq!(bench.ping(early, None).len(), 1);
         let outputs = bench.say(early, message);
@@ -524,7 +691,7 @@ fn messages_a_second_are_limited() {
         sent += 1;
     }
     assert_eq!(sent, 19, "the join counts as well");
-    let outputs = bench.say(a.connection, ClientMessage::Leave);
+    let outputs = bench.say(a.connection, LEAVE);
     assert_eq!(outputs, []);
 }
 
@@ -534,7 +701,7 @@ fn joins_a_minute_are_limited_by_address() {
     let attempt = |bench: &mut Bench, address| {
         let connection = bench.connect_from(address);
         let outputs = bench.say(connection, join("a", None));
-        bench.say(connection, ClientMessage::Leave);
+        bench.say(connection, LEAVE);
         refused(&outputs, connection).0
     };
     for _ in 0..3 {
@@ -639,14 +806,16 @@ fn no_order_of_events_breaks_the_rules() {
             4 | 5 => {
                 let to = peers.get(random(8) as usize).cloned().unwrap_or_else(PeerId::random);
                 let Some(c) = some(&open, &mut random) else { continue };
-                bench.say(c, ClientMessage::Signal { to, payload: payload("x") })
+                bench.say(c, ClientMessage::Signal { to, session: None, payload: payload("x") })
             }
             6 => {
                 let received = (random(2) == 0).then(|| random(50));
                 let Some(c) = some(&open, &mut random) else { continue };
-                match random(3) {
+                match random(5) {
                     0 => bench.handle(Input::Heard { connection: c }),
-                    1 => bench.say(c, ClientMessage::Leave),
+                    1 => bench.say(c, LEAVE),
+                    2 => bench.say(c, LEAVE_FOR_NOW),
+                    3 => bench.say(c, ClientMessage::Lock { locked: random(2) == 0 }),
                     _ => bench.ping(c, received),
                 }
             }
@@ -679,6 +848,8 @@ fn no_order_of_events_breaks_the_rules() {
                 assert_ne!(a.polite, b.polite);
                 assert_ne!(a.peer_id, b.peer_id);
             }
+            assert!(room.seats.len() + room.away.len() <= ROOM_SEATS);
+            assert!(room.locked || room.away.is_empty());
             assert!(room.waiting.is_empty() || room.seats.iter().any(|s| s.probed.is_some()));
         }
     }

@@ -294,6 +294,62 @@ fn call_controls_do_what_they_say() {
 }
 
 #[test]
+fn the_room_is_locked_by_a_control_or_a_key_and_says_so() {
+    let sent = |h: &Harness<'_, Fixture>| {
+        h.state()
+            .actions
+            .iter()
+            .filter_map(|a| match a {
+                Action::Send(Command::SetRoomLocked(locked)) => Some(*locked),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut h = harness(snapshots::connected());
+    settle(&mut h);
+    assert!(h.query_by_label("Room locked").is_none());
+    h.get_by_label_contains("Lock the room").click();
+    settle(&mut h);
+    h.state_mut().snapshot.room_locked = true;
+    settle(&mut h);
+    h.get_by_label("Room locked");
+    h.get_by_label("Unlock the room (K)");
+    h.key_press(Key::K);
+    settle(&mut h);
+    assert_eq!(sent(&h), [true, false]);
+    // Alone there is nobody to lock in, but a locked room can be opened.
+    let mut h = harness(snapshots::waiting());
+    settle(&mut h);
+    assert!(h.query_by_label_contains("Lock the room").is_none());
+    h.key_press(Key::K);
+    settle(&mut h);
+    assert!(sent(&h).is_empty());
+    h.state_mut().snapshot.room_locked = true;
+    settle(&mut h);
+    h.get_by_label_contains("The room is locked.");
+    h.key_press(Key::K);
+    settle(&mut h);
+    assert_eq!(sent(&h), [false]);
+}
+
+#[test]
+fn controls_of_the_smallest_window_are_inside_and_apart() {
+    let mut h = harness_of(snapshots::connected(), 420.0, 480.0);
+    settle(&mut h);
+    let labels = [
+        "Mute the microphone (M)",
+        "Switch the camera off (V)",
+        "Copy the room's link (L)",
+        "Lock the room, so that nobody else can enter (K)",
+        "Open the debug panel (I)",
+        "Leave the call",
+    ];
+    let rects: Vec<_> = labels.iter().map(|label| h.get_by_label(label).rect()).collect();
+    assert!(rects[0].left() >= 0.0 && rects[5].right() <= 420.0, "{rects:?}");
+    assert!(rects.windows(2).all(|pair| pair[0].right() <= pair[1].left()), "{rects:?}");
+}
+
+#[test]
 fn keys_of_a_call() {
     let mut h = harness(snapshots::connected());
     settle(&mut h);

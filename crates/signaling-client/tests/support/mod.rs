@@ -183,7 +183,7 @@ impl Peer {
     }
 
     pub fn send(&self, to: &Peer, text: &str) {
-        assert!(self.client.send(to.id.clone(), payload(text)));
+        assert!(self.client.send(to.id.clone(), None, payload(text)));
     }
 
     /// The next events must be these signals.
