@@ -14,4 +14,5 @@ pub mod program;
 pub mod pulse;
 pub mod screen;
 pub mod sound;
+pub mod trace;
 pub mod vm;

@@ -3,34 +3,16 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use serde_json::Value;
 use visavis_tests::link::{Namespace, unavailable};
 use visavis_tests::program::{Server, join, scratch};
+use visavis_tests::trace::{is_heard, longest_gap, unix_ms};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The goals are 2 and 3 s; a busy machine may take longer.
 const SOUND_BACK: f64 = 3.5;
 const PICTURE_BACK: f64 = 4.5;
-
-fn unix_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1e3
-}
-
-/// The longest time without such an event after `from_ms`, seconds, and how many came.
-fn longest_gap(trace: &str, from_ms: f64, wanted: impl Fn(&Value) -> bool) -> (f64, usize) {
-    let mut times: Vec<f64> = trace
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| wanted(line))
-        .filter_map(|line| line["unix_ms"].as_f64())
-        .filter(|at| *at > from_ms - 500.0)
-        .collect();
-    times.sort_by(f64::total_cmp);
-    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
-    (gaps.fold(0.0, f64::max) / 1e3, times.len())
-}
 
 #[test]
 fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
@@ -74,10 +56,8 @@ fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
     there.terminate()?;
     moving.wait_event("summary", LIMIT)?;
 
-    let is = |line: &Value, event: &str| line["event"] == event;
-    let heard = |line: &Value| is(line, "sound") && line["level_dbfs"].as_f64() > Some(-50.0);
-    let (sound_s, sounds) = longest_gap(&text, cut_ms, heard);
-    let (picture_s, pictures) = longest_gap(&text, cut_ms, |line| is(line, "picture"));
+    let (sound_s, sounds) = longest_gap(&text, cut_ms, is_heard);
+    let (picture_s, pictures) = longest_gap(&text, cut_ms, |line| line["event"] == "picture");
     eprintln!("gaps: sound {sound_s:.2} s, picture {picture_s:.2} s");
     assert!(sounds > 300 && pictures > 100, "{sounds} sounds, {pictures} pictures");
     assert!(picture_s > 0.1, "the path was not cut");

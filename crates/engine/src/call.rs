@@ -446,6 +446,11 @@ impl Call {
                 log.add("ice", words.clone());
                 self.context.shared.push_event(Event::RelayProblem(words));
             }
+            PeerEvent::DirectPath(direct) => {
+                let way = if direct { "directly" } else { "by the relay again" };
+                log.add("ice", format!("media goes {way}"));
+                tracing::trace!(target: crate::TRACE, direct, "path");
+            }
             // The session decides when to offer; sender reports are for lip sync.
             _ => {}
         }

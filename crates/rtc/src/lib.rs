@@ -12,6 +12,7 @@
 pub mod clock;
 mod codecs;
 mod congestion;
+mod direct;
 mod error;
 mod ice;
 mod interceptor;

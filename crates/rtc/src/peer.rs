@@ -76,6 +76,7 @@ pub struct Peer {
     negotiation: tokio::sync::Mutex<Negotiation>,
     last_keyframe_request: Mutex<Option<Instant>>,
     channel_task: tokio::task::JoinHandle<()>,
+    direct_task: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What belongs to the exchange of descriptions.
@@ -166,6 +167,11 @@ impl Peer {
         let channel_open = Arc::new(AtomicBool::new(false));
         let channel_task =
             tokio::spawn(run_channel(channel, outgoing, session.clone(), channel_open.clone()));
+        let direct_task = (!config.relay_only).then(|| {
+            let tell = session.clone();
+            let moved = move |direct| tell.emit(PeerEvent::DirectPath(direct));
+            tokio::spawn(session.direct.clone().run(pc.clone(), moved))
+        });
         Ok(Self {
             video: VideoSender::new(session.clone(), video_track.clone(), random.timestamps[0]),
             audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1]),
@@ -179,6 +185,7 @@ impl Peer {
             negotiation: tokio::sync::Mutex::default(),
             last_keyframe_request: Mutex::new(None),
             channel_task,
+            direct_task,
         })
     }
 
@@ -237,6 +244,9 @@ impl Peer {
         })
         .await??;
         self.session.parity.store(parity, Ordering::Relaxed);
+        if negotiation.remote.as_ref() != Some(&generation) {
+            self.session.direct.reset();
+        }
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
         for candidate in std::mem::take(&mut negotiation.early) {
@@ -372,6 +382,9 @@ impl Peer {
             );
         }
         let mut stats = stats::gather(&report, candidates, &self.session);
+        if let Some(active) = self.session.direct.active() {
+            stats::steer(&mut stats, &active);
+        }
         for candidate in stats.local_candidates.iter_mut().filter(|c| c.candidate_type == "relay") {
             let address = candidate.address.parse().map(|ip| SocketAddr::new(ip, candidate.port));
             if let Some(url) = address.ok().and_then(|address| self.relays.url_of(address)) {
@@ -394,7 +407,14 @@ impl Peer {
         if let Err(error) = self.pc.close().await {
             tracing::debug!(%error, "closing the connection");
         }
+        self.stop_tasks();
+    }
+
+    fn stop_tasks(&self) {
         self.channel_task.abort();
+        if let Some(task) = &self.direct_task {
+            task.abort();
+        }
     }
 
     async fn apply_local(
@@ -417,7 +437,11 @@ impl Peer {
     }
 
     fn set_local_ice(&self, generation: IceGeneration) {
-        *self.local_ice.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+        let mut local = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
+        if *local != generation {
+            *local = generation;
+            self.session.direct.reset();
+        }
     }
 
     async fn add_to_stack(
@@ -489,7 +513,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.session.closed.store(true, Ordering::Relaxed);
-        self.channel_task.abort();
+        self.stop_tasks();
         let pc = self.pc.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { pc.close().await });
@@ -535,6 +559,7 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         self.session.wake.notify_one();
+        self.session.direct.wake();
         self.session.emit(PeerEvent::IceConnectionState(state.into()));
         if state == RTCIceConnectionState::Connected
             && !self.session.connected.load(Ordering::Relaxed)

@@ -3,7 +3,7 @@
 //! And the end of the driver task does not go unnoticed: if it stops by itself, or panics on what
 //! the remote side sent, the owner is told that the connection failed.
 //!
-//! Sockets and names of relays pass through [`crate::turn`].
+//! Sockets and names of relays pass through [`crate::turn`], and sockets through [`crate::direct`].
 //!
 //! And the driver's sleep can be cut short, for two things that the stack queues and then leaves
 //! until the next timer: the first DTLS flight after ICE connects, and whatever goes to a TURN
@@ -25,6 +25,7 @@ use webrtc::runtime::{
     TokioRuntime,
 };
 
+use crate::direct::SteeredSocket;
 use crate::session::Session;
 use crate::turn::{RelaySocket, StreamRelays};
 use crate::types::{PeerConnectionState, PeerEvent};
@@ -64,10 +65,11 @@ impl Runtime for NetRuntime {
         let _ = options.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = options.set_send_buffer_size(SOCKET_BUFFER_BYTES);
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        if !self.session.turn {
-            return Ok(socket);
+        let mut inner = socket.clone();
+        if self.session.turn {
+            inner = Arc::new(RelaySocket::new(inner, self.relays.clone(), self.session.clone()));
         }
-        Ok(Arc::new(RelaySocket::new(socket, self.relays.clone(), self.session.clone())))
+        Ok(Arc::new(SteeredSocket::new(&socket, inner, self.session.direct.clone())?))
     }
 
     fn wrap_tcp_listener(

@@ -2,7 +2,7 @@
 //! instructions only; nothing here waits.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -10,6 +10,7 @@ use visavis_media::MediaTime;
 
 use crate::clock::MediaClock;
 use crate::congestion::NetworkEstimate;
+use crate::direct::DirectPath;
 use crate::stream_stats::{InboundStats, OutboundStats};
 use crate::types::{MediaKind, PeerEvent};
 
@@ -106,6 +107,8 @@ pub(crate) struct Session {
     pub(crate) red_payload_type: AtomicU8,
     /// Copies of earlier packets in each audio packet ([`visavis_media::red::Redundancy`]).
     pub(crate) redundancy: AtomicU16,
+    /// The way without a relay while the stack's goes over one.
+    pub(crate) direct: Arc<DirectPath>,
     /// Whether a TURN server may be in the path.
     pub(crate) turn: bool,
     /// Whether DTLS is up; it stays so until the end.
@@ -141,6 +144,7 @@ impl Session {
             opus_payload_type: AtomicU8::new(0),
             red_payload_type: AtomicU8::new(0),
             redundancy: AtomicU16::new(0),
+            direct: Arc::default(),
             turn,
             connected: AtomicBool::new(false),
             wake: Notify::new(),

@@ -1,12 +1,14 @@
 //! A snapshot of a connection for the debug panel, recovery and adaptation, with the names of W3C
 //! webrtc-stats. What the stack leaves at zero comes from the RTCP tap.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use webrtc::peer_connection::{RTCIceCandidate, RTCStatsReport, RTCStatsReportEntry};
 
 use crate::congestion::NetworkEstimate;
+use crate::direct::ActivePair;
 use crate::session::Session;
 use crate::stream_stats::{InboundStats, OutboundStats};
 
@@ -199,6 +201,41 @@ pub(crate) fn gather(
     stats
 }
 
+/// Makes the direct pair the selected one: the stack counts what goes over it for its relayed pair.
+pub(crate) fn steer(stats: &mut PeerStats, active: &ActivePair) {
+    let at = |candidates: &[CandidateStats], address: SocketAddr| {
+        let ip = address.ip().to_string();
+        let same = |c: &&CandidateStats| {
+            c.address == ip && c.port == address.port() && c.candidate_type != RELAY
+        };
+        candidates.iter().find(same).map(|c| c.id.clone())
+    };
+    let Some(local) = at(&stats.local_candidates, active.pair.local) else { return };
+    let Some(remote) = at(&stats.remote_candidates, active.pair.remote) else { return };
+    for pair in &mut stats.candidate_pairs {
+        if std::mem::take(&mut pair.selected) {
+            pair.bytes_sent = pair.bytes_sent.saturating_sub(active.bytes_sent);
+            pair.bytes_received = pair.bytes_received.saturating_sub(active.bytes_received);
+        }
+    }
+    stats
+        .candidate_pairs
+        .retain(|p| p.local_candidate_id != local || p.remote_candidate_id != remote);
+    stats.candidate_pairs.push(CandidatePairStats {
+        local_candidate_id: local,
+        remote_candidate_id: remote,
+        state: CandidatePairState::Succeeded,
+        nominated: true,
+        selected: true,
+        current_round_trip_time_s: active.round_trip.map(|rtt| rtt.as_secs_f64()),
+        requests_sent: active.checks_sent,
+        responses_received: active.checks_answered,
+        bytes_sent: active.bytes_sent,
+        bytes_received: active.bytes_received,
+        ..CandidatePairStats::default()
+    });
+}
+
 /// A check that overtakes its candidate in signaling makes a peer-reflexive one of it. When the
 /// candidate comes after all, it is the same address and has the better name (RFC 8445 §7.3.1.3);
 /// the agent keeps both.
@@ -227,6 +264,7 @@ fn merge_peer_reflexive(stats: &mut PeerStats) {
 }
 
 const PRFLX: &str = "prflx";
+const RELAY: &str = "relay";
 
 fn candidate(c: &RTCIceCandidate) -> CandidateStats {
     CandidateStats {

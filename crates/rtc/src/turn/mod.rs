@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
+pub(crate) use refusals::attribute as stun_attribute;
 pub(crate) use socket::RelaySocket;
 
 use crate::types::IceServer;

@@ -105,7 +105,7 @@ fn stun_header(datagram: &[u8]) -> Option<(u16, [u8; 12])> {
 }
 
 /// The value of the first attribute of this type.
-fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = datagram.get(20..)?;
     loop {
         let ([a, b, c, d], after) = rest.split_first_chunk::<4>()?;

@@ -1,0 +1,270 @@
+//! From a relayed pair to a direct one, and back when it breaks, without a gap and below the stack.
+//!
+//! The stack's agent keeps the pair that it nominated first: when that is a relayed one, it stays so
+//! until ICE restarts, and a restart is silent for three round trips. So while the selected pair
+//! is relayed, [`Checks`] goes on checking the pairs without a relay from the same sockets and with the
+//! same credentials, which both sides do and so open their NATs to each other. Once such a pair
+//! answers, [`SteeredSocket`] sends the stack's media and DTLS over it; the stack goes on
+//! believing in its relay, and keeps it alive with its own checks, to return to within
+//! [`checks::SILENCE`].
+//!
+//! As in ICE, the controlling side decides, and the controlled one follows when media comes that
+//! way (RFC 8445 §8.1.1; renegotiated nomination as browsers do it). What is answered is
+//! authenticated consent (RFC 7675), asked for again all the time.
+//!
+//! Threads: one task for each peer sends the checks; sockets are polled in the driver.
+
+mod checks;
+mod frames;
+mod socket;
+mod stun;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use rtc::peer_connection::transport::RTCIceRole;
+use tokio::sync::Notify;
+use webrtc::peer_connection::{PeerConnection, RTCIceCandidate, RTCIceCandidateType};
+use webrtc::runtime::{AsyncUdpSocket, Transmit};
+
+pub(crate) use socket::SteeredSocket;
+
+use checks::{Checks, Generation, Remote, Situation};
+
+/// A way without a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    /// The socket's own address.
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+/// The pair that carries media instead of the stack's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ActivePair {
+    pub(crate) pair: Pair,
+    pub(crate) round_trip: Option<Duration>,
+    pub(crate) checks_sent: u64,
+    pub(crate) checks_answered: u64,
+    /// Media and DTLS over it since it became active.
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+}
+
+/// What the sockets of a peer and its task share.
+#[derive(Debug, Default)]
+pub(crate) struct DirectPath {
+    checks: Mutex<Checks>,
+    /// Whether there is an active pair; read for each packet.
+    steering: AtomicBool,
+    /// Whether checks of ours are under way.
+    checking: AtomicBool,
+    sockets: Mutex<Vec<(SocketAddr, Weak<dyn AsyncUdpSocket>)>>,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    wake: Notify,
+}
+
+impl DirectPath {
+    /// The stack selected a pair, or may have.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// ICE starts anew: what was known is of older credentials.
+    pub(crate) fn reset(&self) {
+        *self.checks() = Checks::default();
+        self.publish(None);
+        self.checking.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn active(&self) -> Option<ActivePair> {
+        if !self.steering.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut active = self.checks().active_pair()?;
+        active.bytes_sent = self.bytes_sent.load(Ordering::Relaxed);
+        active.bytes_received = self.bytes_received.load(Ordering::Relaxed);
+        Some(active)
+    }
+
+    fn checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<(SocketAddr, Weak<dyn AsyncUdpSocket>)>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket that checks and media may leave from.
+    fn add_socket(&self, socket: &Arc<dyn AsyncUdpSocket>) {
+        let Ok(address) = socket.local_addr() else { return };
+        let mut sockets = self.sockets();
+        sockets.retain(|(_, socket)| socket.strong_count() > 0);
+        // A socket for multicast DNS has no address of its own.
+        if !address.ip().is_unspecified() && !address.ip().is_multicast() {
+            sockets.push((address, Arc::downgrade(socket)));
+        }
+    }
+
+    fn socket(&self, local: SocketAddr) -> Option<Arc<dyn AsyncUdpSocket>> {
+        let sockets = self.sockets();
+        sockets.iter().rev().find(|(address, _)| *address == local)?.1.upgrade()
+    }
+
+    fn publish(&self, active: Option<Pair>) {
+        if active.is_some() != self.steering.swap(active.is_some(), Ordering::Relaxed) {
+            self.bytes_sent.store(0, Ordering::Relaxed);
+            self.bytes_received.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends the checks that are due, and decides. True if the answer to "direct?" changed.
+    fn tick(&self, now: Instant, situation: &Situation) -> bool {
+        let before = self.steering.load(Ordering::Relaxed);
+        let (due, active) = {
+            let mut checks = self.checks();
+            let due = checks.tick(now, situation);
+            (due, checks.active())
+        };
+        self.checking.store(situation.relayed, Ordering::Relaxed);
+        self.publish(active);
+        for check in due {
+            let Some(socket) = self.socket(check.pair.local) else { continue };
+            let transmit = Transmit {
+                destination: check.pair.remote,
+                ecn: None,
+                contents: &check.request,
+                segment_size: None,
+                src_ip: None,
+            };
+            // Once a second: what does not fit into the socket's buffer is lost like on the way.
+            let _ = socket.poll_send(&mut Context::from_waker(Waker::noop()), &transmit);
+        }
+        before != active.is_some()
+    }
+
+    /// A datagram came. True if it is the answer to a check of ours, and nobody else's.
+    fn on_datagram(&self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> bool {
+        let pair = Pair { local, remote };
+        match datagram.first() {
+            // Responses of the class that answers a Binding request (RFC 8489 §5).
+            Some(1) if self.checking.load(Ordering::Relaxed) => {
+                let mut checks = self.checks();
+                let ours = checks.on_response(Instant::now(), pair, datagram);
+                let active = checks.active();
+                drop(checks);
+                if ours && active.is_some() != self.steering.load(Ordering::Relaxed) {
+                    self.publish(active);
+                    self.wake();
+                }
+                ours
+            }
+            Some(first) if frames::is_payload(*first) && self.checking.load(Ordering::Relaxed) => {
+                self.on_media(pair, datagram.len());
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn on_media(&self, pair: Pair, bytes: usize) {
+        let mut checks = self.checks();
+        let counts = checks.on_media(Instant::now(), pair);
+        let active = checks.active();
+        drop(checks);
+        if active.is_some() != self.steering.load(Ordering::Relaxed) {
+            self.publish(active);
+            self.wake();
+        }
+        if counts {
+            self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Where media goes now, if not where the stack sends it.
+    fn steer(&self) -> Option<(Pair, Arc<dyn AsyncUdpSocket>)> {
+        if !self.steering.load(Ordering::Relaxed) {
+            return None;
+        }
+        let pair = self.checks().active()?;
+        Some((pair, self.socket(pair.local)?))
+    }
+
+    /// Works until it is aborted; `moved` is told each time media changes between relay and
+    /// direct pair.
+    pub(crate) async fn run(self: Arc<Self>, pc: Arc<dyn PeerConnection>, moved: impl Fn(bool)) {
+        let mut told = false;
+        loop {
+            let situation = self.look(pc.as_ref()).await;
+            let relayed = situation.as_ref().is_some_and(|s| s.relayed);
+            if let Some(situation) = &situation {
+                self.tick(Instant::now(), situation);
+            }
+            let direct = self.steering.load(Ordering::Relaxed);
+            if direct != told {
+                told = direct;
+                moved(direct);
+            }
+            if relayed {
+                let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
+            } else {
+                self.wake.notified().await;
+            }
+        }
+    }
+
+    async fn look(&self, pc: &dyn PeerConnection) -> Option<Situation> {
+        let ice = pc.sctp().await?.transport().ice_transport();
+        let selected = ice.get_selected_candidate_pair().await.ok()?;
+        let remotes = ice.get_remote_candidates().await.ok()?;
+        let relays: Vec<SocketAddr> = remotes
+            .iter()
+            .filter(|c| c.typ == RTCIceCandidateType::Relay)
+            .filter_map(address)
+            .collect();
+        let relayed = selected.as_ref().is_some_and(|pair| {
+            pair.local().typ == RTCIceCandidateType::Relay
+                || pair.remote().typ == RTCIceCandidateType::Relay
+                || address(pair.remote()).is_some_and(|remote| relays.contains(&remote))
+        });
+        if !relayed {
+            return Some(Situation::default());
+        }
+        let (local, remote) =
+            (ice.get_local_parameters().await.ok()??, ice.get_remote_parameters().await.ok()??);
+        let remotes = remotes
+            .iter()
+            .filter(|c| c.typ != RTCIceCandidateType::Relay)
+            .filter_map(|c| Some(Remote { address: address(c)?, priority: c.priority }))
+            // A relay's address may come as a peer-reflexive one, too.
+            .filter(|c| !relays.contains(&c.address))
+            .collect();
+        Some(Situation {
+            relayed: true,
+            controlling: ice.role().await.ok()? == RTCIceRole::Controlling,
+            generation: Generation {
+                local_ufrag: local.username_fragment,
+                remote_ufrag: remote.username_fragment,
+                remote_password: remote.password,
+            },
+            locals: self.sockets().iter().map(|(address, _)| *address).collect(),
+            remotes,
+        })
+    }
+}
+
+/// Where a candidate of UDP is reached; `None` while its name is not resolved.
+fn address(candidate: &RTCIceCandidate) -> Option<SocketAddr> {
+    if candidate.protocol.to_string() != "udp" || candidate.port == 0 {
+        return None;
+    }
+    let ip: IpAddr = candidate.address.parse().ok()?;
+    Some(SocketAddr::new(ip, candidate.port))
+}
+
+/// How often the task looks while the stack's pair is relayed.
+const TICK: Duration = Duration::from_millis(200);

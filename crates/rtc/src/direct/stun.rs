@@ -1,0 +1,75 @@
+//! Connectivity checks (RFC 8445 §7), written and read.
+
+use rtc::crypto::{RTCCryptoProvider, default_provider};
+use rtc::ice::attributes::control::{AttrControlled, AttrControlling};
+use rtc::ice::attributes::priority::PriorityAttr;
+use rtc::ice::attributes::use_candidate::UseCandidateAttr;
+use rtc::stun::attributes::ATTR_USERNAME;
+use rtc::stun::fingerprint::FINGERPRINT;
+use rtc::stun::integrity::MessageIntegrity;
+use rtc::stun::message::{
+    BINDING_REQUEST, CLASS_SUCCESS_RESPONSE, METHOD_BINDING, Message, Setter, TransactionId,
+};
+use rtc::stun::textattrs::Username;
+
+use super::checks::Generation;
+
+/// Number of a check, as its answer repeats it.
+pub(super) type Transaction = [u8; 12];
+
+/// A Binding request of `generation`; `None` if the machine has no random numbers or cryptography.
+pub(super) fn request(
+    generation: &Generation,
+    controlling: bool,
+    nominate: bool,
+    tie_breaker: u64,
+) -> Option<(Transaction, Vec<u8>)> {
+    let crypto = default_provider().ok()?;
+    let transaction = TransactionId::new();
+    let username = format!("{}:{}", generation.remote_ufrag, generation.local_ufrag);
+    let mut attributes: Vec<Box<dyn Setter + '_>> = vec![
+        Box::new(BINDING_REQUEST),
+        Box::new(transaction),
+        Box::new(Username::new(ATTR_USERNAME, username)),
+    ];
+    if controlling {
+        attributes.push(Box::new(AttrControlling(tie_breaker)));
+        if nominate {
+            attributes.push(Box::<UseCandidateAttr>::default());
+        }
+    } else {
+        attributes.push(Box::new(AttrControlled(tie_breaker)));
+    }
+    attributes.push(Box::new(PriorityAttr(PEER_REFLEXIVE_PRIORITY)));
+    let mut message = Message::new();
+    message.build(&attributes).ok()?;
+    sign(&mut message, &generation.remote_password, crypto.as_ref())?;
+    Some((transaction.0, message.raw))
+}
+
+fn sign(message: &mut Message, password: &str, crypto: &dyn RTCCryptoProvider) -> Option<()> {
+    let password = password.to_owned();
+    MessageIntegrity::new_short_term_integrity_with_provider(password, crypto.crypto())
+        .add_to(message)
+        .ok()?;
+    FINGERPRINT.add_to(message).ok()
+}
+
+/// The transaction that a STUN message belongs to.
+pub(super) fn transaction(datagram: &[u8]) -> Option<Transaction> {
+    let (header, _) = datagram.split_first_chunk::<20>()?;
+    (header[4..8] == [0x21, 0x12, 0xa4, 0x42]).then(|| header[8..].try_into().ok())?
+}
+
+/// Whether this is a success that only the holder of `password` can have written.
+pub(super) fn is_success(datagram: &[u8], password: &str) -> bool {
+    let Ok(crypto) = default_provider() else { return false };
+    let mut message = Message { raw: datagram.to_vec(), ..Message::default() };
+    message.decode().is_ok()
+        && message.typ.method == METHOD_BINDING
+        && message.typ.class == CLASS_SUCCESS_RESPONSE
+        && MessageIntegrity::check(&mut message, password.as_bytes(), crypto.crypto()).is_ok()
+}
+
+/// Of a peer-reflexive candidate with the highest local preference (RFC 8445 §5.1.2.1, §7.1.1).
+const PEER_REFLEXIVE_PRIORITY: u32 = (110 << 24) | (65_535 << 8) | 255;
