@@ -5,6 +5,7 @@
 //! is between the stack and its UDP sockets, carries what goes there over a stream. Nothing else
 //! differs: a TURN client's datagrams delimit themselves on a stream (RFC 8656 §3.7, §12.5).
 
+mod permissions;
 mod refusals;
 mod socket;
 mod stream;

@@ -95,7 +95,7 @@ pub(super) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Type and transaction of a STUN message (RFC 8489 §5).
-fn stun_header(datagram: &[u8]) -> Option<(u16, [u8; 12])> {
+pub(super) fn stun_header(datagram: &[u8]) -> Option<(u16, [u8; 12])> {
     let (header, _) = datagram.split_first_chunk::<20>()?;
     let [a, b, _, _, cookie @ .., _, _, _, _, _, _, _, _, _, _, _, _] = header;
     if *cookie != MAGIC_COOKIE {
@@ -127,7 +127,7 @@ fn expiry(username: &[u8]) -> Option<u64> {
 }
 
 /// RFC 8489 §14.8.
-fn error_code(value: &[u8]) -> Option<(u16, String)> {
+pub(super) fn error_code(value: &[u8]) -> Option<(u16, String)> {
     let ([_, _, class, number], words) = value.split_first_chunk::<4>()?;
     let code = u16::from(class & 7) * 100 + u16::from(*number);
     let words: String =

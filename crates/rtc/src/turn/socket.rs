@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::StreamRelays;
+use super::permissions::Permissions;
 use super::refusals::{Refusal, Refusals, granted};
 use super::stream::Lane;
 use crate::session::Session;
@@ -26,6 +27,7 @@ pub(crate) struct RelaySocket {
     session: Arc<Session>,
     lanes: Mutex<HashMap<SocketAddr, mpsc::Sender<Bytes>>>,
     refusals: Mutex<Refusals>,
+    permissions: Mutex<Permissions>,
     deliver: mpsc::Sender<(SocketAddr, Bytes)>,
     delivered: Mutex<mpsc::Receiver<(SocketAddr, Bytes)>>,
 }
@@ -43,6 +45,7 @@ impl RelaySocket {
             session,
             lanes: Mutex::default(),
             refusals: Mutex::default(),
+            permissions: Mutex::default(),
             deliver,
             delivered: Mutex::new(delivered),
         }
@@ -99,6 +102,7 @@ impl RelaySocket {
         if datagram.first().is_none_or(|first| *first >= 4) {
             return;
         }
+        lock(&self.permissions).on_receive(datagram);
         if let Some(relayed) = granted(datagram) {
             self.relays.note_granted(from, relayed);
         }
@@ -116,6 +120,12 @@ impl AsyncUdpSocket for RelaySocket {
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         if transmit.contents.first().is_some_and(|first| *first < 4) {
             lock(&self.refusals).on_send(transmit.contents);
+            let known = lock(&self.permissions).on_send(transmit.destination, transmit.contents);
+            if let Some(answer) = known {
+                // A full queue loses it, and the stack asks again.
+                let _ = self.deliver.try_send((transmit.destination, answer.into()));
+                return Poll::Ready(Ok(transmit.contents.len()));
+            }
         }
         if self.relays.at(transmit.destination).is_some() {
             return Poll::Ready(self.send_over_stream(transmit.destination, transmit));
