@@ -20,7 +20,7 @@ use visavis_media::{AudioFrame, Bitrate, Size, VideoFrame};
 use visavis_rtc::{AudioSender, MediaClock, SendOutcome, VideoSender};
 
 use crate::meter::{MeanTime, RateMeter, level_dbfs};
-use crate::shared::{FrameSlot, lock};
+use crate::shared::{FrameSlot, Taken, lock};
 use crate::voice::VoiceSend;
 
 /// Counts of the video that was sent.
@@ -159,12 +159,24 @@ impl VideoEncode {
             content: Content::Camera,
         });
         let mut last_keyframe: Option<Instant> = None;
-        while let Some(frame) = self.slot.take() {
-            let sender = lock(&self.target).clone().filter(VideoSender::is_receiving);
-            let Some(sender) = sender else {
+        // The newest picture while a connection is coming about, for the moment at which it is
+        // there: the next one may be a frame's length away.
+        let mut held: Option<(VideoFrame, Instant)> = None;
+        loop {
+            match self.slot.take(held.is_some().then_some(CONNECTED_POLL)) {
+                Taken::Frame(frame) => held = Some((frame, Instant::now())),
+                Taken::Nothing => {}
+                Taken::Closed => return,
+            }
+            let target = lock(&self.target).clone();
+            let connecting = target.is_some();
+            let Some(sender) = target.filter(VideoSender::is_receiving) else {
                 self.keyframe.store(true, Ordering::Relaxed);
+                // A camera that was switched off shows nothing afterwards.
+                held = held.filter(|(_, at)| connecting && at.elapsed() < MAX_HELD);
                 continue;
             };
+            let Some((frame, _)) = held.take() else { continue };
             let network = sender.network();
             let conditions = Conditions {
                 network: Some(network.target),
@@ -264,6 +276,10 @@ fn fit(
     Ok(VideoFrame { buffer: scaler.scale(&frame.buffer, size, Fit::Stretch)?, ..frame })
 }
 
+/// How soon it is noticed that media may be sent.
+const CONNECTED_POLL: Duration = Duration::from_millis(3);
+/// How long a picture may wait for that.
+const MAX_HELD: Duration = Duration::from_millis(50);
 /// Least time between keyframes on request, whatever the round trip.
 const MIN_KEYFRAME_SPACING: Duration = Duration::from_millis(150);
 const MAX_KEYFRAME_SPACING: Duration = Duration::from_millis(500);

@@ -105,6 +105,15 @@ struct FrameSlotState {
     dropped: u64,
 }
 
+/// What waiting for a picture gave.
+pub(crate) enum Taken {
+    Frame(VideoFrame),
+    /// None came in time.
+    Nothing,
+    /// None will come.
+    Closed,
+}
+
 impl FrameSlot {
     pub(crate) fn put(&self, frame: VideoFrame) {
         let mut state = lock(&self.state);
@@ -114,17 +123,27 @@ impl FrameSlot {
         self.ready.notify_one();
     }
 
-    /// Waits for a picture; `None` once closed.
-    pub(crate) fn take(&self) -> Option<VideoFrame> {
+    /// Waits for a picture, no longer than `limit` if there is one.
+    pub(crate) fn take(&self, limit: Option<Duration>) -> Taken {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
-                return None;
+                return Taken::Closed;
             }
             if let Some(frame) = state.frame.take() {
-                return Some(frame);
+                return Taken::Frame(frame);
             }
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match limit {
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(limit) => {
+                    let waited = self.ready.wait_timeout(state, limit);
+                    let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() && state.frame.is_none() && !state.closed {
+                        return Taken::Nothing;
+                    }
+                    state
+                }
+            };
         }
     }
 
