@@ -130,6 +130,35 @@ impl IceGeneration {
     }
 }
 
+/// A candidate line as it may be told where only relays may be known: `None` if it is another
+/// kind, and without the address that it was allocated from (RFC 8839 §5.1 wants one, browsers give zeros).
+pub(crate) fn relay_alone(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    if words.get(6..8) != Some(&["typ", "relay"]) {
+        return None;
+    }
+    let zero = if words[4].contains(':') { "::" } else { "0.0.0.0" };
+    let mut previous = "";
+    let told: Vec<&str> = words
+        .into_iter()
+        .map(|word| match std::mem::replace(&mut previous, word) {
+            "raddr" => zero,
+            "rport" => "0",
+            _ => word,
+        })
+        .collect();
+    Some(told.join(" "))
+}
+
+/// A description with such candidates alone.
+pub(crate) fn with_relays_alone(sdp: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("a=candidate:") {
+        Some(_) => relay_alone(line.trim_end()).map(|line| line + "\r\n").unwrap_or_default(),
+        None => line.to_owned(),
+    };
+    sdp.split_inclusive('\n').map(line).collect()
+}
+
 /// The value after `name` in the extensions of a candidate line.
 fn extension<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let mut words = line.split_ascii_whitespace().skip(8);
@@ -199,12 +228,12 @@ fn is_mdns_name(name: &str) -> bool {
     })
 }
 
-/// RFC 8445 §14.2 paces checks 50 ms apart by default and allows down to 5 ms. The stack's 200 ms
-/// make 400 ms of connecting.
-const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// The agent's tick: what happened is followed up this much later. The stack's 200 ms make 400 ms of
+/// connecting. Checks themselves are spaced wider ([`crate::direct`]).
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// At [`CHECK_INTERVAL`] a pair is tried for 10 s, longer than a person takes to trickle a relay
 /// candidate over a slow signaling path.
-const MAX_BINDING_REQUESTS: u16 = 500;
+const MAX_BINDING_REQUESTS: u16 = 2000;
 /// Consent is refreshed this often (RFC 7675 §5.1 asks for every 5 s at least).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence after which the pair counts as disconnected; libwebrtc calls it after 2.5 s
@@ -274,6 +303,21 @@ mod tests {
         candidate.username_fragment = None;
         candidate.candidate = HOST.replace("abcd", "efgh");
         assert!(!generation.includes(&candidate));
+    }
+
+    #[test]
+    fn who_uses_relays_only_tells_of_nothing_else() {
+        let relayed = "candidate:3 1 udp 1677721855 198.51.100.7 49160 typ relay raddr 192.168.1.7 \
+                       rport 50000 ufrag abcd";
+        let told = relay_alone(relayed).unwrap();
+        assert!(!told.contains("192.168.1.7") && !told.contains("50000"), "{told}");
+        assert!(told.contains("raddr 0.0.0.0 rport 0 ufrag abcd"), "{told}");
+        validate(&told).unwrap();
+        assert_eq!(relay_alone(HOST), None);
+        let reflexive = "candidate:1 1 udp 1 203.0.113.1 5 typ srflx raddr 192.168.1.7 rport 5";
+        assert_eq!(relay_alone(reflexive), None);
+        let sdp = format!("v=0\r\na=mid:0\r\na={relayed}\r\na={HOST}\r\na={reflexive}\r\n");
+        assert_eq!(with_relays_alone(&sdp), format!("v=0\r\na=mid:0\r\na={told}\r\n"));
     }
 
     #[test]

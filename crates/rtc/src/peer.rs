@@ -77,6 +77,7 @@ pub struct Peer {
     last_keyframe_request: Mutex<Option<Instant>>,
     channel_task: tokio::task::JoinHandle<()>,
     direct_task: Option<tokio::task::JoinHandle<()>>,
+    relay_only: bool,
 }
 
 /// What belongs to the exchange of descriptions.
@@ -129,7 +130,11 @@ impl Peer {
         let registry = crate::loss_tests::add_to(registry, config.lose.clone());
 
         let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
-        let handler = Handler { session: session.clone(), local_ice: local_ice.clone() };
+        let handler = Handler {
+            session: session.clone(),
+            local_ice: local_ice.clone(),
+            relay_only: config.relay_only,
+        };
         let pc = PeerConnectionBuilder::new()
             .with_configuration(ice::configuration(&ice_servers, config.relay_only))
             .with_media_engine(codecs::media_engine()?)
@@ -186,6 +191,7 @@ impl Peer {
             last_keyframe_request: Mutex::new(None),
             channel_task,
             direct_task,
+            relay_only: config.relay_only,
         })
     }
 
@@ -232,7 +238,12 @@ impl Peer {
         let generation = IceGeneration::of(&description.sdp);
         let parity = parity::is_announced(&description.sdp);
         let kind = description.kind;
-        guarded("applying the remote description", async {
+        let was_connected = self.session.direct.is_selected();
+        if negotiation.remote.as_ref() != Some(&generation) {
+            self.session.direct.reset();
+        }
+        self.session.direct.remote_description(&description.sdp);
+        let applied = guarded("applying the remote description", async {
             let parsed = match kind {
                 SdpKind::Offer => RTCSessionDescription::offer(description.sdp),
                 SdpKind::Answer => RTCSessionDescription::answer(description.sdp),
@@ -242,11 +253,14 @@ impl Peer {
                 Err(e) => Ok(Err(RtcError::InvalidDescription(e.to_string()))),
             }
         })
-        .await??;
-        self.session.parity.store(parity, Ordering::Relaxed);
-        if negotiation.remote.as_ref() != Some(&generation) {
-            self.session.direct.reset();
+        .await
+        .and_then(|result| result);
+        if applied.is_err() && was_connected {
+            // Nothing began anew.
+            self.session.direct.connected();
         }
+        applied?;
+        self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
         for candidate in std::mem::take(&mut negotiation.early) {
@@ -427,7 +441,8 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        Ok(Description { kind, sdp: parity::announce(&codecs::prefer_red(&sdp)) })
+        let told = if self.relay_only { ice::with_relays_alone(&sdp) } else { sdp };
+        Ok(Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) })
     }
 
     async fn remember_local(&self) {
@@ -453,6 +468,7 @@ impl Peer {
             tracing::debug!("candidate of another ICE generation ignored");
             return Ok(());
         }
+        self.session.direct.remote_candidate(&candidate.candidate);
         let init = RTCIceCandidateInit {
             candidate: candidate.candidate,
             sdp_mid: candidate.sdp_mid,
@@ -525,6 +541,7 @@ impl Drop for Peer {
 struct Handler {
     session: Arc<Session>,
     local_ice: Arc<Mutex<IceGeneration>>,
+    relay_only: bool,
 }
 
 impl Handler {
@@ -549,7 +566,14 @@ impl PeerConnectionEventHandler for Handler {
         if let Ok(init) = event.candidate.to_json()
             && !init.candidate.is_empty()
         {
-            self.session.emit(self.candidate(init.candidate));
+            let told = if self.relay_only {
+                ice::relay_alone(&init.candidate)
+            } else {
+                Some(init.candidate)
+            };
+            if let Some(told) = told {
+                self.session.emit(self.candidate(told));
+            }
         }
     }
 
@@ -559,7 +583,9 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         self.session.wake.notify_one();
-        self.session.direct.wake();
+        if state == RTCIceConnectionState::Connected {
+            self.session.direct.connected();
+        }
         self.session.emit(PeerEvent::IceConnectionState(state.into()));
         if state == RTCIceConnectionState::Connected
             && !self.session.connected.load(Ordering::Relaxed)

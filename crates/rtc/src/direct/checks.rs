@@ -123,9 +123,11 @@ impl Checks {
             }
             path.unanswered.push_back((transaction, now));
             path.sent += 1;
-            due.push(Check { pair: *pair, request });
+            due.push((path.priority, Check { pair: *pair, request }));
         }
-        due
+        // The first answer decides, so the best is asked first.
+        due.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        due.into_iter().map(|(_, check)| check).collect()
     }
 
     /// True if this answers a check of ours, rightly or not.

@@ -7,6 +7,11 @@ pub(super) fn is_payload(first: u8) -> bool {
     matches!(first, 20..=63 | 128..=191)
 }
 
+/// Whether this is DTLS, of a handshake perhaps.
+pub(super) fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(20..=63))
+}
+
 /// The media or DTLS in a datagram, out of its ChannelData or Send indication if it has one.
 pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let inner = match datagram.first()? {
@@ -22,9 +27,25 @@ pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     inner.first().copied().is_some_and(is_payload).then_some(inner)
 }
 
+/// A connectivity check in a datagram, with what names its receiver if that is behind a relay.
+pub(super) fn check(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (peer, inner) = match datagram.first()? {
+        64..=79 => datagram.split_at_checked(4).map(|(header, data)| (&header[..2], data))?,
+        0 if datagram.get(1) == Some(&SEND_INDICATION) => {
+            (stun_attribute(datagram, XOR_PEER_ADDRESS)?, stun_attribute(datagram, DATA)?)
+        }
+        _ => (&[][..], datagram),
+    };
+    // Those to a STUN server are not signed.
+    let signed = || stun_attribute(inner, MESSAGE_INTEGRITY).is_some();
+    (inner.starts_with(&[0, 1]) && signed()).then_some((peer, inner))
+}
+
 /// RFC 8656 §17, §18.
 const SEND_INDICATION: u8 = 0x16;
+const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
 
 #[cfg(test)]
 mod tests {

@@ -12,10 +12,14 @@
 //! way (RFC 8445 §8.1.1; renegotiated nomination as browsers do it). What is answered is
 //! authenticated consent (RFC 7675), asked for again all the time.
 //!
+//! Before a pair is selected, [`prompt::Prompt`] saves the round trip of a nomination, and DTLS that
+//! comes early waits here instead of being lost.
+//!
 //! Threads: one task for each peer sends the checks; sockets are polled in the driver.
 
 mod checks;
 mod frames;
+mod prompt;
 mod socket;
 mod stun;
 
@@ -33,6 +37,8 @@ use webrtc::runtime::{AsyncUdpSocket, Transmit};
 pub(crate) use socket::SteeredSocket;
 
 use checks::{Checks, Generation, Remote, Situation};
+use prompt::{Fate, Prompt};
+use socket::Inbox;
 
 /// A way without a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +69,10 @@ pub(crate) struct DirectPath {
     /// Whether checks of ours are under way.
     checking: AtomicBool,
     sockets: Mutex<Vec<(SocketAddr, Weak<dyn AsyncUdpSocket>)>>,
+    prompt: Mutex<Prompt>,
+    /// Whether the stack has a pair for its data.
+    selected: AtomicBool,
+    inboxes: Mutex<Vec<Weak<Inbox>>>,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     wake: Notify,
@@ -76,9 +86,56 @@ impl DirectPath {
 
     /// ICE starts anew: what was known is of older credentials.
     pub(crate) fn reset(&self) {
+        self.selected.store(false, Ordering::Relaxed);
+        self.prompt().restart();
         *self.checks() = Checks::default();
         self.publish(None);
         self.checking.store(false, Ordering::Relaxed);
+    }
+
+    /// What the other side's description says: its credentials and first candidates. To be told
+    /// before the stack begins its checks.
+    pub(crate) fn remote_description(&self, sdp: &str) {
+        for line in sdp.lines() {
+            if let Some(password) = line.strip_prefix("a=ice-pwd:") {
+                self.prompt().start(password.trim().to_owned());
+            }
+            if line.starts_with("a=candidate:") {
+                self.remote_candidate(line);
+            }
+        }
+    }
+
+    /// A candidate of the other side.
+    pub(crate) fn remote_candidate(&self, line: &str) {
+        let words: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
+        if let [_, _, _, _, ip, port, "typ", "relay"] = words[..]
+            && let (Ok(ip), Ok(port)) = (ip.parse::<IpAddr>(), port.parse())
+        {
+            self.prompt().add_relay(SocketAddr::new(ip, port));
+        }
+    }
+
+    /// The stack selected a pair: what came too early for it is delivered.
+    pub(crate) fn connected(&self) {
+        if !self.selected.swap(true, Ordering::Relaxed) {
+            let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            inboxes.iter().filter_map(Weak::upgrade).for_each(|inbox| inbox.release());
+        }
+        self.wake();
+    }
+
+    pub(crate) fn is_selected(&self) -> bool {
+        self.selected.load(Ordering::Relaxed)
+    }
+
+    fn prompt(&self) -> MutexGuard<'_, Prompt> {
+        self.prompt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of a datagram of the stack while no pair is selected.
+    fn before_selection(&self, pair: Pair, datagram: &[u8]) -> Fate {
+        self.prompt().on_send(Instant::now(), pair, datagram)
     }
 
     pub(crate) fn active(&self) -> Option<ActivePair> {
@@ -100,8 +157,12 @@ impl DirectPath {
     }
 
     /// A socket that checks and media may leave from.
-    fn add_socket(&self, socket: &Arc<dyn AsyncUdpSocket>) {
+    fn add_socket(&self, socket: &Arc<dyn AsyncUdpSocket>, inbox: &Arc<Inbox>) {
         let Ok(address) = socket.local_addr() else { return };
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.retain(|inbox| inbox.strong_count() > 0);
+        inboxes.push(Arc::downgrade(inbox));
+        drop(inboxes);
         let mut sockets = self.sockets();
         sockets.retain(|(_, socket)| socket.strong_count() > 0);
         // A socket for multicast DNS has no address of its own.
@@ -148,8 +209,10 @@ impl DirectPath {
     }
 
     /// A datagram came. True if it is the answer to a check of ours, and nobody else's.
-    fn on_datagram(&self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> bool {
-        let pair = Pair { local, remote };
+    fn on_datagram(&self, pair: Pair, datagram: &[u8]) -> bool {
+        if !self.is_selected() && datagram.first() == Some(&1) {
+            self.prompt().on_response(pair, datagram);
+        }
         match datagram.first() {
             // Responses of the class that answers a Binding request (RFC 8489 §5).
             Some(1) if self.checking.load(Ordering::Relaxed) => {

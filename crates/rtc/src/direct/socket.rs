@@ -1,13 +1,15 @@
 //! The UDP socket that the stack sees, with media going another way than the stack thinks.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use super::prompt::Fate;
 use super::{DirectPath, Pair, frames};
 
 /// A UDP socket, but media leaves by the active direct pair, and answers to its checks do not
@@ -18,7 +20,66 @@ pub(crate) struct SteeredSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     path: Arc<DirectPath>,
     local: SocketAddr,
+    inbox: Arc<Inbox>,
 }
+
+/// What the stack shall read from a socket beside what comes from outside.
+#[derive(Debug, Default)]
+pub(super) struct Inbox(Mutex<Letters>);
+
+#[derive(Debug, Default)]
+struct Letters {
+    ready: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Until a pair is selected.
+    held: VecDeque<(SocketAddr, Vec<u8>)>,
+    reader: Option<Waker>,
+}
+
+impl Inbox {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, from: SocketAddr, datagram: Vec<u8>) {
+        let mut letters = self.letters();
+        letters.ready.push_back((from, datagram));
+        if let Some(reader) = letters.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Keeps a datagram until [`Self::release`]; when it is full the oldest is lost, as it would
+    /// have been.
+    fn hold(&self, from: SocketAddr, datagram: &[u8]) {
+        let mut letters = self.letters();
+        if letters.held.len() >= MAX_HELD {
+            letters.held.pop_front();
+        }
+        letters.held.push_back((from, datagram.to_vec()));
+    }
+
+    pub(super) fn release(&self) {
+        let mut letters = self.letters();
+        let held = std::mem::take(&mut letters.held);
+        letters.ready.extend(held);
+        if let Some(reader) = letters.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// The next datagram, or the reader is woken when there is one.
+    fn take(&self, cx: &Context<'_>) -> Option<(SocketAddr, Vec<u8>)> {
+        let mut letters = self.letters();
+        let next = letters.ready.pop_front();
+        if next.is_none() {
+            letters.reader = Some(cx.waker().clone());
+        }
+        next
+    }
+}
+
+/// DTLS flights are of some six records.
+const MAX_HELD: usize = 32;
 
 impl SteeredSocket {
     /// `plain` is the socket itself, `inner` what is between it and the stack.
@@ -27,8 +88,9 @@ impl SteeredSocket {
         inner: Arc<dyn AsyncUdpSocket>,
         path: Arc<DirectPath>,
     ) -> io::Result<Self> {
-        path.add_socket(plain);
-        Ok(Self { local: inner.local_addr()?, inner, path })
+        let inbox = Arc::default();
+        path.add_socket(plain, &inbox);
+        Ok(Self { local: inner.local_addr()?, inner, path, inbox })
     }
 
     /// Sends what is media by the direct pair. `None` if it is something else.
@@ -69,7 +131,13 @@ impl SteeredSocket {
         let mut at = 0;
         while at < meta.len {
             let end = (at + stride).min(meta.len);
-            if self.path.on_datagram(self.local, meta.addr, &buffer[at..end]) {
+            let pair = Pair { local: self.local, remote: meta.addr };
+            let datagram = &buffer[at..end];
+            let early = frames::is_dtls(datagram) && !self.path.is_selected();
+            if early {
+                self.inbox.hold(meta.addr, datagram);
+            }
+            if early || self.path.on_datagram(pair, datagram) {
                 buffer.copy_within(end..meta.len, at);
                 meta.len -= end - at;
             } else {
@@ -90,6 +158,22 @@ impl AsyncUdpSocket for SteeredSocket {
         {
             return sent;
         }
+        if !self.path.is_selected() && transmit.segment_size.is_none() {
+            let pair = Pair { local: self.local, remote: transmit.destination };
+            let length = transmit.contents.len();
+            match self.path.before_selection(pair, transmit.contents) {
+                Fate::Pass => {}
+                Fate::Drop => return Poll::Ready(Ok(length)),
+                Fate::Answer(answer) => {
+                    self.inbox.deliver(pair.remote, answer);
+                    return Poll::Ready(Ok(length));
+                }
+                Fate::Replace(contents) => {
+                    let other = Transmit { contents: &contents, ..*transmit };
+                    return self.inner.poll_send(cx, &other).map_ok(|_| length);
+                }
+            }
+        }
         self.inner.poll_send(cx, transmit)
     }
 
@@ -99,6 +183,15 @@ impl AsyncUdpSocket for SteeredSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if let Some((from, datagram)) = self.inbox.take(cx)
+            && let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut())
+        {
+            let length = datagram.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&datagram[..length]);
+            *meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from, length, length.max(1));
+            return Poll::Ready(Ok(1));
+        }
         loop {
             let received = self.inner.poll_recv(cx, bufs, meta);
             let Poll::Ready(Ok(count)) = received else { return received };

@@ -1,18 +1,26 @@
 //! Connectivity checks (RFC 8445 §7), written and read.
 
+use std::net::SocketAddr;
+
 use rtc::crypto::{RTCCryptoProvider, default_provider};
 use rtc::ice::attributes::control::{AttrControlled, AttrControlling};
 use rtc::ice::attributes::priority::PriorityAttr;
 use rtc::ice::attributes::use_candidate::UseCandidateAttr;
-use rtc::stun::attributes::ATTR_USERNAME;
+use rtc::stun::attributes::{
+    ATTR_FINGERPRINT, ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY, ATTR_USE_CANDIDATE,
+    ATTR_USERNAME,
+};
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{
-    BINDING_REQUEST, CLASS_SUCCESS_RESPONSE, METHOD_BINDING, Message, Setter, TransactionId,
+    BINDING_REQUEST, BINDING_SUCCESS, CLASS_SUCCESS_RESPONSE, METHOD_BINDING, Message, Setter,
+    TransactionId,
 };
 use rtc::stun::textattrs::Username;
+use rtc::stun::xoraddr::XorMappedAddress;
 
 use super::checks::Generation;
+use crate::turn::stun_attribute;
 
 /// Number of a check, as its answer repeats it.
 pub(super) type Transaction = [u8; 12];
@@ -45,6 +53,50 @@ pub(super) fn request(
     message.build(&attributes).ok()?;
     sign(&mut message, &generation.remote_password, crypto.as_ref())?;
     Some((transaction.0, message.raw))
+}
+
+/// The same check with USE-CANDIDATE, if it is of the controlling side; signed anew.
+pub(super) fn with_use_candidate(check: &[u8], password: &str) -> Option<Vec<u8>> {
+    let crypto = default_provider().ok()?;
+    let mut message = Message { raw: check.to_vec(), ..Message::default() };
+    message.decode().ok()?;
+    if !message.contains(ATTR_ICE_CONTROLLING) {
+        return None;
+    }
+    let mut copy = Message::new();
+    copy.build(&[Box::new(message.typ), Box::new(message.transaction_id)]).ok()?;
+    for attribute in &message.attributes.0 {
+        if attribute.typ != ATTR_MESSAGE_INTEGRITY && attribute.typ != ATTR_FINGERPRINT {
+            copy.add(attribute.typ, &attribute.value);
+        }
+    }
+    UseCandidateAttr::default().add_to(&mut copy).ok()?;
+    sign(&mut copy, password, crypto.as_ref())?;
+    Some(copy.raw)
+}
+
+/// Whether a check nominates.
+pub(super) fn has_use_candidate(check: &[u8]) -> bool {
+    stun_attribute(check, ATTR_USE_CANDIDATE.0).is_some()
+}
+
+/// The answer to a check, as the holder of `password` writes it.
+pub(super) fn success(
+    transaction: Transaction,
+    mapped: SocketAddr,
+    password: &str,
+) -> Option<Vec<u8>> {
+    let crypto = default_provider().ok()?;
+    let mut message = Message::new();
+    message
+        .build(&[
+            Box::new(BINDING_SUCCESS),
+            Box::new(TransactionId(transaction)),
+            Box::new(XorMappedAddress { ip: mapped.ip(), port: mapped.port() }),
+        ])
+        .ok()?;
+    sign(&mut message, password, crypto.as_ref())?;
+    Some(message.raw)
 }
 
 fn sign(message: &mut Message, password: &str, crypto: &dyn RTCCryptoProvider) -> Option<()> {

@@ -1,0 +1,140 @@
+//! A pair is nominated by the check that proves it, not by another round trip. Sans-IO.
+//!
+//! The stack's controlling agent nominates regularly (RFC 8445 §8.1.1): it checks, and when a pair
+//! has answered it sends a second check with USE-CANDIDATE; only when that is answered, too, may data
+//! leave. [`Prompt`] stands between agent and sockets. It puts USE-CANDIDATE into the first
+//! checks already, as RFC 5245 §8.1.1.2 has it and browsers do, and answers the agent's own nomination
+//! of a pair that was proven so. Relayed pairs are left out: they shall wait for better ones.
+//!
+//! It also spaces checks: the agent's clock ticks fast, so that what happened is followed up at once,
+//! but sends a check for every pair at each tick.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::stun::{self, Transaction};
+use super::{Pair, frames};
+
+/// What becomes of a datagram of the stack.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes out as it is.
+    Pass,
+    /// Too soon after the last one.
+    Drop,
+    /// This goes out instead.
+    Replace(Vec<u8>),
+    /// Nothing goes out; this is the other side's answer.
+    Answer(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Prompt {
+    /// The other side's password; nothing is done without it.
+    password: Option<String>,
+    /// Addresses of its relays.
+    relays: Vec<SocketAddr>,
+    /// Checks with USE-CANDIDATE that are not answered yet.
+    asked: HashMap<Transaction, Pair>,
+    proven: Vec<Pair>,
+    spacing: HashMap<Destination, (u32, Instant)>,
+}
+
+/// Who gets a check: an address, and behind a relay's the peer as the frame's header names it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Destination(Pair, Vec<u8>);
+
+impl Prompt {
+    /// ICE starts anew. The password stays until there is another one: who answers learns it
+    /// before its own credentials change.
+    pub(super) fn restart(&mut self) {
+        *self = Self { password: self.password.take(), ..Self::default() };
+    }
+
+    /// The other side's password for what follows.
+    pub(super) fn start(&mut self, password: String) {
+        self.password = Some(password);
+    }
+
+    /// A relay's address of the other side.
+    pub(super) fn add_relay(&mut self, address: SocketAddr) {
+        if self.relays.len() < MAX_KNOWN {
+            self.relays.push(address);
+        }
+    }
+
+    /// The stack sends this, before it has selected a pair.
+    pub(super) fn on_send(&mut self, now: Instant, pair: Pair, datagram: &[u8]) -> Fate {
+        let Some((peer, check)) = frames::check(datagram) else { return Fate::Pass };
+        let nominates = stun::has_use_candidate(check);
+        let bare = peer.is_empty();
+        if bare && nominates && self.proven.contains(&pair) {
+            let answer = self.password.as_ref().and_then(|password| {
+                stun::success(stun::transaction(check)?, pair.local, password)
+            });
+            return answer.map_or(Fate::Pass, Fate::Answer);
+        }
+        if self.is_too_soon(now, Destination(pair, peer.to_vec())) {
+            return Fate::Drop;
+        }
+        if !bare || nominates || self.relays.contains(&pair.remote) {
+            return Fate::Pass;
+        }
+        let nominating =
+            self.password.as_ref().and_then(|password| stun::with_use_candidate(check, password));
+        match (nominating, stun::transaction(check)) {
+            (Some(nominating), Some(transaction)) => {
+                if self.asked.len() < MAX_KNOWN {
+                    self.asked.insert(transaction, pair);
+                }
+                Fate::Replace(nominating)
+            }
+            _ => Fate::Pass,
+        }
+    }
+
+    /// An answer came, which the stack gets in any case.
+    pub(super) fn on_response(&mut self, pair: Pair, datagram: &[u8]) {
+        let Some(transaction) = stun::transaction(datagram) else { return };
+        if self.asked.get(&transaction) == Some(&pair)
+            && self.password.as_ref().is_some_and(|p| stun::is_success(datagram, p))
+        {
+            self.asked.remove(&transaction);
+            if !self.proven.contains(&pair) {
+                self.proven.push(pair);
+            }
+        }
+    }
+
+    fn is_too_soon(&mut self, now: Instant, to: Destination) -> bool {
+        if self.spacing.len() >= MAX_KNOWN && !self.spacing.contains_key(&to) {
+            return false;
+        }
+        let (count, last) = self.spacing.entry(to).or_insert((0, now));
+        let spacing = match *count {
+            0..PROMPT_CHECKS => Duration::ZERO,
+            PROMPT_CHECKS..EARLY_CHECKS => EARLY_SPACING,
+            _ => SPACING,
+        };
+        if now < *last + spacing {
+            return true;
+        }
+        *count += 1;
+        *last = now;
+        false
+    }
+}
+
+/// The first checks of a pair follow the agent's tick: the other side may not have our candidates
+/// for the first of them, and not its own answer for the second.
+const PROMPT_CHECKS: u32 = 4;
+const EARLY_CHECKS: u32 = 30;
+const EARLY_SPACING: Duration = Duration::from_millis(20);
+/// RFC 8445 §14.2.
+const SPACING: Duration = Duration::from_millis(50);
+const MAX_KNOWN: usize = 1024;
+
+#[cfg(test)]
+#[path = "prompt_tests.rs"]
+mod tests;
