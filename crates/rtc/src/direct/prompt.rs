@@ -129,8 +129,10 @@ impl Prompt {
 /// The first checks of a pair follow the agent's tick: the other side may not have our candidates
 /// for the first of them, and not its own answer for the second.
 const PROMPT_CHECKS: u32 = 4;
-const EARLY_CHECKS: u32 = 30;
-const EARLY_SPACING: Duration = Duration::from_millis(20);
+/// Dense for a long round trip: the controlled side leaves a nomination unanswered until its own
+/// check of the pair is answered.
+const EARLY_CHECKS: u32 = 40;
+const EARLY_SPACING: Duration = Duration::from_millis(10);
 /// RFC 8445 §14.2.
 const SPACING: Duration = Duration::from_millis(50);
 const MAX_KNOWN: usize = 1024;
