@@ -70,8 +70,9 @@ fn media_has_no_gap_while_the_server_is_dead_for_20_s() -> anyhow::Result<()> {
             line["event"] == "sound" && line["level_dbfs"].as_f64() > Some(-50.0)
         });
         eprintln!("longest gaps: picture {picture:.0} ms, sound {sound:.0} ms");
-        // A picture is 33 ms; for other tests run meanwhile.
-        assert!(picture < 250.0 && sound < 250.0, "picture {picture} ms, sound {sound} ms");
+        // 54 and 20 ms on a quiet machine, on a busy one some 200 with and without the server. A path
+        // that is lost takes seconds.
+        assert!(picture < 700.0 && sound < 700.0, "picture {picture} ms, sound {sound} ms");
     }
     std::fs::remove_dir_all(folder)?;
     Ok(())

@@ -94,7 +94,7 @@ fn check(
 #[test]
 fn whatever_happens_a_call_ends_connected_or_with_a_reason_on_both_sides() {
     let script = proptest::collection::vec((0u64..20_000, anything()), 0..12);
-    cases(1500)
+    cases(4000)
         .run(&(any::<u64>(), 0u64..2000, script), |(seed, gap, script)| {
             check(seed, ms(gap), &script, |world| match states(world) {
                 [CallState::Connected, CallState::Connected] if world.path() => Ok(()),
@@ -111,7 +111,7 @@ fn whatever_happens_a_call_ends_connected_or_with_a_reason_on_both_sides() {
 #[test]
 fn a_call_survives_everything_that_passes() {
     let script = proptest::collection::vec((0u64..20_000, mishap(8)), 0..10);
-    cases(1500)
+    cases(4000)
         .run(&(any::<u64>(), 0u64..2000, script), |(seed, gap, script)| {
             check(seed, ms(gap), &script, |world| match states(world) {
                 [CallState::Connected, CallState::Connected] if world.path() => Ok(()),

@@ -293,6 +293,51 @@ fn media_outlives_a_seat_and_its_loss_ends_the_call() {
 }
 
 #[test]
+fn a_resumed_seat_says_nothing_of_the_other_side() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epoch = w.sides[0].epoch;
+    // The other side is another already, but signals of its old life may follow first.
+    let peers = vec![info("b", "reloaded")];
+    w.input(0, Input::Joined { peers, polite: false, resumed: true, locked: false });
+    assert_eq!((w.sides[0].epoch, w.states()[0]), (epoch, &CallState::Connected));
+    w.input(0, Input::PeerJoined(info("b", "reloaded")));
+    assert!(w.sides[0].epoch > epoch);
+}
+
+#[test]
+fn signals_of_another_life_are_ignored() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let offer = |life: &str| Input::Signal {
+        from: peer_id("a"),
+        session: Some(SessionId::try_from(life.to_owned()).unwrap()),
+        payload: SignalPayload::Description(description(SdpType::Offer, "x")),
+    };
+    w.input(1, offer("former"));
+    assert!(w.wire.is_empty(), "it was answered");
+    w.input(1, offer("sa"));
+    assert!(!w.wire.is_empty());
+}
+
+#[test]
+fn whoever_returns_is_not_given_up_by_the_old_deadline() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epoch = w.sides[0].epoch;
+    (w.sides[1].signaling_down, w.sides[1].connected) = (true, false);
+    w.input(0, Input::Transport { epoch, state: TransportState::Disconnected });
+    w.input(0, Input::PeerLeft { peer_id: peer_id("b"), reason: LeaveReason::Timeout });
+    w.run_until(Duration::from_secs(40));
+    w.input(0, Input::PeerJoined(info("b2", "sb")));
+    w.run_until(Duration::from_secs(70));
+    assert_eq!(w.states()[0], &CallState::Reconnecting);
+}
+
+#[test]
 fn disconnected_path_restarts_ice_after_its_grace() {
     let mut w = World::new();
     w.enter_both();
