@@ -248,8 +248,8 @@ impl World {
             }
             Event::Operated(side, pc) => self.operated(side, pc),
             Event::Look(side, pc, look) => self.look(side, pc, look),
-            Event::ToClient(side, link, message) => self.to_client(side, link, message),
-            Event::ToServer(side, link, message) => self.to_server(side, link, message),
+            Event::ToClient(side, link, message) => self.arrives_at_client(side, link, message),
+            Event::ToServer(side, link, message) => self.arrives_at_server(side, link, message),
             Event::Connect(side, link) => self.connect(side, link),
             Event::Silence(side, seat) => self.silence(side, seat),
             Event::Wake(side) => self.woke(side),

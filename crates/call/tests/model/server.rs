@@ -283,7 +283,7 @@ impl World {
         self.at(self.now + WIRE_DELAY, Event::ToServer(side, link, ToServer::Leave { gave_up }));
     }
 
-    pub(crate) fn to_server(&mut self, side: usize, link: u32, message: ToServer) {
+    pub(crate) fn arrives_at_server(&mut self, side: usize, link: u32, message: ToServer) {
         if self.now < self.server.down_until || self.sides[side].link.number != link {
             return;
         }
@@ -432,7 +432,7 @@ impl World {
         }
     }
 
-    pub(crate) fn to_client(&mut self, side: usize, link: u32, message: ToClient) {
+    pub(crate) fn arrives_at_client(&mut self, side: usize, link: u32, message: ToClient) {
         let own = &mut self.sides[side].link;
         if own.number != link || own.left {
             return;
