@@ -3,9 +3,8 @@
 //! first codec it recognises.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
+use rtc::interceptor::{Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -13,7 +12,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
 
-use crate::congestion::{CongestionControl, TRANSPORT_CC_URI};
+use crate::congestion::{CongestionControl, Feedback, TRANSPORT_CC_URI};
 use crate::error::RtcError;
 use crate::interceptor::Staged;
 use crate::nack::NackGenerator;
@@ -176,10 +175,7 @@ pub(crate) fn interceptors(
         .with(Slot::Pacer, Staged::new(CongestionControl::new(session.clone(), max_video_bps)))
         .with(Slot::FecEncoder, Staged::new(ParitySender::new(session.clone())))
         // Both sides estimate their bandwidth from this feedback.
-        .with(
-            Slot::TwccReceiver,
-            TwccReceiverBuilder::new().with_interval(FEEDBACK_INTERVAL).build(),
-        )
+        .with(Slot::TwccReceiver, Staged::new(Feedback::new()))
         // Behind the feedback, which counts parity too; before what asks for lost packets.
         .with(Slot::from(8_400), Staged::new(ParityReceiver::new(session.clone())))
         .with(Slot::from(8_700), Staged::new(NackGenerator::new(session.clone())))
@@ -199,8 +195,6 @@ const H264_RTX: u8 = 103;
 
 /// RFC 8843 §15.
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
-/// Often enough to see a queue grow, at 12 kbit/s of reports (libwebrtc sends 4 to 20 a second).
-const FEEDBACK_INTERVAL: Duration = Duration::from_millis(40);
 
 #[cfg(test)]
 mod tests {

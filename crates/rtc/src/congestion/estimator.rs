@@ -15,11 +15,12 @@
 //! the loss: this is tried out, so that a path that loses at any rate stays usable. The choice
 //! and its figures stand in `docs/decisions/0006-congestion-control.md`.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::history::PacketResult;
 use super::loss::LossController;
-use super::windows::{BaseDelay, Bursts, Delivery, RecentDelay};
+use super::windows::{BaseDelay, Bursts, Delivery, Newest, RecentDelay};
 
 /// Bounds of the estimate, bits a second on the wire.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +66,7 @@ pub(crate) struct Estimator {
     epoch: Option<Instant>,
     base: BaseDelay,
     recent: RecentDelay,
+    newest: Newest,
     delivery: Delivery,
     bursts: Bursts,
     loss: LossController,
@@ -72,9 +74,14 @@ pub(crate) struct Estimator {
     /// Smoothed queue and its deviation while the path is not congested: what jitter does.
     quiet_queue_ms: f64,
     noise_ms: f64,
-    /// The longest that the newest packets were delayed in the last seconds.
+    /// The longest that the newest packets were delayed in the last seconds, and what of the last
+    /// moments is not yet counted as usual.
     peak_ms: f64,
-    slumped: bool,
+    peaks: VecDeque<(Instant, f64)>,
+    /// The last report shows a queue that comes out more slowly than usual.
+    backlogged: bool,
+    /// What the path carries after a slump that this report shows, bits a second.
+    slump_bps: Option<f64>,
     over_since: Option<Instant>,
     drain: Option<Drain>,
     last_feedback: Option<Instant>,
@@ -106,6 +113,7 @@ impl Estimator {
             epoch: None,
             base: BaseDelay::default(),
             recent: RecentDelay::default(),
+            newest: Newest::default(),
             delivery: Delivery::default(),
             bursts: Bursts::default(),
             loss: LossController::default(),
@@ -113,7 +121,9 @@ impl Estimator {
             quiet_queue_ms: 0.0,
             noise_ms: 0.0,
             peak_ms: 0.0,
-            slumped: false,
+            peaks: VecDeque::new(),
+            backlogged: false,
+            slump_bps: None,
             over_since: None,
             drain: None,
             last_feedback: None,
@@ -242,12 +252,14 @@ impl Estimator {
                 let delay_us = self.delay_us(result.sent, arrival_us);
                 self.base.add(now, delay_us);
                 self.recent.add(result.sent, delay_us);
+                self.newest.add(arrival_us, delay_us, result.bytes);
                 self.delivery.add(arrival_us, result.bytes);
                 self.bursts.add(result.sent, arrival_us, result.bytes);
             }
         }
-        self.update_queue(since.unwrap_or_default());
+        self.update_queue(now, since.unwrap_or_default());
         let delivered = self.delivery.rate_bps(CAPACITY_WINDOW).unwrap_or(0.0);
+        let delivered = self.slump_bps.map_or(delivered, |slump| slump.min(delivered));
         let verdict = self.loss.on_feedback(now, &results, self.rtt);
         if verdict.congested && self.drain.is_none() {
             // The queue is too short to show in the delay, but less rate meant less loss.
@@ -257,7 +269,7 @@ impl Estimator {
         }
         if let Some(drain) = self.drain {
             self.drain_step(now, drain, delivered);
-        } else if self.is_overused(now) {
+        } else if self.backlogged || self.is_overused(now) {
             self.begin_drain(now, delivered);
         } else {
             self.grow(now);
@@ -275,6 +287,7 @@ impl Estimator {
 
     fn after_outage(&mut self, now: Instant) {
         self.recent = RecentDelay::default();
+        self.newest = Newest::default();
         self.delivery = Delivery::default();
         self.bursts = Bursts::default();
         self.loss = LossController::default();
@@ -286,19 +299,19 @@ impl Estimator {
         }
     }
 
-    fn update_queue(&mut self, since: Duration) {
+    fn update_queue(&mut self, now: Instant, since: Duration) {
         let window = if self.noise_ms > QUIET_NOISE_MS { LONG_WINDOW } else { SHORT_WINDOW };
         let (Some(recent), Some(newest), Some(base)) =
             (self.recent.least_us(window), self.recent.newest_us(), self.base.least_us())
         else {
             return;
         };
-        self.slumped = self.is_slump(us_to_ms(newest - base), since);
-        if self.slumped {
+        self.slump_bps = self.slump(now, newest, base, since);
+        if self.slump_bps.is_some() {
             // Older packets say nothing any more.
             self.recent.keep_newest();
         }
-        let recent = if self.slumped { newest } else { recent };
+        let recent = if self.slump_bps.is_some() { newest } else { recent };
         self.queue_ms = us_to_ms(recent - base).max(0.0);
         if self.drain.is_none() {
             // Congestion must not pass for jitter: what it adds is cut off.
@@ -309,15 +322,32 @@ impl Estimator {
         }
     }
 
-    /// Whether the path carries much less than a moment ago: even the quickest of the newest packets
-    /// was later than any of the last seconds, and less arrives.
-    fn is_slump(&mut self, newest_ms: f64, since: Duration) -> bool {
-        let rate = |window| self.delivery.rate_bps(window).unwrap_or(0.0);
-        let less = rate(CAPACITY_WINDOW) < SLUMP * rate(USUAL_WINDOW);
-        let most = self.peak_ms + SUDDEN_RISE_MS;
-        let faded = self.peak_ms * (-since.as_secs_f64() / PEAK_TIME_S).exp();
-        self.peak_ms = faded.max(newest_ms.min(most).min(MAX_PEAK_MS));
-        less && newest_ms > most
+    /// What the path carries now, if that is much less than a moment ago: even the quickest of the
+    /// newest packets was later than any of the last seconds, and less arrives, or what arrives out
+    /// of that queue comes more slowly.
+    fn slump(&mut self, now: Instant, newest: i64, base: i64, since: Duration) -> Option<f64> {
+        let newest_ms = us_to_ms(newest - base);
+        self.backlogged = false;
+        self.peak_ms *= (-since.as_secs_f64() / PEAK_TIME_S).exp();
+        while let Some((at, peak)) = self.peaks.front().copied()
+            && now >= at + PEAK_COUNTS_AFTER
+        {
+            self.peaks.pop_front();
+            self.peak_ms = self.peak_ms.max(peak.min(self.peak_ms + SUDDEN_RISE_MS));
+        }
+        self.peaks.push_back((now, newest_ms.min(MAX_PEAK_MS)));
+        let usual = self.delivery.rate_bps(USUAL_WINDOW)?;
+        if self.noise_ms < SLUMP_NOISE_MS {
+            #[expect(clippy::cast_possible_truncation, reason = "some milliseconds")]
+            let queued_us = base + (self.threshold_ms() * 1000.0) as i64;
+            let carried = self.newest.backlog_bps(queued_us);
+            self.backlogged = carried.is_some_and(|carried| carried < SLUMP * usual);
+            if self.backlogged {
+                return carried;
+            }
+        }
+        let arrives = self.delivery.rate_bps(CAPACITY_WINDOW)?;
+        (newest_ms > self.peak_ms + SUDDEN_RISE_MS && arrives < SLUMP * usual).then_some(arrives)
     }
 
     /// Queuing delay that means congestion.
@@ -344,7 +374,7 @@ impl Estimator {
         let resume = if explained { RESUME_SHARE } else { RESUME_SHARE_SURPRISED };
         // Behind a long queue all that arrives is what the path carries. Behind a short one, what
         // arrived before may have left it room: one surprise does not take more than half.
-        let long = self.slumped || self.queue_ms > LONG_QUEUE * self.threshold_ms();
+        let long = self.slump_bps.is_some() || self.queue_ms > LONG_QUEUE * self.threshold_ms();
         let before = self.delivery.rate_bps(LONGER_WINDOW).unwrap_or(0.0);
         let (arrived, least) = if long { (delivered, 0.3) } else { (delivered.max(before), 0.5) };
         let sustained = self.loss.without_loss(arrived);
@@ -358,7 +388,7 @@ impl Estimator {
     fn drain_step(&mut self, now: Instant, mut drain: Drain, delivered: f64) {
         let quiet = (0.35 * self.threshold_ms()).max(self.quiet_queue_ms);
         let full = now.saturating_duration_since(drain.since) >= CAPACITY_WINDOW + self.rtt / 2;
-        if self.slumped && delivered > 0.0 {
+        if self.slump_bps.is_some() && delivered > 0.0 {
             let sustained = self.loss.without_loss(delivered);
             self.capacity_bps = self.capacity_bps.map(|capacity| capacity.min(sustained));
         } else if full && self.queue_ms > self.threshold_ms() && delivered > 0.0 {
@@ -472,8 +502,12 @@ const LONGER_WINDOW: Duration = Duration::from_millis(300);
 const USUAL_WINDOW: Duration = Duration::from_millis(500);
 /// Less than this share of the usual arrives.
 const SLUMP: f64 = 0.75;
+/// With more jitter four packets say too little.
+const SLUMP_NOISE_MS: f64 = 12.0;
 const SUDDEN_RISE_MS: f64 = 20.0;
 const PEAK_TIME_S: f64 = 5.0;
+/// What is new is not usual yet.
+const PEAK_COUNTS_AFTER: Duration = Duration::from_millis(150);
 const MAX_PEAK_MS: f64 = 200.0;
 const NOISE_TIME_S: f64 = 3.0;
 /// A drain aims to be over in this time.

@@ -1,8 +1,9 @@
 //! Congestion control: what left and what arrived (`history`), how fast we may send (`estimator`
-//! with `windows` and `loss`), when each packet leaves (`pacer`) and what leaves again
-//! (`retransmit`). Everything but the interceptor in `stage` is sans-IO.
+//! with `windows` and `loss`), when each packet leaves (`pacer`), what leaves again (`retransmit`)
+//! and when we report on what arrives (`feedback`). Everything but the two interceptors is sans-IO.
 
 mod estimator;
+mod feedback;
 mod history;
 mod loss;
 mod pacer;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use visavis_media::Bitrate;
 
 pub use estimator::BandwidthState;
+pub(crate) use feedback::Feedback;
 pub(crate) use stage::CongestionControl;
 
 /// What is known of the path to the other side.

@@ -1,5 +1,5 @@
 //! A deterministic simulation of flows over one bottleneck, in steps of a millisecond: pictures at
-//! the target rate through the real pacer, a drop-tail link, reports every 50 ms, the real
+//! the target rate through the real pacer, a drop-tail link, reports at their real times, the real
 //! estimator. The cases are those of RFC 8867 §5 and of the benchmark.
 #![allow(clippy::unwrap_used)]
 
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use visavis_media::random::SplitMix64;
 
 use super::estimator::{Estimator, Limits};
+use super::feedback::FeedbackTiming;
 use super::history::PacketResult;
 use super::pacer::{Pacer, Priority};
+use crate::types::MediaKind;
 
 #[derive(Clone)]
 struct Path {
@@ -51,6 +53,8 @@ impl Path {
     }
 }
 
+const SOUND_BYTES: u32 = 144;
+
 struct Packet {
     sent: Instant,
     bytes: u32,
@@ -70,12 +74,15 @@ struct Flow {
     /// Packets in order of sending: size, arrival.
     sent: Vec<(Instant, u32, Option<f64>)>,
     reported: usize,
+    feedback: FeedbackTiming,
     /// Highest packet that has arrived.
     arrived: usize,
     delivered: Vec<u32>,
     targets: Vec<f64>,
     reports: VecDeque<(u64, Vec<PacketResult>)>,
     skipped: usize,
+    /// When sound was sent, and how long it was under way, ms.
+    sound: Vec<(u64, u64)>,
 }
 
 impl Flow {
@@ -91,11 +98,13 @@ impl Flow {
             frames_done: Vec::new(),
             sent: Vec::new(),
             reported: 0,
+            feedback: FeedbackTiming::default(),
             arrived: 0,
             delivered: Vec::new(),
             targets: Vec::new(),
             reports: VecDeque::new(),
             skipped: 0,
+            sound: Vec::new(),
         }
     }
 
@@ -150,15 +159,11 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
             let age = ms - flow.start_ms;
             flow.pacer.start(now);
             flow.pacer.set_rate(flow.estimator.pacing_bps());
-            // Audio: 50 packets a second of 144 bytes.
+            // Sound: 50 packets a second.
             if age % 20 == 0 {
-                flow.pacer.push(now, Priority::Immediate, 144, (usize::MAX, false, 144));
-                packets[index].push(Packet {
-                    sent: now,
-                    bytes: 144,
-                    frame: usize::MAX,
-                    last: false,
-                });
+                let bytes = SOUND_BYTES;
+                flow.pacer.push(now, Priority::Immediate, bytes, (usize::MAX, false, bytes));
+                packets[index].push(Packet { sent: now, bytes, frame: usize::MAX, last: false });
             }
             // Video: the encoder follows its target within a few pictures and varies by 15 %.
             if age % 100 == 0 || age % 100 == 33 || age % 100 == 66 {
@@ -246,13 +251,22 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
             flow.arrived = flow.arrived.max(n + 1);
             flow.delivered[ms as usize] += flow.sent[n].1;
             let packet = &packets[flow_index][n];
+            flow.feedback.on_packet(now, packet.bytes);
+            if packet.bytes == SOUND_BYTES {
+                let sent_ms = (packet.sent - origin).as_millis();
+                flow.feedback.on_media(now, MediaKind::Audio, sent_ms as u32 * 48);
+                flow.sound.push((sent_ms as u64, ms - sent_ms as u64));
+            } else if let Some(made) = flow.frames_made.get(packet.frame) {
+                flow.feedback.on_media(now, MediaKind::Video, *made as u32 * 90);
+            }
             if packet.last && packet.frame != usize::MAX {
                 flow.frames_done[packet.frame] = Some(ms);
             }
         }
         for flow in flows.iter_mut() {
             let dead = path.blackout.is_some_and(|(from, to)| (from..to).contains(&ms));
-            if ms % 50 == 0 && flow.arrived > flow.reported {
+            if flow.feedback.deadline().is_some_and(|due| due <= now) {
+                flow.feedback.on_report(now);
                 let results = flow.sent[flow.reported..flow.arrived]
                     .iter()
                     .map(|(sent, bytes, arrival)| PacketResult {
@@ -316,9 +330,15 @@ fn a_drop_drains_within_two_seconds_and_a_rise_is_used_within_eight() {
     path.rates = vec![(0, 1.5e6), (20_000, 0.6e6), (40_000, 1.5e6)];
     let flow = one(&path, 60_000);
     assert_steady("1.5 0.6 1.5 Mbps", &flow, 0, 60_000, 1_080.0, 130);
-    // Report by report the drop shows 200 ms late, when the queue has grown by 300 ms already.
-    let worst = flow.percentile(20_000, 22_000, 1.0);
-    assert!(worst <= 430, "{worst} ms at the drop");
+    // Four packets out of the queue show it, 130 ms later: the queue has grown by 180 ms already.
+    let mut worst = Vec::new();
+    for seed in 1..=7 {
+        let mut flows = [Flow::new(0, 2_700_000.0)];
+        simulate(&path, &mut flows, 22_000, seed);
+        worst.push(flows[0].percentile(20_000, 22_000, 1.0));
+    }
+    worst.sort_unstable();
+    assert!(worst[3] <= 350, "{worst:?} ms at the drop");
     let settled = flow.percentile(22_000, 39_000, 0.98);
     assert!(settled <= 150, "{settled} ms two seconds after the drop");
     assert!(flow.rate_bps(48_000, 49_000) >= 0.9 * 1.5e6, "{}", flow.rate_bps(48_000, 49_000));
@@ -361,6 +381,15 @@ fn jitter_does_not_pass_for_congestion() {
         let flow = one(&path, 30_000);
         assert_steady("jitter on 1 Mbps", &flow, 0, 30_000, 700.0, 260);
     }
+}
+
+#[test]
+fn a_rate_that_changes_every_second_is_followed() {
+    let mut path = Path::new(2e6, 300.0);
+    path.rates =
+        (0..30).map(|n| (n * 1000, [2e6, 1.2e6, 1.6e6, 0.8e6, 1.4e6][n as usize % 5])).collect();
+    let flow = one(&path, 30_000);
+    assert_steady("changing each second", &flow, 0, 30_000, 1_000.0, 200);
 }
 
 /// RFC 8867 §5.2 in short: somebody else takes half of the link for a while.

@@ -284,7 +284,7 @@ impl Stage for CongestionControl {
 
 /// Size of a packet as the path sees it: header extension, SRTP tag (AES-GCM, RFC 7714) and the
 /// headers of UDP and IPv4 included.
-fn wire_bytes(rtp: &rtp::Packet) -> u32 {
+pub(super) fn wire_bytes(rtp: &rtp::Packet) -> u32 {
     // The extension is put in later.
     let header = rtp.header.marshal_size().max(12 + 8);
     u32::try_from(header + rtp.payload.len() + 16 + 28).unwrap_or(u32::MAX)

@@ -75,6 +75,43 @@ impl RecentDelay {
     }
 }
 
+/// The newest packets, to tell what a path carries as soon as its queue is longer than usual.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    /// Arrival, delay, bytes.
+    packets: VecDeque<(i64, i64, u32)>,
+}
+
+impl Newest {
+    pub(crate) fn add(&mut self, arrival_us: i64, delay_us: i64, bytes: u32) {
+        self.packets.push_back((arrival_us, delay_us, bytes));
+        if self.packets.len() > MAX_BACKLOG {
+            self.packets.pop_front();
+        }
+    }
+
+    /// How fast the last packets came, all of them later than `delay_us` and so from a queue: bits a
+    /// second. `None` before there are enough, if they came in no such order (a queue lets go one after
+    /// the other, each as long after the one before as it takes to send it), or as slowly as they left.
+    #[expect(clippy::cast_precision_loss, reason = "some kB within seconds")]
+    pub(crate) fn backlog_bps(&self, delay_us: i64) -> Option<f64> {
+        let run = || self.packets.iter().rev().take_while(|(_, delay, _)| *delay > delay_us);
+        let (last, first) = (run().next()?, run().last()?);
+        let span_us = last.0 - first.0;
+        let slowed = (last.1 - first.1) as f64 >= LEAST_RISE * span_us as f64;
+        if run().count() < NEWEST || span_us < MIN_BACKLOG_US || !slowed {
+            return None;
+        }
+        // The first of them says when the others began.
+        let bytes: u64 = run().map(|p| u64::from(p.2)).sum::<u64>() - u64::from(first.2);
+        let bps = bytes as f64 * 8e6 / span_us as f64;
+        let even = run().zip(run().skip(1)).all(|((arrival, _, bytes), (before, ..))| {
+            (arrival - before) as f64 >= EVEN * f64::from(*bytes) * 8e6 / bps
+        });
+        even.then_some(bps)
+    }
+}
+
 /// What arrived when.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
@@ -207,6 +244,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How long a base lasts: clocks that differ by 100 ppm move it by a millisecond meanwhile.
 const SECONDS: usize = 10;
 const MAX_PACKETS: usize = 400;
+const MAX_BACKLOG: usize = 32;
+/// Arrivals are stamped when the socket is read.
+const MIN_BACKLOG_US: i64 = 25_000;
+/// Share of the time that a packet takes by the rate of all, before which none comes.
+const EVEN: f64 = 0.5;
+/// How much the delay grows while they come, each millisecond.
+const LEAST_RISE: f64 = 0.25;
 /// Enough that one late packet does not matter.
 const NEWEST: usize = 4;
 /// At 30 fps, and a little more.
@@ -221,3 +265,29 @@ const MIN_BURST_PACKETS: u32 = 2;
 const MIN_SPREAD_US: i64 = 250;
 const SPREAD_SLACK_US: f64 = 700.0;
 const BURSTS: usize = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the path carries by eight packets of 1200 bytes, each (arrival, delay) in ms.
+    fn carried(packet: impl Fn(i64) -> (i64, i64)) -> Option<f64> {
+        let mut newest = Newest::default();
+        (0..8).for_each(|n| newest.add(packet(n).0 * 1000, packet(n).1 * 1000, 1200));
+        newest.backlog_bps(10_000)
+    }
+
+    #[test]
+    fn packets_that_queue_up_say_what_the_path_carries() {
+        // Sent every 4 ms, let through every 16.
+        assert_eq!(carried(|n| (n * 16, 12 + n * 12)), Some(600_000.0));
+        assert_eq!(carried(|n| (n * 16, n * 3)), None, "too few of them late");
+    }
+
+    #[test]
+    fn packets_that_left_slowly_or_came_in_a_heap_say_nothing_of_it() {
+        assert_eq!(carried(|n| (n * 16, 40)), None, "as slowly as they left");
+        let heap = |n: i64| if n < 4 { n } else { 60 + n };
+        assert_eq!(carried(|n| (heap(n), 12 + heap(n))), None, "held up once");
+    }
+}
