@@ -14,7 +14,7 @@ use visavis_media::audio::tone_meter::ToneMeter;
 use visavis_media::codec::VideoDecoder;
 use visavis_media::codec::h264::H264Decoder;
 use visavis_media::files::Y4mWriter;
-use visavis_media::jitter::JitterBuffer;
+use visavis_media::jitter::{JitterBuffer, PlayoutKind};
 use visavis_media::sync::{LipSync, SyncKind};
 use visavis_media::synthetic::{read_time_code, shows_flash};
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp, Size, VideoFrame};
@@ -335,7 +335,7 @@ impl VideoDecode {
         );
         let flash = code.filter(|_| shows_flash(&frame.buffer));
         let mut sync = lock(&self.sync.0);
-        sync.lips.on_shown(now, frame.rtp_timestamp);
+        sync.lips.on_shown(now, now.saturating_since(frame.time), frame.rtp_timestamp);
         let measured = sync.meter.on_shown(now, flash);
         sync.note(measured, now);
         drop(sync);
@@ -457,15 +457,16 @@ impl AudioReceive {
     pub(crate) fn pull(&self, out: &mut [f32; AUDIO_FRAME_SAMPLES]) {
         let mut state = lock(&self.state);
         let state = &mut *state;
+        let mut made_up = false;
         match &mut state.jitter {
             Some(jitter) => {
                 let now = self.clock.now();
                 let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
-                let timestamp = jitter.next_timestamp();
-                jitter.pull_into(now, out);
+                let (timestamp, added) = (jitter.next_timestamp(), jitter.extra_delay());
+                made_up = jitter.pull_into(now, out) == PlayoutKind::Concealed;
                 let mut sync = lock(&state.sync.0);
                 if let Some(timestamp) = timestamp {
-                    sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, timestamp);
+                    sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, added, timestamp);
                 }
                 if sync.lips.step(now) {
                     jitter.set_extra_delay(sync.lips.audio_delay());
@@ -479,7 +480,7 @@ impl AudioReceive {
         let squares = out.iter().map(|s| s * s).sum::<f32>();
         #[expect(clippy::cast_precision_loss, reason = "480")]
         let rms = || (squares / AUDIO_FRAME_SAMPLES as f32).sqrt();
-        tracing::trace!(target: TRACE, level_dbfs = level_dbfs(rms()), "sound");
+        tracing::trace!(target: TRACE, level_dbfs = level_dbfs(rms()), made_up, "sound");
         state.squares += squares;
         state.blocks += 1;
         if state.blocks == 100 {

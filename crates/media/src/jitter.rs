@@ -115,6 +115,8 @@ pub struct JitterBuffer {
     since_stretch: u32,
     /// Packets in a row that came at the last moment.
     starving: u32,
+    /// The extra delay before it was lowered, and for how many pulls more that is remembered.
+    giving_back: (i64, u32),
     stats: PlayoutStats,
 }
 
@@ -161,6 +163,7 @@ impl JitterBuffer {
             delay_us: None,
             since_stretch: 0,
             starving: 0,
+            giving_back: (0, 0),
             stats: PlayoutStats::default(),
         })
     }
@@ -260,7 +263,21 @@ impl JitterBuffer {
     /// Adds to the target delay, for lip sync; it is gone to by time-stretching. The whole stays
     /// below 400 ms.
     pub fn set_extra_delay(&mut self, delay: Duration) {
-        self.timing.extra_us = i64::try_from(delay.as_micros()).unwrap_or(0).min(MAX_EXTRA_US);
+        let extra_us = i64::try_from(delay.as_micros()).unwrap_or(0).min(MAX_EXTRA_US);
+        if extra_us < self.timing.extra_us {
+            // What is no longer wanted is still there for a while.
+            self.giving_back = (self.timing.extra_us, GIVING_BACK_PULLS);
+        }
+        self.timing.extra_us = extra_us;
+    }
+
+    /// How much of the extra delay what is played now has.
+    pub fn extra_delay(&self) -> Duration {
+        let (before, pulls) = self.giving_back;
+        let most = if pulls > 0 { before } else { 0 }.max(self.timing.extra_us);
+        let own = self.timing.target_us() - self.timing.extra_us;
+        let added = self.delay_us.map_or(0, |delay| delay as i64 - own).clamp(0, most.max(0));
+        Duration::from_micros(added.unsigned_abs())
     }
 
     /// RTP timestamp of the sample that the next pull begins with; `None` while nothing is played.
@@ -334,6 +351,7 @@ impl JitterBuffer {
     }
 
     fn measure_delay(&mut self, now: MediaTime) {
+        self.giving_back.1 = self.giving_back.1.saturating_sub(1);
         let Some(position) = self.position else { return };
         if self.dtx || self.stalled > 0 {
             return;
@@ -600,6 +618,8 @@ fn samples_to_us(samples: u64) -> i64 {
 
 /// Pulls that the measured delay is averaged over.
 const DELAY_SMOOTHING: f64 = 16.0;
+/// A second: sound is shortened by 80 ms and more in it.
+const GIVING_BACK_PULLS: u32 = 100;
 /// As much as lip sync ever asks for.
 const MAX_EXTRA_US: i64 = 200_000;
 /// Off by less than this is left alone.

@@ -8,8 +8,12 @@
 //! Sound that is late disturbs less than sound that is early: people notice 125 ms and 45 ms (ITU-R
 //! BT.1359-1). The cheaper remedy comes first: delay that was added before is taken back; sound that
 //! is early waits (time-stretched by the jitter buffer); only then are pictures held back, by as
-//! little as brings sound within the dead zone. The steps follow libwebrtc's
-//! `StreamSynchronization`, which moves by at most 80 ms a second and leaves 30 ms alone.
+//! little as brings sound within the dead zone.
+//!
+//! What has been ordered takes its time to come about, and to show in a smoothed measurement. So each
+//! stream is measured without what was added to it, and what was ordered is added up on top: a
+//! correction counts from the moment it is ordered, and is not ordered twice. libwebrtc's
+//! `StreamSynchronization` corrects what it measures by at most 80 ms a second instead.
 
 use std::time::Duration;
 
@@ -41,9 +45,11 @@ struct Stream {
     /// at which sound leaves, which is a little late now and then: of a while's reports, the one that
     /// puts the stream earliest.
     report: Option<(i64, u32)>,
-    /// From the sender's wall clock to presentation on ours, smoothed; its zero is arbitrary but the
-    /// same for both streams.
-    latency_us: Option<f64>,
+    /// From the sender's wall clock to presentation on ours, without what was added here, smoothed;
+    /// its zero is arbitrary but the same for both streams.
+    own_us: Option<f64>,
+    /// What was added here, smoothed alike.
+    added_us: f64,
     presented: Option<MediaTime>,
 }
 
@@ -60,17 +66,27 @@ impl Stream {
         self.report = Some((wall_us, rtp_timestamp));
     }
 
-    fn presented(&mut self, at: MediaTime, rtp_timestamp: u32, ticks_per_ms: i64, weight: f64) {
+    fn presented(
+        &mut self,
+        at: MediaTime,
+        added: Duration,
+        rtp_timestamp: u32,
+        ticks_per_ms: i64,
+        weight: f64,
+    ) {
         let Some((wall_us, report_timestamp)) = self.report else { return };
         let ticks = i64::from(rtp_timestamp.wrapping_sub(report_timestamp) as i32);
         let captured_us = wall_us + ticks * 1000 / ticks_per_ms;
         let latency = (i64::try_from(at.as_micros()).unwrap_or(i64::MAX / 4) - captured_us) as f64;
+        let added = added.as_secs_f64().min(1.0) * 1e6;
+        let own = latency - added;
         self.presented = Some(at);
-        match &mut self.latency_us {
-            Some(smoothed) if (latency - *smoothed).abs() < JUMP_US => {
-                *smoothed += (latency - *smoothed) * weight;
+        match &mut self.own_us {
+            Some(smoothed) if (own - *smoothed).abs() < JUMP_US => {
+                *smoothed += (own - *smoothed) * weight;
+                self.added_us += (added - self.added_us) * weight;
             }
-            other => *other = Some(latency),
+            other => (*other, self.added_us) = (Some(own), added),
         }
     }
 
@@ -92,23 +108,30 @@ impl LipSync {
     }
 
     /// The sample of this timestamp leaves the speaker at `at`: hand-out time and the device's
-    /// latency together.
-    pub fn on_heard(&mut self, at: MediaTime, rtp_timestamp: u32) {
-        self.audio.presented(at, rtp_timestamp, 48, 0.02);
+    /// latency together. `added` of it is owed to [`Self::audio_delay`] so far.
+    pub fn on_heard(&mut self, at: MediaTime, added: Duration, rtp_timestamp: u32) {
+        self.audio.presented(at, added, rtp_timestamp, 48, 0.02);
     }
 
-    /// The picture of this timestamp is handed to the display at `at`.
-    pub fn on_shown(&mut self, at: MediaTime, rtp_timestamp: u32) {
-        self.video.presented(at, rtp_timestamp, 90, 0.1);
+    /// The picture of this timestamp is handed to the display at `at`, after it was held back for
+    /// `added`.
+    pub fn on_shown(&mut self, at: MediaTime, added: Duration, rtp_timestamp: u32) {
+        self.video.presented(at, added, rtp_timestamp, 90, 0.1);
     }
 
     /// How much later sound is heard than its picture is shown, microseconds; negative if it is
     /// early. `None` while one of the two is not known or has stopped.
     pub fn offset_us(&self, now: MediaTime) -> Option<i64> {
+        let added = self.audio.added_us - self.video.added_us;
+        Some(self.own_offset_us(now)? + added as i64)
+    }
+
+    /// The same without what is added here.
+    fn own_offset_us(&self, now: MediaTime) -> Option<i64> {
         if !self.audio.is_live(now) || !self.video.is_live(now) {
             return None;
         }
-        Some((self.audio.latency_us? - self.video.latency_us?) as i64)
+        Some((self.audio.own_us? - self.video.own_us?) as i64)
     }
 
     /// What to add to the jitter buffer's own target delay.
@@ -121,21 +144,23 @@ impl LipSync {
         Duration::from_micros(self.video_delay_us.max(0).unsigned_abs())
     }
 
-    /// Moves the delays; call it now and then, it acts every second. Says whether it did.
+    /// Moves the delays; call it now and then, it acts twice a second. Says whether it did.
     pub fn step(&mut self, now: MediaTime) -> bool {
         if self.next_step.is_some_and(|at| now < at) {
             return false;
         }
         self.next_step = Some(now + STEP_INTERVAL);
         let before = (self.audio_delay_us, self.video_delay_us);
-        match self.offset_us(now) {
+        // What the offset will be when all that was ordered has come about.
+        let ordered = self.audio_delay_us - self.video_delay_us;
+        match self.own_offset_us(now).map(|own| own.saturating_add(ordered)) {
             // Nothing to keep in step with.
             None => {
                 self.audio_delay_us = (self.audio_delay_us - MAX_STEP_US).max(0);
                 self.video_delay_us = (self.video_delay_us - MAX_STEP_US).max(0);
             }
             Some(offset) if offset < -DEAD_ZONE_US => {
-                let mut early = (-offset - AIM_US).min(MAX_STEP_US);
+                let mut early = offset.saturating_neg().saturating_sub(AIM_US).min(MAX_STEP_US);
                 let back = early.min(self.video_delay_us);
                 self.video_delay_us -= back;
                 early -= back;
@@ -168,10 +193,10 @@ const DEAD_ZONE_US: i64 = 37_000;
 const AIM_US: i64 = 35_000;
 /// Delay is given back while the offset is on the safe side of this.
 const RELAX_US: i64 = 25_000;
-const RELAX_STEP_US: i64 = 5_000;
-const STEP_INTERVAL: Duration = Duration::from_secs(1);
-/// 80 ms a second, as libwebrtc.
-const MAX_STEP_US: i64 = 80_000;
+const RELAX_STEP_US: i64 = 2_500;
+const STEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Pictures are not held up by more at once than two of them last.
+const MAX_STEP_US: i64 = 60_000;
 const MAX_AUDIO_DELAY_US: i64 = 200_000;
 /// Less than libwebrtc allows, for late pictures make a conversation harder. Sound that is 150 ms late
 /// by itself is brought into step, beyond that into what is hardly noticed.
@@ -194,7 +219,18 @@ mod tests {
         audio_ms: impl Fn(u64) -> i64,
         video_ms: impl Fn(u64) -> i64,
     ) -> (i64, LipSync) {
+        let (_, offset, sync) = long_call(seconds, audio_ms, video_ms);
+        (offset, sync)
+    }
+
+    /// Also the offset in ms each 100 ms.
+    fn long_call(
+        seconds: u64,
+        audio_ms: impl Fn(u64) -> i64,
+        video_ms: impl Fn(u64) -> i64,
+    ) -> (Vec<i64>, i64, LipSync) {
         let mut sync = LipSync::default();
+        let mut offsets = Vec::new();
         // The sender's clock is years ahead of ours, its RTP clocks begin anywhere.
         let ntp = |ms: u64| ((3_900_000_000 + ms / 1000) << 32) | (((ms % 1000) << 32) / 1000);
         let audio_rtp = |ms: u64| 0xffff_0000u32.wrapping_add((ms * 48) as u32);
@@ -213,16 +249,50 @@ mod tests {
                 // The jitter buffer follows by at most 20 ms in 100 ms.
                 let wanted = sync.audio_delay().as_millis() as i64;
                 pulled_extra += (wanted - pulled_extra).clamp(-2, 2);
-                sync.on_heard(at(audio_ms(ms) + pulled_extra), audio_rtp(ms));
+                let added = Duration::from_millis(pulled_extra as u64);
+                sync.on_heard(at(audio_ms(ms) + pulled_extra), added, audio_rtp(ms));
             }
             if ms % 33 == 0 {
-                let held = sync.video_delay().as_millis() as i64;
-                sync.on_shown(at(video_ms(ms) + held), video_rtp(ms));
+                let held = sync.video_delay();
+                sync.on_shown(at(video_ms(ms) + held.as_millis() as i64), held, video_rtp(ms));
             }
             sync.step(at(0));
+            if ms % 100 == 0 {
+                // As it is, not as it is measured.
+                let held = sync.video_delay().as_millis() as i64;
+                offsets.push(audio_ms(ms) + pulled_extra - video_ms(ms) - held);
+            }
         }
         let now = MediaTime::from_micros((origin + seconds * 1000) * 1000);
-        (sync.offset_us(now).unwrap_or(i64::MAX), sync)
+        (offsets, sync.offset_us(now).unwrap_or(i64::MAX), sync)
+    }
+
+    #[test]
+    fn a_detour_of_either_is_settled_within_three_seconds_and_without_overshoot() {
+        for (audio_ms, video_ms) in [(80, 230), (80, 280), (175, 60), (80, 150)] {
+            for late in [0, 10_000] {
+                let detour = |own: i64, usual: i64| {
+                    move |ms: u64| {
+                        // And 10 ms of jitter.
+                        let jitter = (ms * 7_919 % 21) as i64 - 10;
+                        if ms < late { usual } else { own + jitter }
+                    }
+                };
+                let (offsets, ..) = long_call(25, detour(audio_ms, 80), detour(video_ms, 70));
+                let settled = &offsets[(late / 100) as usize + 30..];
+                // The jitter is not corrected.
+                let worst = settled.iter().map(|o| o.abs()).max().unwrap_or(i64::MAX);
+                assert!(worst <= 37 + 21, "{audio_ms} {video_ms} {late}: {offsets:?}");
+                let mean = settled.iter().sum::<i64>() / settled.len() as i64;
+                assert!(mean.abs() <= 38, "{audio_ms} {video_ms} {late}: {mean}");
+                // Never on the other side.
+                let sign = (audio_ms - video_ms).signum();
+                assert!(
+                    offsets.iter().all(|o| o * sign >= -21),
+                    "{audio_ms} {video_ms}: {offsets:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -265,8 +335,8 @@ mod tests {
     #[test]
     fn without_reports_or_pictures_nothing_is_known_or_done() {
         let mut sync = LipSync::default();
-        sync.on_heard(MediaTime::from_micros(5), 7);
-        sync.on_shown(MediaTime::from_micros(9), 7);
+        sync.on_heard(MediaTime::from_micros(5), Duration::ZERO, 7);
+        sync.on_shown(MediaTime::from_micros(9), Duration::ZERO, 7);
         assert_eq!(sync.offset_us(MediaTime::from_micros(10)), None);
         assert!(!sync.step(MediaTime::from_micros(10)));
         let (_, mut sync) = call(5, |_| 80, |_| 230);
@@ -289,8 +359,8 @@ mod tests {
             sync.on_sender_report(SyncKind::Audio, ntp(ms + late), (ms * 48) as u32);
             sync.on_sender_report(SyncKind::Video, ntp(ms), (ms * 90) as u32);
             let at = MediaTime::from_micros((ms + 90) * 1000);
-            (0..100).for_each(|_| sync.on_heard(at, (ms * 48) as u32));
-            (0..30).for_each(|_| sync.on_shown(at, (ms * 90) as u32));
+            (0..100).for_each(|_| sync.on_heard(at, Duration::ZERO, (ms * 48) as u32));
+            (0..30).for_each(|_| sync.on_shown(at, Duration::ZERO, (ms * 90) as u32));
             if second > 3 {
                 let offset = sync.offset_us(at).unwrap_or(i64::MAX);
                 assert!(offset.abs() < 4_000, "{second}: {offset}");
@@ -305,8 +375,8 @@ mod tests {
             for rtp in [0, 1, u32::MAX, 1 << 31] {
                 sync.on_sender_report(SyncKind::Audio, ntp, rtp);
                 sync.on_sender_report(SyncKind::Video, !ntp, !rtp);
-                sync.on_heard(MediaTime::from_micros(1000), 5);
-                sync.on_shown(MediaTime::from_micros(1000), 5);
+                sync.on_heard(MediaTime::from_micros(1000), Duration::MAX, 5);
+                sync.on_shown(MediaTime::from_micros(1000), Duration::ZERO, 5);
                 sync.step(MediaTime::from_micros(1000));
                 assert!(sync.video_delay() <= Duration::from_micros(MAX_VIDEO_DELAY_US as u64));
             }

@@ -270,7 +270,7 @@ fn a_sender_that_begins_anew_is_heard_again() {
 fn extra_delay_is_gone_to_and_back_without_a_gap() {
     let mut encoder = OpusEncoder::new(OpusEncoderConfig::default()).unwrap();
     let (mut buffer, mut source) = (JitterBuffer::new().unwrap(), voice());
-    let mut delays = Vec::new();
+    let (mut delays, mut added, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..2000u64 {
         let time = MediaTime::from_micros(n * 10_000);
         buffer.set_extra_delay(Duration::from_millis(if (500..1200).contains(&n) {
@@ -290,8 +290,14 @@ fn extra_delay_is_gone_to_and_back_without_a_gap() {
         }
         buffer.pull_10ms(time);
         delays.push(buffer.stats().current_delay.as_millis());
+        added.push(buffer.extra_delay().as_millis());
+        own.push(delays[n as usize] - added[n as usize]);
     }
     assert_eq!(buffer.stats().concealed_samples, 0);
+    // What was added is told apart from the buffer's own delay all the way.
+    assert!(own[200..].iter().all(|own| (12..=40).contains(own)), "{own:?}");
+    assert!((85..=100).contains(&added[1190]), "{}", added[1190]);
+    assert_eq!((added[490], added[1990]), (0, 0));
     assert!((105..140).contains(&delays[1190]), "{}", delays[1190]);
     assert!(delays[1999] < 40, "{}", delays[1999]);
 }
