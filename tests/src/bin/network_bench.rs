@@ -23,6 +23,9 @@ usage: ./dev bench network [FLAGS]
   --jobs N           so many of our calls at once (1): a call of ours takes a quarter of a core
   --with FILE        what is not measured now comes from this earlier --json; repeatable
   --json FILE        write everything that was measured
+  --keep FILE        the figures of all runs that share this file: each call is added as it ends, in
+                     place of an earlier one of the same case, system and seed, and the table is
+                     made of all. With --seeds 0 nothing is measured
   --table FILE       the document whose table is replaced (docs/benchmarks.md where all cases are
                      there for both systems, otherwise none)";
 
@@ -35,6 +38,7 @@ struct Args {
     jobs: usize,
     with: Vec<PathBuf>,
     json: Option<PathBuf>,
+    keep: Option<PathBuf>,
     table: Option<PathBuf>,
 }
 
@@ -49,6 +53,7 @@ fn parse() -> anyhow::Result<Args> {
         jobs: 1,
         with: Vec::new(),
         json: None,
+        keep: None,
         table: None,
     };
     let mut given = std::env::args().skip(1);
@@ -58,7 +63,7 @@ fn parse() -> anyhow::Result<Args> {
         }
         let value = given.next().with_context(|| format!("{flag}: no value\n{USAGE}"))?;
         match flag.as_str() {
-            "--seeds" => args.seeds = value.parse::<u64>()?.max(1),
+            "--seeds" => args.seeds = value.parse()?,
             "--first-seed" => args.first_seed = value.parse()?,
             "--case" => args.cases.push(value),
             "--only" if ["ours", "chromium"].contains(&value.as_str()) => args.only = Some(value),
@@ -66,6 +71,7 @@ fn parse() -> anyhow::Result<Args> {
             "--jobs" => args.jobs = value.parse::<usize>()?.clamp(1, 16),
             "--with" => args.with.push(value.into()),
             "--json" => args.json = Some(value.into()),
+            "--keep" => args.keep = Some(value.into()),
             "--table" => args.table = Some(value.into()),
             _ => bail!("{flag} {value} is not understood\n{USAGE}"),
         }
@@ -92,6 +98,7 @@ fn run() -> anyhow::Result<()> {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
@@ -120,6 +127,9 @@ mod linux {
             bail!("there is no link to measure over: {why}");
         }
         let cases = cases(&args)?;
+        if args.keep.is_some() && args.duration_s.is_some() {
+            bail!("only calls of their own length belong into what is kept");
+        }
         let mut earlier = Vec::new();
         for path in &args.with {
             let file: Value = serde_json::from_slice(&std::fs::read(path)?)
@@ -138,16 +148,24 @@ mod linux {
                 },
             )
         };
-        let (results, raw) = (Mutex::new(Results::new()), Mutex::new(Vec::new()));
+        let found = Mutex::new(Found {
+            results: Results::new(),
+            raw: Vec::new(),
+            kept: args.keep.as_deref().map(Kept::open).transpose()?,
+        });
         if wanted("ours") {
-            work(tasks(System::Ours).collect(), args.jobs, &results, &raw);
+            work(tasks(System::Ours).collect(), args.jobs, &found);
         }
         if wanted("chromium") {
             // Two of them would share the cores.
-            work(tasks(System::Chromium).collect(), 1, &results, &raw);
+            work(tasks(System::Chromium).collect(), 1, &found);
         }
-        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Found { results, raw, kept } =
+            found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let column = |case: &Case, system| -> Option<Figures> {
+            if let Some(kept) = kept.as_ref().and_then(|k| of_earlier(&k.runs, case.name, system)) {
+                return Some(kept);
+            }
             match results.get(&(case.name, system)) {
                 // A call that failed leaves a hole in the table.
                 Some(seeds) => {
@@ -158,7 +176,9 @@ mod linux {
                 None => of_earlier(&earlier, case.name, system),
             }
         };
-        let rows: Vec<Row<'_>> = cases
+        // What other runs have kept belongs to the table, too.
+        let shown = if kept.is_some() { Case::all() } else { cases };
+        let rows: Vec<Row<'_>> = shown
             .iter()
             .map(|case| Row {
                 case,
@@ -172,11 +192,10 @@ mod linux {
                 .iter()
                 .map(|r| json!({ "case": r.case.name, "ours": r.ours, "chromium": r.chromium }))
                 .collect();
-            let raw = raw.into_inner().unwrap_or_else(PoisonError::into_inner);
             let everything = json!({ "bench": "network", "medians": medians, "runs": raw });
             std::fs::write(path, serde_json::to_string(&everything)?)?;
         }
-        let complete = args.cases.is_empty()
+        let complete = (args.cases.is_empty() || kept.is_some())
             && args.duration_s.is_none()
             && rows
                 .iter()
@@ -217,7 +236,47 @@ mod linux {
         (!seeds.is_empty()).then(|| medians(&seeds))
     }
 
-    fn work(tasks: Vec<Task<'_>>, jobs: usize, results: &Mutex<Results>, raw: &Mutex<Vec<Value>>) {
+    /// All that is known so far.
+    struct Found {
+        results: Results,
+        raw: Vec<Value>,
+        kept: Option<Kept>,
+    }
+
+    /// Figures of several runs of this program, in a file.
+    struct Kept {
+        path: PathBuf,
+        runs: Vec<Value>,
+    }
+
+    impl Kept {
+        fn open(path: &Path) -> anyhow::Result<Self> {
+            let runs = match std::fs::read(path) {
+                Ok(text) => serde_json::from_slice::<Value>(&text)
+                    .ok()
+                    .and_then(|file| file["runs"].as_array().cloned())
+                    .with_context(|| format!("{} is not from --keep", path.display()))?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            Ok(Self { path: path.to_owned(), runs })
+        }
+
+        /// Adds a call, in place of the one before it of the same dice.
+        fn add(&mut self, run: &Value) -> anyhow::Result<()> {
+            let key = |run: &Value| ["case", "system", "seed"].map(|name| run[name].clone());
+            self.runs.retain(|old| key(old) != key(run));
+            let [case, system, seed] = key(run);
+            let figures = &run["figures"];
+            self.runs
+                .push(json!({ "case": case, "system": system, "seed": seed, "figures": figures }));
+            let file = json!({ "bench": "network", "runs": self.runs });
+            std::fs::write(&self.path, serde_json::to_string_pretty(&file)?)?;
+            Ok(())
+        }
+    }
+
+    fn work(tasks: Vec<Task<'_>>, jobs: usize, found: &Mutex<Found>) {
         let queue = Mutex::new(tasks.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
@@ -225,10 +284,14 @@ mod linux {
                 let Task { case, system, seed } = task;
                 let measured = one(&task);
                 let name = case.name;
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 let result = match measured {
                     Ok((figures, everything)) => {
                         eprintln!("{name} {system:?} seed {seed}: {figures:.1?}");
-                        raw.lock().unwrap_or_else(PoisonError::into_inner).push(everything);
+                        if let Some(Err(error)) = found.kept.as_mut().map(|k| k.add(&everything)) {
+                            eprintln!("what was measured cannot be kept: {error:#}");
+                        }
+                        found.raw.push(everything);
                         Ok(figures)
                     }
                     Err(error) => {
@@ -236,8 +299,7 @@ mod linux {
                         Err(error)
                     }
                 };
-                let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                results.entry((name, system)).or_default().push(result);
+                found.results.entry((name, system)).or_default().push(result);
             }
         };
         std::thread::scope(|scope| {
@@ -316,8 +378,14 @@ mod linux {
                 series.collect::<Vec<_>>()
             })
             .collect();
+        let made_up: Vec<Vec<_>> = outcomes
+            .iter()
+            .map(|o| o.sounds.iter().filter(|s| s.made_up).map(|s| s.unix_ms - begun_ms).collect())
+            .collect();
         let raw: Vec<_> = outcomes.into_iter().map(|o| o.raw).collect();
-        let everything = json!({ "link": recording, "pictures_ms": pictures, "peers": raw });
+        let everything = json!({
+            "link": recording, "pictures_ms": pictures, "concealed_at_ms": made_up, "peers": raw,
+        });
         Ok((figures, everything))
     }
 }

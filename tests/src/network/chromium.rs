@@ -97,7 +97,10 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         .collect();
     let sounds = list("sounds")
         .iter()
-        .filter_map(|s| Some(Sound { unix_ms: s[0].as_f64()?, level_dbfs: s[1].as_f64()? }))
+        .filter_map(|s| {
+            let (unix_ms, level_dbfs) = (s[0].as_f64()?, s[1].as_f64()?);
+            Some(Sound { unix_ms, level_dbfs, made_up: false })
+        })
         .filter(|s| s.unix_ms >= begun_ms && s.unix_ms <= until_ms)
         .collect();
     let video_in = stream(&received, "inbound-rtp", "video")
@@ -113,6 +116,7 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         concealed,
         retransmitted_packets: video_out.and_then(|v| v["retransmittedPacketsSent"].as_f64()),
         cpu_s: Some(cpu_s),
+        stoi: None,
         pictures,
         sounds,
         raw: json!({ "sender": sent, "receiver": received }),

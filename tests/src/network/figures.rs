@@ -80,6 +80,7 @@ pub fn figures(case: &Case, outcomes: &[Outcome], recording: &Recording, begun_m
             put("second_second_kbps", Some(kbps(1)));
             put("third_second_kbps", Some(kbps(2)));
         }
+        Extra::Speech => put("stoi", outcomes.first().and_then(|o| o.stoi)),
         // Measured in calls of its own.
         Extra::LipSync => {}
         Extra::Fairness => put("smaller_share_percent", smaller_share(recording)),
@@ -201,6 +202,7 @@ mod tests {
             .map(|n| Sound {
                 unix_ms: f64::from(n * 10),
                 level_dbfs: if (110..305).contains(&n) { -90.0 } else { -15.0 },
+                made_up: false,
             })
             .collect();
         assert_eq!(sound_back(&sounds, 1000.0, 3000.0), Some(50.0));

@@ -11,6 +11,7 @@ pub mod figures;
 mod lip_sync;
 mod ours;
 pub mod report;
+pub mod speech;
 
 pub use case::{Case, Extra};
 pub use chromium::measure as measure_chromium;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub retransmitted_packets: Option<f64>,
     /// CPU time of both sides, seconds.
     pub cpu_s: Option<f64>,
+    /// STOI of the speech heard, where speech was sent.
+    pub stoi: Option<f64>,
     /// Each picture that was shown, in order of time.
     pub pictures: Vec<Picture>,
     /// Loudness of what was played, in order of time.
@@ -67,4 +70,6 @@ pub struct Sound {
     pub unix_ms: f64,
     /// RMS of at least 10 ms, dBFS.
     pub level_dbfs: f64,
+    /// Concealed, where the system tells.
+    pub made_up: bool,
 }

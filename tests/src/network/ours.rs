@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{Case, Outcome, Picture, Sound};
+use super::{Case, Extra, Outcome, Picture, Sound, speech};
 use crate::link::{Direction, Emulator, Recording};
 use crate::program::{Program, Server, join, scratch};
 
@@ -82,9 +82,10 @@ impl Call {
                     latency_ms: line["latency_ms"].as_f64(),
                     height_px: line["height"].as_u64().and_then(|h| h.try_into().ok()).unwrap_or(0),
                 }),
-                Some("sound") => sounds.extend(
-                    line["level_dbfs"].as_f64().map(|level_dbfs| Sound { unix_ms, level_dbfs }),
-                ),
+                Some("sound") => sounds.extend(line["level_dbfs"].as_f64().map(|level_dbfs| {
+                    let made_up = line["made_up"].as_bool().unwrap_or(false);
+                    Sound { unix_ms, level_dbfs, made_up }
+                })),
                 _ => {}
             }
         }
@@ -115,15 +116,60 @@ impl Drop for Call {
 pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>, Recording)> {
     let listen = format!("{}:0", Emulator::LEFT);
     let server = emulator.left().within(|| Server::listen(&listen))??;
+    let speech = (case.extra == Extra::Speech).then(Speech::new).transpose()?;
+    let (sender, receiver) = speech.as_ref().map(Speech::flags).unwrap_or_default();
     let mut calls = (0..case.calls)
-        .map(|number| Call::start(emulator, server.url(), number, &[], &[]))
+        .map(|number| Call::start(emulator, server.url(), number, &strs(&sender), &strs(&receiver)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let (begun, begun_ms) = emulator.wait_begun(LIMIT)?;
     std::thread::sleep((begun + case.duration).saturating_duration_since(Instant::now()));
     let until_ms = begun_ms + case.duration.as_secs_f64() * 1e3;
     let recording = emulator.recording(Direction::LeftToRight);
     let outcomes = calls.iter_mut().map(|call| outcome(call, begun_ms, until_ms));
-    Ok((outcomes.collect::<anyhow::Result<_>>()?, recording))
+    let mut outcomes = outcomes.collect::<anyhow::Result<Vec<_>>>()?;
+    if let (Some(speech), Some(outcome)) = (&speech, outcomes.first_mut()) {
+        outcome.stoi = speech.stoi()?;
+    }
+    Ok((outcomes, recording))
+}
+
+fn strs(all: &[String]) -> Vec<&str> {
+    all.iter().map(String::as_str).collect()
+}
+
+/// A recording to send, and where it is recorded again.
+struct Speech {
+    folder: PathBuf,
+    sent: Vec<f32>,
+}
+
+impl Speech {
+    fn new() -> anyhow::Result<Self> {
+        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let folder = scratch(&format!("speech-{}", FOLDERS.fetch_add(1, Ordering::Relaxed)))?;
+        let speech = Self { folder, sent: speech::recording(1) };
+        speech::write(&speech.sent, &speech.folder.join("sent.wav"))?;
+        Ok(speech)
+    }
+
+    /// Of sender and receiver.
+    fn flags(&self) -> (Vec<String>, Vec<String>) {
+        let file = |name| format!("file:{}", self.folder.join(name).display());
+        (
+            vec!["--microphone".to_owned(), file("sent.wav")],
+            vec!["--speaker".to_owned(), file("heard.wav")],
+        )
+    }
+
+    fn stoi(&self) -> anyhow::Result<Option<f64>> {
+        Ok(speech::intelligibility(&self.sent, &speech::read(&self.folder.join("heard.wav"))?))
+    }
+}
+
+impl Drop for Speech {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 fn outcome(call: &mut Call, begun_ms: f64, until_ms: f64) -> anyhow::Result<Outcome> {
@@ -141,6 +187,7 @@ fn outcome(call: &mut Call, begun_ms: f64, until_ms: f64) -> anyhow::Result<Outc
         concealed: receiver["audio_received"]["concealed_ratio"].as_f64(),
         retransmitted_packets: sent["retransmitted_packets"].as_f64(),
         cpu_s: cpu.map(|(a, b)| a + b),
+        stoi: None,
         pictures,
         sounds,
         raw: json!({ "sender": sender, "receiver": receiver }),

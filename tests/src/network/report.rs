@@ -48,11 +48,12 @@ fn cell(case: &Case, figures: Option<&Figures>) -> String {
         n("concealed_percent", 1),
         n("sent_kbps", 0),
     );
+    let resent = || format!("resent {} of {} lost", n("retransmitted", 0), n("lost", 0));
     let more = match case.extra {
-        Extra::None if f.get("lost").is_some_and(|lost| *lost > 0.0) => {
-            format!("resent {} of {} lost", n("retransmitted", 0), n("lost", 0))
-        }
+        Extra::None if f.get("lost").is_some_and(|lost| *lost > 0.0) => resent(),
         Extra::None => String::new(),
+        Extra::Speech if f.contains_key("stoi") => format!("{}; STOI {}", resent(), n("stoi", 2)),
+        Extra::Speech => resent(),
         Extra::Steps { .. } => {
             format!("rate back {} s, settled {} s", n("rate_back_s", 1), n("settled_s", 1))
         }
@@ -93,8 +94,9 @@ pub fn markdown(rows: &[Row<'_>]) -> String {
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} |",
+            "| {} (`{}`) | {} | {} | {} |",
             row.case.title,
+            row.case.name,
             row.case.goal,
             cell(row.case, row.ours.as_ref()),
             cell(row.case, row.chromium.as_ref()),
@@ -106,7 +108,7 @@ pub fn markdown(rows: &[Row<'_>]) -> String {
 /// The table for a terminal: three lines a case.
 pub fn plain(rows: &[Row<'_>]) -> String {
     let mut text = "fps; latency p50/p95 ms; frozen s; concealed audio; sent kbps\n".to_owned();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.ours.is_some() || row.chromium.is_some()) {
         let _ = writeln!(text, "\n{} ({})", row.case.title, row.case.name);
         if !row.case.goal.is_empty() {
             let _ = writeln!(text, "  goal      {}", row.case.goal);
