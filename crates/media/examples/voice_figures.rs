@@ -1,5 +1,8 @@
 //! Figures of voice processing: echo, double talk, noise, gain, delay, cost.
 //! `cargo run -p visavis-media --example voice_figures`
+//!
+//! With two recordings (48 kHz, mono, 16 bits, at least 20 s) as arguments, far end and near end, only
+//! the figures of echo and double talk, for these voices instead of synthetic ones.
 
 use std::time::{Duration, Instant};
 
@@ -56,69 +59,160 @@ const NO_GAIN: VoiceSettings = VoiceSettings { automatic_gain: false, ..VoiceSet
 const ECHO_ONLY: VoiceSettings = VoiceSettings { echo_cancellation: true, ..VoiceSettings::OFF };
 
 fn main() {
-    echo();
-    if std::env::args().len() > 1 {
+    let files: Vec<String> = std::env::args().skip(1).collect();
+    if let [far, near] = &files[..] {
+        match (recording(far), recording(near)) {
+            (Ok(far), Ok(near)) => echo(&far, &near),
+            (Err(e), _) | (_, Err(e)) => eprintln!("{e}"),
+        }
         return;
     }
+    echo(&Talker::new(1, 110.0).take(SECONDS), &Talker::new(2, 210.0).take(SECONDS));
     noise_and_gain();
     cost();
 }
 
-fn echo() {
+const SECONDS: f32 = 20.0;
+
+/// The first of a recording, as loud as the synthetic talker.
+fn recording(path: &str) -> Result<Vec<f32>, hound::Error> {
+    let reader = hound::WavReader::open(path)?;
+    let samples = (SECONDS * RATE as f32) as usize;
+    let samples: Result<Vec<f32>, _> = reader
+        .into_samples::<i16>()
+        .take(samples)
+        .map(|s| s.map(|s| f32::from(s) / 32_768.0))
+        .collect();
+    let mut samples = samples?;
+    let gain = 10_f32.powf((-25.0 - rms(&samples)) / 20.0);
+    samples.iter_mut().for_each(|s| *s = (*s * gain).clamp(-0.95, 0.95));
+    Ok(samples)
+}
+
+/// One row of figures.
+#[derive(Clone, Copy)]
+struct Case {
+    delay_ms: u64,
+    /// What the devices say of the delay, too much by so many ms; nothing if absent.
+    told_off_ms: Option<i64>,
+    echo_db: f32,
+    reverberation_ms: u64,
+    drift_ppm: f64,
+    noise_dbfs: f32,
+    /// How far the speaker is driven into its limits; 0 is not at all.
+    clip: f32,
+    /// At 11 s the microphone stands in a room of another seed, so many ms further away.
+    moved: Option<(u64, u64)>,
+    near_from: usize,
+}
+
+const PLAIN: Case = Case {
+    delay_ms: 100,
+    told_off_ms: Some(0),
+    echo_db: -8.0,
+    reverberation_ms: 250,
+    drift_ppm: 0.0,
+    noise_dbfs: -70.0,
+    clip: 0.0,
+    moved: None,
+    near_from: 6,
+};
+
+const CASES: [(&str, Case); 20] = [
+    ("near", Case { delay_ms: 40, echo_db: -6.0, noise_dbfs: -80.0, ..PLAIN }),
+    ("plain", PLAIN),
+    ("-50 ppm", Case { delay_ms: 200, drift_ppm: -50.0, noise_dbfs: -80.0, ..PLAIN }),
+    ("200 ppm", Case { drift_ppm: 200.0, noise_dbfs: -80.0, ..PLAIN }),
+    ("-200 ppm", Case { drift_ppm: -200.0, noise_dbfs: -65.0, ..PLAIN }),
+    ("50 ppm, 400 ms reverberation", Case { drift_ppm: 50.0, reverberation_ms: 400, ..PLAIN }),
+    ("600 ms reverberation", Case { delay_ms: 60, echo_db: -12.0, reverberation_ms: 600, ..PLAIN }),
+    ("200 ms, not told", Case { delay_ms: 200, told_off_ms: None, echo_db: -6.0, ..PLAIN }),
+    ("told 80 ms too much", Case { told_off_ms: Some(80), ..PLAIN }),
+    ("told 60 ms too little", Case { told_off_ms: Some(-60), ..PLAIN }),
+    ("as loud as played", Case { echo_db: 0.0, noise_dbfs: -65.0, ..PLAIN }),
+    ("quiet echo", Case { echo_db: -30.0, noise_dbfs: -65.0, ..PLAIN }),
+    ("headphones", Case { echo_db: -60.0, noise_dbfs: -65.0, ..PLAIN }),
+    ("noise -50 dBFS", Case { noise_dbfs: -50.0, ..PLAIN }),
+    ("speaker distorts", Case { clip: 3.0, ..PLAIN }),
+    ("speaker distorts badly", Case { clip: 12.0, ..PLAIN }),
+    ("both from the begin", Case { near_from: 0, ..PLAIN }),
+    ("both from the begin, 100 ppm", Case { near_from: 0, drift_ppm: 100.0, ..PLAIN }),
+    ("moved by 34 cm", Case { moved: Some((1, 0)), ..PLAIN }),
+    ("another room, 100 ms later", Case { told_off_ms: None, moved: Some((100, 1)), ..PLAIN }),
+];
+/// Second at which the microphone moves.
+const MOVES: usize = 11;
+
+fn echo(far: &[f32], near: &[f32]) {
     println!(
-        "delay ms, echo dB, drift ppm, noise dBFS | echo down dB after 5 s (all but gain; AEC only; all), 1st s | delay found, ERLE | double talk STOI raw -> AEC, all but gain, all | near-end level change dB"
+        "case | echo down dB from 5 s: AEC, all but gain, all (down to the noise); worst second of AEC; 1st s | STOI raw -> AEC, all but gain, all (without any echo: AEC, all but gain) | dB quieter | cost of AEC"
     );
-    let seconds = 20;
-    let far = Talker::new(1, 110.0).take(seconds as f32);
-    let near = Talker::new(2, 210.0).take(seconds as f32);
-    for (delay_ms, echo_db, drift_ppm, noise_dbfs) in [
-        (40, -6.0, 0.0, -80.0),
-        (40, -10.0, 0.0, -80.0),
-        (100, -8.0, 0.0, -80.0),
-        (200, -6.0, 0.0, -80.0),
-        (200, -10.0, 0.0, -80.0),
-        (100, -8.0, 50.0, -80.0),
-        (100, -8.0, 200.0, -80.0),
-        (100, -8.0, -200.0, -80.0),
-        (100, -8.0, 0.0, -60.0),
-        (40, -6.0, 0.0, -65.0),
-        (200, -10.0, 0.0, -65.0),
-    ] {
-        let delay = Duration::from_millis(delay_ms);
-        let reverberation = Duration::from_millis(250);
-        let room = Room { seed: 7, delay, echo_db, reverberation, drift_ppm };
-        let heard = room.echo(&far);
-        let hiss = noise(9, noise_dbfs, heard.len());
+    for (name, case) in CASES {
+        let room = |later: u64, seed: u64| Room {
+            seed: 7 + seed,
+            delay: Duration::from_millis(case.delay_ms + later),
+            echo_db: case.echo_db,
+            reverberation: Duration::from_millis(case.reverberation_ms),
+            drift_ppm: case.drift_ppm,
+        };
+        let bent: Vec<f32> = if case.clip > 0.0 {
+            far.iter().map(|s| (s * case.clip).tanh() / case.clip).collect()
+        } else {
+            far.to_vec()
+        };
+        let mut heard = room(0, 0).echo(&bent);
+        if let Some((later, seed)) = case.moved {
+            let other = room(later, seed).echo(&bent);
+            heard[MOVES * RATE..].copy_from_slice(&other[MOVES * RATE..]);
+        }
+        let told = case
+            .told_off_ms
+            .map(|off| Duration::from_millis(case.delay_ms.saturating_add_signed(off)));
+        let hiss = noise(9, case.noise_dbfs, heard.len());
         let single = add(&heard, &hiss);
-        let from = 5 * RATE;
-        let down = |run: &Run| rms(&heard[from..]) - rms(&run.out[from..]);
-        let both = run(NO_GAIN, Some(&far), &single, Some(delay));
-        let aec = run(ECHO_ONLY, Some(&far), &single, Some(delay));
-        let all = run(VoiceSettings::ON, Some(&far), &single, Some(delay));
-        let hint = run(NO_GAIN, Some(&far), &single, None);
-        // The near end talks only from 6 s on.
-        let mut talk = near.clone();
-        talk[..6 * RATE].fill(0.0);
+        let mut talk = near.to_vec();
+        talk[..case.near_from * RATE].fill(0.0);
         let double = add(&single, &talk);
-        let score = |out: &[f32]| stoi(&talk[6 * RATE..], &out[6 * RATE..], 48_000);
-        let runs = [ECHO_ONLY, NO_GAIN, VoiceSettings::ON]
-            .map(|settings| run(settings, Some(&far), &double, Some(delay)));
-        let scores = runs.each_ref().map(|r| score(&r.out));
+        let both = [ECHO_ONLY, NO_GAIN, VoiceSettings::ON]
+            .map(|settings| [&single, &double].map(|mic| run(settings, Some(far), mic, told)));
+        // What the chain makes of the near end alone.
+        let silence = vec![0.0; far.len()];
+        let clean = add(&talk, &hiss);
+        let bound = [ECHO_ONLY, NO_GAIN].map(|s| run(s, Some(&silence), &clean, told));
+        let down = |run: &Run, from: usize, to: usize| {
+            rms(&heard[from * RATE..to * RATE]) - rms(&run.out[from * RATE..to * RATE])
+        };
+        // A moved microphone has a second to settle.
+        let stretches = match case.moved {
+            Some(_) => vec![(5, MOVES), (MOVES + 1, 20)],
+            None => vec![(5, 20)],
+        };
+        let least = |run: &Run| {
+            stretches.iter().map(|(a, b)| down(run, *a, *b)).fold(f32::INFINITY, f32::min)
+        };
+        let worst = stretches
+            .iter()
+            .flat_map(|(a, b)| *a..*b)
+            .filter(|s| rms(&heard[s * RATE..(s + 1) * RATE]) > rms(&heard) - 10.0)
+            .map(|s| down(&both[0][0], s, s + 1))
+            .fold(f32::INFINITY, f32::min);
+        let from = case.near_from.max(1) * RATE;
+        let score = |out: &[f32]| stoi(&talk[from..], &out[from..], 48_000);
         println!(
-            "{delay_ms:4} {echo_db:4} {drift_ppm:5} {noise_dbfs:4} | {:5.1} {:5.1} {:5.1}; {:5.1} (no hint {:5.1}, 1st s {:5.1}) | {:?} {:.0} dB | {:.3} -> {:.3} {:.3} {:.3} | {:.1}",
-            down(&both),
-            down(&aec),
-            down(&all),
-            rms(&heard[RATE / 2..RATE * 3 / 2]) - rms(&both.out[RATE / 2..RATE * 3 / 2]),
-            down(&hint),
-            rms(&heard[RATE / 2..RATE * 3 / 2]) - rms(&hint.out[RATE / 2..RATE * 3 / 2]),
-            both.stats.echo_delay,
-            both.stats.echo_return_loss_enhancement_db.unwrap_or(0.0),
+            "{name} | {:.1} {:.1} {:.1} ({:.1}); {worst:.1}; {:.1} | {:.3} -> {:.3} {:.3} {:.3} ({:.3} {:.3}) | {:.1} | {:?}",
+            least(&both[0][0]),
+            least(&both[1][0]),
+            least(&both[2][0]),
+            rms(&heard[5 * RATE..]) - case.noise_dbfs,
+            down(&both[0][0], 0, 1),
             score(&double),
-            scores[0],
-            scores[1],
-            scores[2],
-            rms(&runs[0].out[6 * RATE..]) - rms(&talk[6 * RATE..]),
+            score(&both[0][1].out),
+            score(&both[1][1].out),
+            score(&both[2][1].out),
+            score(&bound[0].out),
+            score(&bound[1].out),
+            rms(&talk[from..]) - rms(&both[0][1].out[from..]),
+            both[0][0].cost,
         );
     }
 }

@@ -255,7 +255,7 @@ fn voice(s: &CallSnapshot) -> Vec<Fact> {
         (
             "Echo cancellation",
             state(v.echo_cancellation),
-            "Takes out what the speaker plays (AEC3).",
+            "Takes out what the speaker plays.",
         ),
         ("Echo return loss", db(v.echo_return_loss_db), "echoReturnLoss: played to heard."),
         (

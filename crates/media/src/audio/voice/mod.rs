@@ -1,9 +1,9 @@
 //! Voice processing of what a microphone hears: high-pass filter, echo cancellation, noise
 //! suppression, automatic gain.
 //!
-//! The parts are libwebrtc's audio processing module in its Rust port `sonora`, put together here
-//! rather than by its `AudioProcessing`: that one starts all over when a single part is switched,
-//! and does not say what gain it applies. Order and settings are libwebrtc's
+//! The echo canceller is our own. The other parts are libwebrtc's audio processing module in its Rust
+//! port `sonora`, put together here rather than by its `AudioProcessing`: that one starts all over when
+//! a single part is switched, and does not say what gain it applies. Order and settings are libwebrtc's
 //! (`modules/audio_processing/audio_processing_impl.cc`, `media/engine/webrtc_voice_engine.cc`).
 //!
 //! [`VoiceProcessor`] belongs to the microphone's thread. [`RenderReference`] carries what the
@@ -39,7 +39,7 @@ use crate::frame::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ};
 pub struct VoiceSettings {
     /// Takes out rumble below 100 Hz.
     pub high_pass: bool,
-    /// Takes out what the speaker plays (AEC3).
+    /// Takes out what the speaker plays.
     pub echo_cancellation: bool,
     /// Takes out steady noise, by 18 dB at most.
     pub noise_suppression: bool,
@@ -79,7 +79,7 @@ pub struct VoiceStats {
     pub echo_return_loss_db: Option<f32>,
     /// `echoReturnLossEnhancement` of
     /// [webrtc-stats](https://www.w3.org/TR/webrtc-stats/#dom-rtcaudiosourcestats-echoreturnlossenhancement),
-    /// dB: what the linear filter takes off, before the suppressor.
+    /// dB: what the linear filter takes off, before the suppressor; near-end speech counts against it.
     pub echo_return_loss_enhancement_db: Option<f32>,
     /// By how much the canceller has found the echo to be delayed.
     pub echo_delay: Option<Duration>,
@@ -139,7 +139,7 @@ impl std::fmt::Debug for VoiceProcessor {
 }
 
 impl VoiceProcessor {
-    /// By how much the processor delays: band filters 1 ms, blocks of the echo canceller 2 ms,
+    /// By how much the processor delays: the echo canceller's look ahead 2 ms, band filters 1 ms,
     /// window of the noise suppressor 6 ms.
     pub const DELAY: Duration = Duration::from_micros(DELAY_SAMPLES * 1_000_000 / 48_000);
 
@@ -211,9 +211,10 @@ impl VoiceProcessor {
             saturated |= scaled.abs() >= SATURATION;
             energy += sample * sample;
         }
+        self.echo.process(&mut self.frame, saturated, delay);
+        // After the canceller, whose room would be another one each time the filter is switched.
         self.high_pass.process(&mut self.frame);
         self.analysis.analysis(&self.frame, &mut self.bands);
-        self.echo.process(&mut self.bands, saturated, delay);
         // Without the echo, which would count as speech and let noise through; libwebrtc looks
         // before the canceller unless told otherwise.
         self.noise.analyze(&self.bands);

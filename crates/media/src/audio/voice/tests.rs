@@ -60,16 +60,27 @@ fn room(delay_ms: u64, echo_db: f32, drift_ppm: f64) -> Room {
 fn echo_of_the_far_end_is_40_db_down_once_the_room_is_known() {
     let far = Talker::new(1, 110.0).take(14.0);
     let hiss = noise(9, -80.0, far.len());
-    for (delay_ms, echo_db, drift_ppm) in
-        [(40, -6.0, 0.0), (100, -8.0, 50.0), (200, -10.0, -50.0), (150, -6.0, 200.0)]
-    {
+    for (delay_ms, echo_db, drift_ppm) in [
+        (40, -6.0, 0.0),
+        (200, -8.0, 0.0),
+        (200, -8.0, -50.0),
+        (150, -6.0, 200.0),
+        (100, -6.0, -200.0),
+    ] {
         let room = room(delay_ms, echo_db, drift_ppm);
         let heard = room.echo(&far);
         let mut processor = VoiceProcessor::new(NO_GAIN);
         let out = run(&mut processor, &far, &sum(&heard, &hiss), Some(room.delay), |_, _| {});
         let down = rms(&heard[5 * RATE..]) - rms(&out[5 * RATE..]);
         eprintln!("{room:?}: {down:.1} dB down, {:?}", processor.stats());
-        assert!(down >= 40.0, "{room:?}: {down} dB");
+        assert!(down >= 45.0, "{room:?}: {down} dB");
+        // No stretch leaks, from the first word on.
+        for start in (RATE / 2..far.len() - RATE).step_by(RATE / 2) {
+            let stretch = start..start + RATE / 2;
+            let left = rms(&out[stretch.clone()]);
+            let (at, was) = (start as f32 / RATE as f32, rms(&heard[stretch]));
+            assert!(left < -60.0, "{room:?}, {at} s: {left} dBFS of {was}");
+        }
         // Found to a few blocks of 4 ms.
         let found = processor.stats().echo_delay.unwrap();
         assert!(found.abs_diff(room.delay) <= Duration::from_millis(16), "{found:?}");
@@ -86,7 +97,7 @@ fn the_echo_is_found_without_a_word_from_the_devices_and_after_it_moved() {
     let heard = [&near[..half], &away[half..]].concat();
     let mut processor = VoiceProcessor::new(NO_GAIN);
     let out = run(&mut processor, &far, &sum(&heard, &hiss), None, |_, _| {});
-    for (range, least) in [(5 * RATE..half, 40.0), (half + 5 * RATE..far.len(), 30.0)] {
+    for (range, least) in [(5 * RATE..half, 40.0), (half + 2 * RATE..far.len(), 40.0)] {
         let down = rms(&heard[range.clone()]) - rms(&out[range.clone()]);
         eprintln!("{range:?}: {down:.1} dB down");
         assert!(down >= least, "{range:?}: {down} dB");
@@ -102,8 +113,10 @@ fn near_end_speech_is_kept_while_the_far_end_talks() {
     let talk = 6 * RATE;
     near[..talk].fill(0.0);
     let hiss = noise(9, -65.0, far.len());
-    for (delay_ms, echo_db) in [(40, -6.0), (100, -8.0), (200, -10.0)] {
-        let room = room(delay_ms, echo_db, 0.0);
+    for (delay_ms, echo_db, drift_ppm) in
+        [(40, -6.0, 0.0), (100, 0.0, 0.0), (200, -10.0, -50.0), (100, -8.0, 200.0)]
+    {
+        let room = room(delay_ms, echo_db, drift_ppm);
         let microphone = sum(&sum(&room.echo(&far), &hiss), &near);
         let mut processor = VoiceProcessor::new(NO_GAIN);
         let out = run(&mut processor, &far, &microphone, Some(room.delay), |_, _| {});
@@ -115,8 +128,74 @@ fn near_end_speech_is_kept_while_the_far_end_talks() {
     }
 }
 
+#[test]
+fn near_end_speech_is_kept_though_nothing_of_the_far_end_is_heard_or_the_room_changes() {
+    let far = Talker::new(1, 110.0).take(20.0);
+    let near = Talker::new(2, 210.0).take(20.0);
+    let hiss = noise(9, -65.0, far.len());
+    let here = room(100, -8.0, 0.0).echo(&far);
+    // Somebody moves the laptop: another room from the half on.
+    let half = far.len() / 2;
+    let there = Room { seed: 8, ..room(105, -8.0, 0.0) }.echo(&far);
+    let moved = [&here[..half], &there[half..]].concat();
+    for (name, echo, least) in [
+        ("headphones", vec![0.0; far.len()], 0.96),
+        ("both from the begin", here, 0.93),
+        ("moved", moved, 0.87),
+    ] {
+        let microphone = sum(&sum(&echo, &hiss), &near);
+        let mut processor = VoiceProcessor::new(NO_GAIN);
+        let out = run(&mut processor, &far, &microphone, None, |_, _| {});
+        let score = stoi(&near[RATE..], &out[RATE..], 48_000);
+        eprintln!("{name}: STOI {score:.3}");
+        assert!(score >= least, "{name}: {score}");
+    }
+}
+
+#[test]
+fn a_moved_microphone_leaks_for_less_than_a_second() {
+    let far = Talker::new(1, 110.0).take(16.0);
+    let hiss = noise(9, -70.0, far.len());
+    let here = room(100, -8.0, 0.0).echo(&far);
+    let half = far.len() / 2;
+    for (delay_ms, seed) in [(100, 8), (101, 7), (110, 7)] {
+        let there = Room { seed, ..room(delay_ms, -8.0, 0.0) }.echo(&far);
+        let heard = [&here[..half], &there[half..]].concat();
+        let mut processor = VoiceProcessor::new(NO_GAIN);
+        let out = run(&mut processor, &far, &sum(&heard, &hiss), None, |_, _| {});
+        let left = rms(&out[half + RATE..]);
+        eprintln!("{delay_ms} ms, room {seed}: {left:.1} dBFS left");
+        assert!(left < -62.0, "{delay_ms} ms, room {seed}: {left} dBFS left");
+    }
+}
+
+#[test]
+fn a_speaker_that_distorts_or_takes_its_blocks_in_bursts_leaks_no_more() {
+    let far = Talker::new(1, 110.0).take(14.0);
+    let hiss = noise(9, -70.0, far.len());
+    let room = room(100, -8.0, 0.0);
+    let bent: Vec<f32> = far.iter().map(|s| (s * 3.0).tanh() / 3.0).collect();
+    for (name, played, burst) in [("distorts", &bent, 1), ("bursts", &far, 4)] {
+        let heard = room.echo(played);
+        let microphone = sum(&heard, &hiss);
+        let mut processor = VoiceProcessor::new(NO_GAIN);
+        let mut out = Vec::new();
+        for (n, frame) in microphone.as_chunks::<AUDIO_FRAME_SAMPLES>().0.iter().enumerate() {
+            if n.is_multiple_of(burst) {
+                far.as_chunks().0.iter().skip(n).take(burst).for_each(|b| processor.render(b));
+            }
+            let mut frame = *frame;
+            processor.process(&mut frame, Some(room.delay));
+            out.extend_from_slice(&frame);
+        }
+        let down = rms(&heard[5 * RATE..]) - rms(&out[5 * RATE..]);
+        eprintln!("{name}: {down:.1} dB down");
+        assert!(down >= 40.0, "{name}: {down} dB");
+    }
+}
+
 /// See docs/decisions/0008-voice-processing.md.
-const DOUBLE_TALK_STOI: f64 = 0.85;
+const DOUBLE_TALK_STOI: f64 = 0.91;
 
 #[test]
 fn steady_noise_goes_and_speech_stays() {

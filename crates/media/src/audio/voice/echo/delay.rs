@@ -1,0 +1,161 @@
+//! Where in the reference the echo is: a search over half a second.
+
+use std::f32::consts::PI;
+use std::sync::Arc;
+
+use realfft::num_complex::Complex32;
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
+
+use super::reference::{COARSE, Reference};
+use super::spectrum::BLOCK;
+
+/// Every twelfth sample after a low-pass filter: 4 kHz.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Decimator {
+    sections: [[f32; 2]; 2],
+}
+
+impl Decimator {
+    pub(super) fn process(&mut self, block: &[f32], out: &mut [f32; COARSE]) {
+        // Butterworth of fourth order at 1.5 kHz.
+        let w = 2.0 * PI * 1500.0 / 48_000.0;
+        let (sin, cos) = w.sin_cos();
+        let coefficients = [0.541_196_1, 1.306_563].map(|q| {
+            let alpha = sin / (2.0 * q);
+            let a0 = 1.0 + alpha;
+            let b = (1.0 - cos) / 2.0 / a0;
+            [b, -2.0 * cos / a0, (1.0 - alpha) / a0]
+        });
+        let step = BLOCK / COARSE;
+        for (n, sample) in block.iter().enumerate() {
+            let mut x = *sample;
+            for ([b, a1, a2], state) in coefficients.iter().zip(&mut self.sections) {
+                let y = b * x + state[0];
+                state[0] = 2.0 * b * x - a1 * y + state[1];
+                state[1] = b * x - a2 * y;
+                x = y;
+            }
+            if n.is_multiple_of(step)
+                && let Some(slot) = out.get_mut(n / step)
+            {
+                *slot = x;
+            }
+        }
+    }
+}
+
+pub(super) struct DelayFinder {
+    decimator: Decimator,
+    heard: Box<[f32; SEGMENT]>,
+    count: usize,
+    forward: Arc<dyn RealToComplex<f32>>,
+    inverse: Arc<dyn ComplexToReal<f32>>,
+    time: Box<[f32; LENGTH]>,
+    played: Vec<Complex32>,
+    echo: Vec<Complex32>,
+    cross: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+    found: Option<f32>,
+}
+
+impl DelayFinder {
+    pub(super) fn new() -> Self {
+        let mut planner = RealFftPlanner::new();
+        let forward = planner.plan_fft_forward(LENGTH);
+        let inverse = planner.plan_fft_inverse(LENGTH);
+        let scratch = forward.get_scratch_len().max(inverse.get_scratch_len());
+        let bins = || vec![Complex32::default(); LENGTH / 2 + 1];
+        Self {
+            decimator: Decimator::default(),
+            heard: Box::new([0.0; SEGMENT]),
+            count: 0,
+            forward,
+            inverse,
+            time: Box::new([0.0; LENGTH]),
+            played: bins(),
+            echo: bins(),
+            cross: bins(),
+            scratch: vec![Complex32::default(); scratch],
+            found: None,
+        }
+    }
+
+    /// Takes a block from the microphone. Once in a while it says by how many blocks the echo is later
+    /// than the reference's block `newest`.
+    pub(super) fn process(
+        &mut self,
+        block: &[f32; BLOCK],
+        reference: &Reference,
+        newest: i64,
+    ) -> Option<f32> {
+        self.heard.copy_within(COARSE.., 0);
+        let mut coarse = [0.0; COARSE];
+        self.decimator.process(block, &mut coarse);
+        self.heard[SEGMENT - COARSE..].copy_from_slice(&coarse);
+        self.count += 1;
+        if !self.count.is_multiple_of(LOOK_EVERY) {
+            return None;
+        }
+        self.look(reference, newest)
+    }
+
+    fn look(&mut self, reference: &Reference, newest: i64) -> Option<f32> {
+        self.time.fill(0.0);
+        let blocks = LENGTH / COARSE;
+        for age in 0..blocks {
+            if let Some(coarse) = reference.coarse(newest - age as i64) {
+                let end = LENGTH - age * COARSE;
+                self.time[end - COARSE..end].copy_from_slice(coarse);
+            }
+        }
+        let energy: f32 = self.time.iter().map(|s| s * s).sum();
+        if energy < LENGTH as f32 * AUDIBLE {
+            return None;
+        }
+        let scratch = &mut self.scratch[..self.forward.get_scratch_len()];
+        let _ = self.forward.process_with_scratch(&mut self.time[..], &mut self.played, scratch);
+        self.time.fill(0.0);
+        self.time[LENGTH - SEGMENT..].copy_from_slice(&self.heard[..]);
+        let _ = self.forward.process_with_scratch(&mut self.time[..], &mut self.echo, scratch);
+        for ((cross, x), d) in self.cross.iter_mut().zip(&self.played).zip(&self.echo) {
+            let product = x.conj() * d;
+            *cross = *cross * KEEP + product / (product.norm().powf(WHITENING) + 1e-3);
+        }
+        self.echo.copy_from_slice(&self.cross);
+        self.echo[0] = Complex32::default();
+        self.echo[LENGTH / 2] = Complex32::default();
+        let scratch = &mut self.scratch[..self.inverse.get_scratch_len()];
+        let _ = self.inverse.process_with_scratch(&mut self.echo, &mut self.time[..], scratch);
+        let lags = &self.time[..SEGMENT];
+        let (mut best, mut peak, mut sum) = (0, 0.0, 0.0);
+        for (lag, value) in lags.iter().enumerate() {
+            sum += value * value;
+            if value.abs() > peak {
+                (best, peak) = (lag, value.abs());
+            }
+        }
+        let rms = (sum / SEGMENT as f32).sqrt();
+        if peak < CLEAR * rms {
+            return None;
+        }
+        let delay = best as f32 / COARSE as f32;
+        // Twice alike, or it is chance.
+        let sure = self.found.is_some_and(|found| (found - delay).abs() < 0.5);
+        self.found = Some(delay);
+        sure.then_some(delay)
+    }
+}
+
+/// Samples at 4 kHz: half a second of the microphone against a second of the speaker.
+const SEGMENT: usize = 2048;
+const LENGTH: usize = 2 * SEGMENT;
+/// Blocks.
+const LOOK_EVERY: usize = 20;
+/// What is kept of earlier looks.
+const KEEP: f32 = 0.6;
+/// 1 is the phase transform, which weighs all frequencies alike.
+const WHITENING: f32 = 0.85;
+/// A peak against the rest.
+const CLEAR: f32 = 7.0;
+/// Power of a reference that can be found, in squares of 16-bit samples: -60 dBFS.
+const AUDIBLE: f32 = 1000.0;
