@@ -252,11 +252,7 @@ fn voice(s: &CallSnapshot) -> Vec<Fact> {
     let state = |on: bool| if on { "on" } else { "off" }.to_owned();
     let db = |value: Option<f32>| or_unknown(value, |db| format!("{db:.1} dB"));
     vec![
-        (
-            "Echo cancellation",
-            state(v.echo_cancellation),
-            "Takes out what the speaker plays.",
-        ),
+        ("Echo cancellation", state(v.echo_cancellation), "Takes out what the speaker plays."),
         ("Echo return loss", db(v.echo_return_loss_db), "echoReturnLoss: played to heard."),
         (
             "Loss enhancement",
