@@ -70,7 +70,7 @@ pub(super) fn with_use_candidate(check: &[u8], password: &str) -> Option<Vec<u8>
             copy.add(attribute.typ, &attribute.value);
         }
     }
-    UseCandidateAttr::default().add_to(&mut copy).ok()?;
+    UseCandidateAttr.add_to(&mut copy).ok()?;
     sign(&mut copy, password, crypto.as_ref())?;
     Some(copy.raw)
 }
