@@ -173,14 +173,12 @@ impl LipSync {
                 late -= back;
                 self.video_delay_us = (self.video_delay_us + late).min(MAX_VIDEO_DELAY_US);
             }
-            // In step: give back what is no longer needed, a little at a time.
+            // In step: give back what is no longer needed.
             Some(offset) => {
-                if offset > -RELAX_US {
-                    self.audio_delay_us = (self.audio_delay_us - RELAX_STEP_US).max(0);
-                }
-                if offset < RELAX_US {
-                    self.video_delay_us = (self.video_delay_us - RELAX_STEP_US).max(0);
-                }
+                let spare = (offset + RELAX_US).clamp(0, RELAX_STEP_US);
+                self.audio_delay_us = (self.audio_delay_us - spare).max(0);
+                let spare = (RELAX_US - offset).clamp(0, RELAX_STEP_US);
+                self.video_delay_us = (self.video_delay_us - spare).max(0);
             }
         }
         before != (self.audio_delay_us, self.video_delay_us)
@@ -191,9 +189,10 @@ impl LipSync {
 const DEAD_ZONE_US: i64 = 37_000;
 /// What a correction aims at, on the side where it costs the least delay.
 const AIM_US: i64 = 35_000;
-/// Delay is given back while the offset is on the safe side of this.
+/// Delay is given back up to this offset.
 const RELAX_US: i64 = 25_000;
-const RELAX_STEP_US: i64 = 2_500;
+/// At most so much at once: less than half of what a picture lasts, a period of a low voice.
+const RELAX_STEP_US: i64 = 15_000;
 const STEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Pictures are not held up by more at once than two of them last.
 const MAX_STEP_US: i64 = 60_000;

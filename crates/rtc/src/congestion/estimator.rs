@@ -211,7 +211,8 @@ impl Estimator {
 
     /// `sent_bps` is what has left in the last half second: growth needs it to be near the target.
     pub(crate) fn on_sent_rate(&mut self, now: Instant, sent_bps: f64) {
-        if sent_bps < APP_LIMITED_SHARE * self.target_bps {
+        // In a drain it is the drain that limits, and the path is known to be full.
+        if self.drain.is_none() && sent_bps < APP_LIMITED_SHARE * self.target_bps {
             self.app_limited_since.get_or_insert(now);
         } else {
             self.app_limited_since = None;
@@ -531,9 +532,9 @@ const MAX_PACING_BPS: f64 = 25e6;
 /// Share of a burst's rate that is believed to last.
 const BURST_TRUST: f64 = 0.85;
 /// Growth a second, as an exponent, by how much more than the target bursts get through with.
-const GROWTH_PER_HEADROOM: f64 = 0.5;
+const GROWTH_PER_HEADROOM: f64 = 0.8;
 const LEAST_HEADROOM: f64 = 1.08;
-const FAST_GROWTH: f64 = 0.5;
+const FAST_GROWTH: f64 = 0.8;
 /// Where jitter hides what bursts would say.
 const UNKNOWN_HEADROOM: f64 = 1.5;
 /// Growth a second at 1 Mbps where there is no headroom.
