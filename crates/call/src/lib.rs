@@ -7,6 +7,7 @@
 mod negotiation;
 mod recovery;
 mod session;
+mod stall;
 mod state;
 
 pub use recovery::Timer;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use visavis_signaling_protocol::{SdpType, SessionDescription};
 
 use crate::session::Operation;
+use crate::stall;
 
 /// `RTCSignalingState`, as far as it can be reached, with operations under way counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(crate) struct Negotiation {
     ordered: VecDeque<Ordered>,
     /// The offer on the wire, for sending again.
     local_offer: Option<SessionDescription>,
+    /// Whether the own offer, made or being made, is one of [`Operation::OfferRestart`].
+    held: bool,
     /// Offer as soon as the state is stable again; `Some(true)` with an ICE restart.
     wanted_offer: Option<bool>,
     /// The last remote offer lost a collision: its candidates are of no use either.
@@ -69,6 +72,7 @@ impl Negotiation {
             signaling: Signaling::Stable,
             ordered: VecDeque::new(),
             local_offer: None,
+            held: false,
             wanted_offer: None,
             ignore_offer: false,
         }
@@ -104,6 +108,7 @@ impl Negotiation {
             self.signaling = Signaling::MakingOffer;
             self.ordered.push_back(Ordered::CreateOffer { stale: false });
             self.wanted_offer = None;
+            self.held = false;
             return Some(Operation::CreateOffer { ice_restart });
         }
         // An offer that is being made anyway serves, unless a restart is wanted.
@@ -113,6 +118,32 @@ impl Negotiation {
             self.wanted_offer = Some(ice_restart || self.wanted_offer == Some(true));
         }
         None
+    }
+
+    /// Offers a restart that is applied with its answer, unless something is under way that may
+    /// help as well.
+    pub(crate) fn want_held_restart(&mut self) -> Option<Operation> {
+        if self.signaling != Signaling::Stable {
+            return None;
+        }
+        self.want_offer(true)?;
+        self.held = true;
+        Some(Operation::OfferRestart)
+    }
+
+    /// Whether such an offer waits for its answer.
+    pub(crate) fn holds_offer(&self) -> bool {
+        self.held && self.awaits_answer()
+    }
+
+    /// Takes such an offer back, which nobody knows of but the other side; the next operation.
+    pub(crate) fn withdraw(&mut self) -> Option<Operation> {
+        if !self.holds_offer() {
+            return None;
+        }
+        self.signaling = Signaling::Stable;
+        self.local_offer = None;
+        self.wanted_offer.take().and_then(|ice_restart| self.want_offer(ice_restart))
     }
 
     /// A description from the other side.
@@ -141,6 +172,10 @@ impl Negotiation {
                 self.signaling = Signaling::AcceptingAnswer;
                 self.ordered.push_back(Ordered::AcceptAnswer);
                 self.ignore_offer = false;
+                if self.held {
+                    // It is applied now, which is as good as a restart asked for meanwhile.
+                    self.wanted_offer = None;
+                }
                 Verdict::Run(Operation::AcceptAnswer { description })
             }
             SdpType::Answer => Verdict::Ignore,
@@ -159,6 +194,7 @@ impl Negotiation {
         if stale {
             return None;
         }
+        let offer = if self.held { stall::mark(offer) } else { offer };
         self.signaling = Signaling::HaveLocalOffer;
         self.local_offer = Some(offer.clone());
         Some(offer)

@@ -17,6 +17,12 @@ pub enum Timer {
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// `disconnected` often heals by itself within a second (a Wi-Fi roam).
 pub(crate) const DISCONNECTED_GRACE: Duration = Duration::from_secs(1);
+/// The polite side leaves the first restart for want of media to the other for so long. Nobody needs
+/// longer to be heard who still has the other's ear, and a collision does no harm.
+pub(crate) const POLITE_STALL_DELAY: Duration = Duration::from_millis(250);
+/// With media back, an offer that was made for the want of it is held for so long: its answer
+/// may be on the way.
+pub(crate) const STALL_OVER: Duration = Duration::from_secs(1);
 /// The polite side leaves the first restart to the other, which avoids most collisions.
 pub(crate) const POLITE_DELAY: Duration = Duration::from_millis(1500);
 /// Between restarts that did not help.

@@ -10,9 +10,10 @@ use visavis_signaling_protocol::{
 
 use crate::negotiation::{Negotiation, Verdict};
 use crate::recovery::{
-    ANSWER_TIMEOUT, CONNECT_LIMIT, DISCONNECTED_GRACE, POLITE_DELAY, RECONNECT_LIMIT,
-    REMOTE_RETURN_LIMIT, RESTART_INTERVAL, Timer, Timers,
+    ANSWER_TIMEOUT, CONNECT_LIMIT, DISCONNECTED_GRACE, POLITE_DELAY, POLITE_STALL_DELAY,
+    RECONNECT_LIMIT, REMOTE_RETURN_LIMIT, RESTART_INTERVAL, STALL_OVER, Timer, Timers,
 };
+use crate::stall;
 use crate::state::{CallEndReason, CallState};
 
 /// Counts peer connections of a call; reports of an older one are ignored.
@@ -118,6 +119,15 @@ pub enum Input {
         /// To what.
         state: TransportState,
     },
+    /// What comes over the connection changed its nature.
+    Media {
+        /// Of which peer connection.
+        epoch: Epoch,
+        /// Whether anything comes; `false` after a second of nothing where there was plenty.
+        receiving: bool,
+        /// Whether the other side says that what we send arrives.
+        heard: bool,
+    },
     /// The wake-up of [`Output::Wait`], or any other moment: timers that are due run.
     Tick,
 }
@@ -130,6 +140,9 @@ pub enum Operation {
         /// With fresh ICE credentials.
         ice_restart: bool,
     },
+    /// Create an offer with fresh ICE credentials and do not set it: `AcceptAnswer` does that,
+    /// unless another operation that concerns descriptions comes first. Media goes on meanwhile.
+    OfferRestart,
     /// Roll back first if told to; set the remote offer, create an answer, set it locally.
     AcceptOffer {
         /// The offer.
@@ -207,6 +220,9 @@ pub struct Session {
     negotiation: Negotiation,
     transport: TransportState,
     was_connected: bool,
+    /// As [`Input::Media`] had it last.
+    receiving: bool,
+    heard: bool,
     timers: Timers,
     lock: Lock,
     outputs: VecDeque<Output>,
@@ -250,6 +266,8 @@ impl Session {
             negotiation: Negotiation::new(false),
             transport: TransportState::Connecting,
             was_connected: false,
+            receiving: true,
+            heard: false,
             timers: Timers::default(),
             lock: Lock::default(),
             outputs: VecDeque::new(),
@@ -320,12 +338,16 @@ impl Session {
                 self.send(SignalPayload::Candidate(candidate));
             }
             Input::Transport { epoch, state } if epoch == self.epoch => self.transport(now, state),
+            Input::Media { epoch, receiving, heard } if epoch == self.epoch => {
+                self.media(now, receiving, heard);
+            }
             Input::OfferCreated { .. }
             | Input::AnswerCreated { .. }
             | Input::AnswerAccepted { .. }
             | Input::OperationFailed { .. }
             | Input::LocalCandidate { .. }
             | Input::Transport { .. }
+            | Input::Media { .. }
             | Input::Tick => {}
         }
         while let Some(timer) = self.timers.take_due(now) {
@@ -381,6 +403,7 @@ impl Session {
         self.remote = Some(Remote { peer_id: Some(peer.peer_id), session: peer.session });
         self.negotiation = Negotiation::new(self.polite);
         self.transport = TransportState::Connecting;
+        (self.receiving, self.heard) = (true, false);
         self.timers.clear_all();
         self.timers.set(Timer::GiveUp, now + self.patience());
         self.outputs.push_back(Output::CreatePeer(self.epoch));
@@ -439,6 +462,11 @@ impl Session {
             return;
         }
         match payload {
+            SignalPayload::Description(description)
+                if self.heard && stall::is_marked(&description) =>
+            {
+                self.log("an offer for a path that was dead and is not was ignored".into());
+            }
             SignalPayload::Description(description) => {
                 let kind = description.kind;
                 match self.negotiation.remote_description(description) {
@@ -478,6 +506,16 @@ impl Session {
     fn transport(&mut self, now: Duration, state: TransportState) {
         self.transport = state;
         match state {
+            TransportState::Connecting if self.was_connected => {
+                // A restart, ours or theirs.
+                self.arm_give_up(now);
+                if !self.timers.is_set(Timer::IceRestart) {
+                    self.timers.set(Timer::IceRestart, now + RESTART_INTERVAL + self.delay());
+                }
+                if !self.receiving {
+                    self.set_state_if_connected();
+                }
+            }
             TransportState::Connecting => {}
             TransportState::Connected => {
                 self.was_connected = true;
@@ -497,6 +535,28 @@ impl Session {
                 self.arm_give_up(now);
                 self.timers.set(Timer::IceRestart, now + self.delay());
             }
+        }
+    }
+
+    /// Bytes are missed long before checks are, and a restart that is held until it is answered
+    /// spoils nothing if they come back.
+    fn media(&mut self, now: Duration, receiving: bool, heard: bool) {
+        self.heard = heard;
+        if std::mem::replace(&mut self.receiving, receiving) == receiving {
+            return;
+        }
+        if self.transport != TransportState::Connected {
+            if !receiving && self.timers.is_set(Timer::GiveUp) {
+                self.set_state_if_connected();
+            }
+        } else if receiving {
+            self.timers.clear(Timer::IceRestart);
+            if self.negotiation.holds_offer() && self.timers.is_set(Timer::Answer) {
+                self.timers.set(Timer::Answer, now + STALL_OVER);
+            }
+        } else {
+            let delay = if self.polite { POLITE_STALL_DELAY } else { Duration::ZERO };
+            self.timers.set(Timer::IceRestart, now + delay);
         }
     }
 
@@ -520,11 +580,24 @@ impl Session {
 
     fn timer(&mut self, now: Duration, timer: Timer) {
         match timer {
+            Timer::Answer if self.receiving && self.negotiation.holds_offer() => {
+                self.log("media is back: the ICE restart is not needed".into());
+                if let Some(operation) = self.negotiation.withdraw() {
+                    self.run(operation);
+                }
+            }
             Timer::Answer => {
                 if let Some(offer) = self.negotiation.pending_offer().cloned() {
                     self.log("no answer yet: the offer is sent again".into());
                     self.timers.set(Timer::Answer, now + ANSWER_TIMEOUT);
                     self.send(SignalPayload::Description(offer));
+                }
+            }
+            Timer::IceRestart if self.transport == TransportState::Connected && !self.receiving => {
+                self.timers.set(Timer::IceRestart, now + RESTART_INTERVAL + self.delay());
+                if let Some(operation) = self.negotiation.want_held_restart() {
+                    self.log("ICE restart: nothing comes any more".into());
+                    self.run(operation);
                 }
             }
             Timer::IceRestart => self.restart_ice(now, "no connection"),

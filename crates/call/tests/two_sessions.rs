@@ -108,6 +108,42 @@ fn whatever_happens_a_call_ends_connected_or_with_a_reason_on_both_sides() {
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// Two in a call since long, and then a disturbance of both directions.
+fn disturbed(signaling: bool, time: Duration) -> World {
+    let mut world = World::new(1, ms(100));
+    world.run_until(Duration::from_secs(10));
+    world.log.clear();
+    if signaling {
+        (0..2).for_each(|side| world.step(Step::SignalingDown(side, time + ms(500))));
+    }
+    world.step(Step::MediaDown(time));
+    world
+}
+
+#[test]
+fn media_that_is_gone_for_a_second_is_answered_by_a_restart() {
+    let mut world = disturbed(false, Duration::from_secs(60));
+    world.run_until(world.now + ms(999));
+    assert!(!world.log.contains("OfferRestart"), "{}", world.log);
+    world.run_until(world.now + ms(101));
+    assert!(world.log.contains("Description(SessionDescription { kind: Offer"), "{}", world.log);
+}
+
+#[test]
+fn what_is_over_before_a_restart_is_answered_keeps_its_path() {
+    let mut world = disturbed(true, Duration::from_secs(2));
+    let before = world.generations();
+    world.run_until(world.now + Duration::from_secs(2));
+    assert!(world.log.contains("OfferRestart"), "{}", world.log);
+    for _ in 0..1000 {
+        world.run_until(world.now + ms(20));
+        assert!(world.path(), "it was interrupted again\n{}", world.log);
+    }
+    assert_eq!(world.generations(), before);
+    assert!(world.log.contains("for a path that was dead and is not"), "{}", world.log);
+    assert!(world.log.contains("not needed"), "{}", world.log);
+}
+
 #[test]
 fn a_call_survives_everything_that_passes() {
     let script = proptest::collection::vec((0u64..20_000, mishap(8)), 0..10);

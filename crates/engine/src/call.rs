@@ -17,11 +17,12 @@ use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
 };
 use visavis_signaling_protocol::{
-    ControlMessage, IceServer, PeerId, RoomCode, SessionId, SignalPayload,
+    ControlMessage, IceServer, PeerId, RoomCode, SdpType, SessionId, SignalPayload,
 };
 
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
+use crate::media_watch::MediaWatch;
 use crate::network_watch::NetworkWatch;
 use crate::peer_task::{PeerHandle, PeerParts, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
@@ -107,6 +108,7 @@ pub(crate) struct Call {
     clock_sync: ClockSync,
     priorities: Priorities,
     network: NetworkWatch,
+    media: MediaWatch,
 }
 
 impl Call {
@@ -170,6 +172,7 @@ impl Call {
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
             network: NetworkWatch::default(),
+            media: MediaWatch::new(),
         })
     }
 
@@ -188,6 +191,12 @@ impl Call {
 
     /// Feeds the session, executes its outputs; the state, if it changed.
     pub(crate) async fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
+        if let Some(peer) = &self.peer
+            && let Some((receiving, heard)) = self.media.look(Instant::now(), peer.peer.arrivals())
+        {
+            let media = Input::Media { epoch: peer.epoch, receiving, heard };
+            self.session.handle_input(self.started.elapsed(), media);
+        }
         self.session.handle_input(self.started.elapsed(), input);
         let mut changed = None;
         let mut inner = Vec::new();
@@ -211,6 +220,10 @@ impl Call {
                     }
                 }
                 Output::Send { to, session, payload } => {
+                    if matches!(&payload, SignalPayload::Description(d) if d.kind == SdpType::Offer)
+                    {
+                        tracing::trace!(target: crate::TRACE, "offer");
+                    }
                     if !self.client.as_ref().is_some_and(|c| c.send(to, Some(session), payload)) {
                         log.add("signaling", "too many messages wait: one was dropped".into());
                     }
@@ -267,6 +280,7 @@ impl Call {
         self.context.video_send.set_target(Some(peer.peer.video_sender()));
         self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
         self.peer = Some(peer);
+        self.media = MediaWatch::new();
         Ok(())
     }
 
@@ -465,7 +479,7 @@ impl Call {
             let remote = stats.remote_candidates.iter().find(|c| c.id == *id)?;
             Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
         });
-        self.network.lost(now, remote, peer.peer.packets_received())
+        self.network.lost(now, remote, peer.peer.arrivals().packets)
     }
 
     fn message(&mut self, text: &str) {

@@ -8,6 +8,7 @@ mod clock_sync;
 mod devices;
 mod diagnostics;
 mod handle;
+mod media_watch;
 mod meter;
 mod network_watch;
 mod paced;

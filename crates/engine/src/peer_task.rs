@@ -160,6 +160,10 @@ async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Inpu
             Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
             Err(error) => failed(error, false),
         },
+        Operation::OfferRestart => match peer.offer_restart().await {
+            Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
+            Err(error) => failed(error, false),
+        },
         Operation::AcceptOffer { description, rollback } => {
             // There is none if making it failed.
             match if rollback { peer.rollback().await } else { Ok(()) } {

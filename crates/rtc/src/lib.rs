@@ -44,6 +44,7 @@ pub use stats::{
 };
 pub use stream_stats::{InboundStats, OutboundStats};
 pub use types::{
-    Candidate, Description, DtlsState, IceConnectionState, IceGatheringState, IceServer, MediaKind,
-    PeerConnectionState, PeerEvent, RelayError, SdpKind, SenderReportInfo, SignalingState,
+    Arrivals, Candidate, Description, DtlsState, IceConnectionState, IceGatheringState, IceServer,
+    MediaKind, PeerConnectionState, PeerEvent, RelayError, SdpKind, SenderReportInfo,
+    SignalingState,
 };

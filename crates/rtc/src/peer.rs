@@ -37,7 +37,9 @@ use crate::send::{AudioSender, VideoSender};
 use crate::session::{LocalStreams, Session};
 use crate::stats::{self, PeerStats};
 use crate::turn::StreamRelays;
-use crate::types::{Candidate, Description, DtlsState, IceServer, MediaKind, PeerEvent, SdpKind};
+use crate::types::{
+    Arrivals, Candidate, Description, DtlsState, IceServer, MediaKind, PeerEvent, SdpKind,
+};
 
 /// How TLS to relays is done and what it trusts.
 pub type RelayTls = Arc<rustls::ClientConfig>;
@@ -89,6 +91,8 @@ struct Negotiation {
     before_offer: Option<Option<IceGeneration>>,
     /// Candidates that came before the description they belong to.
     early: Vec<Candidate>,
+    /// An own offer to restart ICE that is applied with its answer.
+    held_offer: Option<RTCSessionDescription>,
 }
 
 impl Peer {
@@ -203,10 +207,28 @@ impl Peer {
     ///
     /// [`RtcError::Stack`] in any signaling state but `stable`.
     pub async fn create_offer(&self, ice_restart: bool) -> Result<Description, RtcError> {
-        let _negotiation = self.negotiation.lock().await;
+        let mut negotiation = self.negotiation.lock().await;
+        // The stack has taken up that one's credentials and would apply them without saying so.
+        let ice_restart = negotiation.held_offer.take().is_some() || ice_restart;
         let options = RTCOfferOptions { ice_restart };
         let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
         self.apply_local(offer, SdpKind::Offer).await
+    }
+
+    /// Makes an offer with an ICE restart that is applied only by [`Peer::set_remote`] with its
+    /// answer: until then media goes on by the old pair, if that pair comes back. Candidates
+    /// are gathered then, too. Another offer, ours or theirs, or [`Peer::rollback`] drops it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] if the stack makes none.
+    pub async fn offer_restart(&self) -> Result<Description, RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        let options = RTCOfferOptions { ice_restart: true };
+        let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
+        let told = self.told(SdpKind::Offer, offer.sdp.clone());
+        negotiation.held_offer = Some(offer);
+        Ok(told)
     }
 
     /// Makes the answer to the remote offer and sets it as the local description.
@@ -235,6 +257,11 @@ impl Peer {
             return Err(RtcError::InvalidDescription("too long".into()));
         }
         let mut negotiation = self.negotiation.lock().await;
+        if let Some(offer) = negotiation.held_offer.take()
+            && description.kind == SdpKind::Answer
+        {
+            self.apply_local(offer, SdpKind::Offer).await?;
+        }
         let generation = IceGeneration::of(&description.sdp);
         let parity = parity::is_announced(&description.sdp);
         let kind = description.kind;
@@ -281,6 +308,9 @@ impl Peer {
     /// [`RtcError::NothingPending`] if there is none.
     pub async fn rollback(&self) -> Result<(), RtcError> {
         let mut negotiation = self.negotiation.lock().await;
+        if negotiation.held_offer.take().is_some() {
+            return Ok(());
+        }
         let mut rollback = RTCSessionDescription::default();
         rollback.sdp_type = RTCSdpType::Rollback;
         if self.pc.pending_local_description().await.is_some() {
@@ -378,10 +408,11 @@ impl Peer {
         self.session.network()
     }
 
-    /// RTP packets that have come so far.
-    pub fn packets_received(&self) -> u64 {
+    /// What has come so far.
+    pub fn arrivals(&self) -> Arrivals {
         let counters = self.session.counters();
-        counters.inbound.audio.packets_received + counters.inbound.video.packets_received
+        let rtp = counters.inbound.audio.packets_received + counters.inbound.video.packets_received;
+        Arrivals { packets: rtp + counters.rtcp_received, feedback: counters.feedback_received }
     }
 
     /// A snapshot of everything known about the connection.
@@ -441,8 +472,13 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
+        Ok(self.told(kind, sdp))
+    }
+
+    /// A description as the other side gets it.
+    fn told(&self, kind: SdpKind, sdp: String) -> Description {
         let told = if self.relay_only { ice::with_relays_alone(&sdp) } else { sdp };
-        Ok(Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) })
+        Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) }
     }
 
     async fn remember_local(&self) {
@@ -454,8 +490,9 @@ impl Peer {
     fn set_local_ice(&self, generation: IceGeneration) {
         let mut local = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
         if *local != generation {
-            *local = generation;
             self.session.direct.reset();
+            self.session.direct.local_description(generation.ufrag().unwrap_or_default());
+            *local = generation;
         }
     }
 

@@ -17,6 +17,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 
 use crate::interceptor::{Queues, Stage};
@@ -96,6 +97,10 @@ impl RtcpTap {
 
     fn rtcp_in(&mut self, now: Instant, packet: &dyn rtcp::Packet) {
         let any = packet.as_any();
+        let mut counters = self.session.counters();
+        counters.rtcp_received += 1;
+        counters.feedback_received += u64::from(any.is::<TransportLayerCc>());
+        drop(counters);
         if let Some(sr) = any.downcast_ref::<SenderReport>() {
             self.sender_report_in(now, sr);
             self.blocks_in(now, &sr.reports);

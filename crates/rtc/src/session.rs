@@ -77,6 +77,9 @@ pub(crate) struct RtpAnchor {
 pub(crate) struct Counters {
     pub(crate) outbound: PerKind<OutboundStats>,
     pub(crate) inbound: PerKind<InboundStats>,
+    /// RTCP packets that came, and transport-wide feedback among them.
+    pub(crate) rtcp_received: u64,
+    pub(crate) feedback_received: u64,
 }
 
 /// One connection's shared state.

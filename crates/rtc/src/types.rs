@@ -46,6 +46,15 @@ pub struct IceServer {
     pub credential: Option<String>,
 }
 
+/// What has come over a connection so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Arrivals {
+    /// RTP packets of media and RTCP packets, authenticated.
+    pub packets: u64,
+    /// Transport-wide feedback among them, which the other side sends about what has reached it.
+    pub feedback: u64,
+}
+
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaKind {

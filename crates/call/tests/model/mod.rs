@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Report(usize, u32, Input),
     /// The operation under way at the peer connection with this number is done.
     Operated(usize, u32),
+    /// What comes, as the engine tells it: of a peer connection and the number of that flow.
+    Media(usize, (u32, u32), bool, bool),
     /// A peer connection looks at its path; with the number of the look.
     Look(usize, u32, u32),
     /// Over the WebSocket with this number.
@@ -227,6 +229,7 @@ impl World {
         let side = match event {
             Event::Report(side, ..)
             | Event::Operated(side, _)
+            | Event::Media(side, ..)
             | Event::Look(side, ..)
             | Event::ToClient(side, ..)
             | Event::Connect(side, _)
@@ -247,6 +250,7 @@ impl World {
                 }
             }
             Event::Operated(side, pc) => self.operated(side, pc),
+            Event::Media(side, of, receiving, heard) => self.media(side, of, receiving, heard),
             Event::Look(side, pc, look) => self.look(side, pc, look),
             Event::ToClient(side, link, message) => self.arrives_at_client(side, link, message),
             Event::ToServer(side, link, message) => self.arrives_at_server(side, link, message),
@@ -425,6 +429,11 @@ impl World {
         self.path_changed();
     }
 
+    /// The ICE generations in use.
+    pub(crate) fn generations(&self) -> [Option<u32>; 2] {
+        [0, 1].map(|side| self.sides[side].pc.as_ref().and_then(peer::Pc::generation))
+    }
+
     /// Whether media really passes.
     pub(crate) fn path(&self) -> bool {
         self.works()
@@ -444,6 +453,9 @@ fn older(report: Input) -> Input {
         Input::AnswerAccepted { epoch } => Input::AnswerAccepted { epoch: old(epoch) },
         Input::LocalCandidate { epoch, candidate } => {
             Input::LocalCandidate { epoch: old(epoch), candidate }
+        }
+        Input::Media { epoch, .. } => {
+            Input::Media { epoch: old(epoch), receiving: false, heard: false }
         }
         Input::Transport { epoch, .. } => {
             Input::Transport { epoch: old(epoch), state: TransportState::Failed }

@@ -25,6 +25,8 @@ pub(crate) struct Pc {
     remote: Option<Ice>,
     /// An own offer waits for its answer; with what stood before it.
     offered: Option<Option<Ice>>,
+    /// Of an own offer that is applied with its answer.
+    held: Option<Ice>,
     /// Whether a candidate of `remote` is known.
     has_candidate: bool,
     early: Vec<u32>,
@@ -34,9 +36,23 @@ pub(crate) struct Pc {
     looks: u32,
     /// Since when `look` has nothing else to say.
     worked: bool,
+    /// Whether media came when it was last looked at, and how often that changed.
+    flowed: bool,
+    flows: u32,
+}
+
+impl Ice {
+    fn name(self) -> (u32, u32) {
+        (self.identity, self.ufrag)
+    }
 }
 
 impl Pc {
+    /// Which generation of ICE is in use.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.local.map(|ice| ice.ufrag)
+    }
+
     fn candidate_arrived(&mut self, ufrag: u32) {
         match &self.remote {
             Some(remote) if remote.ufrag == ufrag => self.has_candidate = true,
@@ -81,6 +97,7 @@ impl World {
             local: None,
             remote: None,
             offered: None,
+            held: None,
             has_candidate: false,
             early: Vec::new(),
             operations: VecDeque::new(),
@@ -88,6 +105,8 @@ impl World {
             state: TransportState::Connecting,
             looks: 0,
             worked: false,
+            flowed: false,
+            flows: 0,
         });
         self.path_changed();
     }
@@ -114,9 +133,16 @@ impl World {
         let failed = |why: &str, remote_fault| {
             Some(Input::OperationFailed { epoch, why: why.into(), remote_fault })
         };
+        let mut applied = false;
         let report = match operation {
+            Operation::OfferRestart => {
+                assert!(pc.offered.is_none(), "an offer on top of an offer");
+                pc.held = Some(new_ice);
+                Some(Input::OfferCreated { epoch, description: describe(SdpType::Offer, new_ice) })
+            }
             Operation::CreateOffer { ice_restart } => {
                 assert!(pc.offered.is_none(), "an offer on top of an offer");
+                let ice_restart = pc.held.take().is_some() || ice_restart;
                 pc.offered = Some(pc.local);
                 if ice_restart || pc.local.is_none() {
                     pc.local = Some(new_ice);
@@ -125,9 +151,10 @@ impl World {
                 Some(Input::OfferCreated { epoch, description })
             }
             Operation::AcceptOffer { description, rollback } => {
-                assert_eq!(
-                    rollback,
-                    pc.offered.is_some(),
+                // One that was held and taken back needs none.
+                let held = pc.held.take().is_some();
+                assert!(
+                    rollback == pc.offered.is_some() || (rollback && held),
                     "rolled back when, and only when, needed"
                 );
                 if let Some(former) = pc.offered.take() {
@@ -151,7 +178,12 @@ impl World {
                 }
             }
             Operation::AcceptAnswer { description } => {
-                assert!(pc.offered.is_some(), "an answer to nothing");
+                let held = pc.held.take();
+                assert!(pc.offered.is_some() || held.is_some(), "an answer to nothing");
+                if let Some(ice) = held {
+                    pc.offered = Some(pc.local.replace(Ice { address, ..ice }));
+                    applied = true;
+                }
                 match parse(&description.sdp) {
                     Some(ice) if pc.remote.is_none_or(|r| r.identity == ice.identity) => {
                         pc.offered = None;
@@ -171,7 +203,8 @@ impl World {
                 None
             }
         };
-        let gathered = pc.local.filter(|local| before != Some(*local) && local.ufrag == fresh);
+        let gathered =
+            pc.local.filter(|local| before != Some(*local) && (local.ufrag == fresh || applied));
         let restarted = gathered.is_some() && pc.state != TransportState::Connecting;
         pc.busy = !pc.operations.is_empty();
         if pc.busy {
@@ -208,8 +241,8 @@ impl World {
         let (Some(pc_a), Some(pc_b)) = (&a.pc, &b.pc) else { return false };
         let fit = pc_a.local.is_some()
             && pc_b.local.is_some()
-            && pc_a.remote == pc_b.local
-            && pc_b.remote == pc_a.local;
+            && pc_a.remote.map(Ice::name) == pc_b.local.map(Ice::name)
+            && pc_b.remote.map(Ice::name) == pc_a.local.map(Ice::name);
         let gathered = |pc: &Pc, address| pc.local.is_some_and(|ice| ice.address == address);
         fit && (pc_a.has_candidate || pc_b.has_candidate)
             && gathered(pc_a, a.address)
@@ -225,6 +258,22 @@ impl World {
         for side in 0..2 {
             let Some(pc) = &mut self.sides[side].pc else { continue };
             let changed = std::mem::replace(&mut pc.worked, works) != works;
+            if works != pc.flowed {
+                pc.flowed = works;
+                pc.flows += 1;
+                let (number, flows) = (pc.number, pc.flows);
+                // As the engine tells them: half a second without feedback, one without anything.
+                let told = if works {
+                    vec![(ms(100), true, true)]
+                } else {
+                    vec![(ms(500), true, false), (ms(1000), false, false)]
+                };
+                for (after, receiving, heard) in told {
+                    let media = Event::Media(side, (number, flows), receiving, heard);
+                    self.at(self.now + after, media);
+                }
+            }
+            let Some(pc) = &mut self.sides[side].pc else { continue };
             let after = match (works, pc.state) {
                 (true, TransportState::Connected) => continue,
                 (true, _) => ms(30),
@@ -234,6 +283,14 @@ impl World {
             };
             self.look_at(side, self.now + after);
         }
+    }
+
+    pub(crate) fn media(&mut self, side: usize, of: (u32, u32), receiving: bool, heard: bool) {
+        let Some(pc) = self.sides[side].pc.as_ref().filter(|pc| (pc.number, pc.flows) == of) else {
+            return;
+        };
+        let media = Input::Media { epoch: pc.epoch, receiving, heard };
+        self.at(self.now, Event::Report(side, of.0, media));
     }
 
     fn look_at(&mut self, side: usize, at: std::time::Duration) {

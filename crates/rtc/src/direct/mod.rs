@@ -70,6 +70,8 @@ pub(crate) struct DirectPath {
     checking: AtomicBool,
     sockets: Mutex<Vec<(SocketAddr, Weak<dyn AsyncUdpSocket>)>>,
     prompt: Mutex<Prompt>,
+    /// Our user name fragment; the stack tells that of an offer that is not applied yet.
+    local_ufrag: Mutex<String>,
     /// Whether the stack has a pair for its data.
     selected: AtomicBool,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
@@ -91,6 +93,11 @@ impl DirectPath {
         *self.checks() = Checks::default();
         self.publish(None);
         self.checking.store(false, Ordering::Relaxed);
+    }
+
+    /// Our own description was applied.
+    pub(crate) fn local_description(&self, ufrag: &str) {
+        ufrag.clone_into(&mut self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// What the other side's description says: its credentials and first candidates. To be told
@@ -297,8 +304,8 @@ impl DirectPath {
         if !relayed {
             return Some(Situation::default());
         }
-        let (local, remote) =
-            (ice.get_local_parameters().await.ok()??, ice.get_remote_parameters().await.ok()??);
+        let remote = ice.get_remote_parameters().await.ok()??;
+        let local_ufrag = self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let remotes = remotes
             .iter()
             .filter(|c| c.typ != RTCIceCandidateType::Relay)
@@ -310,7 +317,7 @@ impl DirectPath {
             relayed: true,
             controlling: ice.role().await.ok()? == RTCIceRole::Controlling,
             generation: Generation {
-                local_ufrag: local.username_fragment,
+                local_ufrag,
                 remote_ufrag: remote.username_fragment,
                 remote_password: remote.password,
             },

@@ -98,10 +98,40 @@ async fn a_keyframe_request_reaches_the_sender_once_in_a_while() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ice_restart_keeps_the_media() {
     let (a, b, _) = connected_pair().await;
-    let (send_a, send_b) = (a.peer.video_sender(), b.peer.video_sender());
-    send_a.send(&picture(a.clock, true, 100, 2));
+    a.peer.video_sender().send(&picture(a.clock, true, 100, 2));
     b.next_picture().await;
     negotiate(&a, &b, true).await;
+    flows_both_ways(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_is_held_leaves_the_media_alone_until_it_is_answered() {
+    let (a, b, _) = connected_pair().await;
+    // One that is dropped, for good, leaves no trace.
+    let forgotten = a.peer.offer_restart().await.unwrap();
+    flows_both_ways(&a, &b).await;
+    a.peer.rollback().await.unwrap();
+    negotiate(&b, &a, true).await;
+    flows_both_ways(&a, &b).await;
+
+    let held = a.peer.offer_restart().await.unwrap();
+    let ufrag = |sdp: &str| sdp.lines().find(|l| l.starts_with("a=ice-ufrag:")).unwrap().to_owned();
+    assert_ne!(ufrag(&held.sdp), ufrag(&forgotten.sdp));
+    flows_both_ways(&a, &b).await;
+    b.peer.set_remote(held).await.unwrap();
+    let answer = b.peer.create_answer().await.unwrap();
+    a.peer.set_remote(answer).await.unwrap();
+    flows_both_ways(&a, &b).await;
+
+    // An ordinary offer after one that was held is a restart, too.
+    a.peer.offer_restart().await.unwrap();
+    negotiate(&a, &b, false).await;
+    flows_both_ways(&a, &b).await;
+}
+
+/// Waits for pictures in both directions.
+async fn flows_both_ways(a: &crate::common::Side, b: &crate::common::Side) {
+    let (send_a, send_b) = (a.peer.video_sender(), b.peer.video_sender());
     // Frames until some get through on the new path, in both directions.
     let flow = async |sender: &visavis_rtc::VideoSender,
                       from: &crate::common::Side,
@@ -123,9 +153,9 @@ async fn an_ice_restart_keeps_the_media() {
         side.until("end", other, |_| None::<()>).await;
     };
     tokio::select! {
-        () = async { tokio::join!(flow(&send_a, &a, &b), flow(&send_b, &b, &a)); } => {}
-        () = pump(&a, &b) => {}
-        () = pump(&b, &a) => {}
+        () = async { tokio::join!(flow(&send_a, a, b), flow(&send_b, b, a)); } => {}
+        () = pump(a, b) => {}
+        () = pump(b, a) => {}
     }
 }
 
