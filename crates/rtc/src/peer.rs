@@ -329,7 +329,7 @@ impl Peer {
     }
 
     /// Adds a remote candidate, or keeps it until there is a remote description. Candidates of an
-    /// older ICE generation and the end-of-candidates mark are accepted and ignored.
+    /// older ICE generation, those of TCP (RFC 6544) and the end-of-candidates mark are accepted and ignored.
     ///
     /// # Errors
     ///
@@ -503,6 +503,12 @@ impl Peer {
     ) -> Result<(), RtcError> {
         if !negotiation.remote.as_ref().is_some_and(|remote| remote.includes(&candidate)) {
             tracing::debug!("candidate of another ICE generation ignored");
+            return Ok(());
+        }
+        if !ice::is_udp(&candidate.candidate) {
+            // Nothing of ours would go with it, but the stack would connect to it, and so show
+            // addresses that are perhaps to be hidden, to whatever it names.
+            tracing::debug!("candidate of ICE-TCP ignored");
             return Ok(());
         }
         self.session.direct.remote_candidate(&candidate.candidate);

@@ -1,0 +1,231 @@
+//! Kinds of paths and candidates by themselves: no relay and no STUN server stand by. Needs root for network
+//! namespaces; CI has it.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use visavis_tests::browser::Browser;
+use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::nat::{Authority, Cell, Kind, Network, SERVER, System, hold};
+use visavis_tests::program::{Program, binary, join};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const BROWSER_LIMIT: Duration = Duration::from_secs(40);
+const ROOM: &str = "abc-defg-hij";
+
+/// Whether there is nothing to test with; in CI that is a failure.
+fn cannot() -> bool {
+    let why = unavailable();
+    if let Some(why) = &why {
+        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
+        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+    }
+    why.is_some()
+}
+
+/// A call between our peers whose server offers neither STUN nor TURN.
+fn call_alone(kinds: [Kind; 2]) -> anyhow::Result<Cell> {
+    let authority = Authority::new(&[], &SERVER)?;
+    let network = Network::new(kinds)?;
+    let _server = network.serve(&authority, &["--no-relay"])?;
+    let cell = hold(&network, &authority, System::Ours, &[])?;
+    eprintln!("{kinds:?}: {cell:?}");
+    Ok(cell)
+}
+
+#[test]
+fn whoever_is_behind_a_nat_is_found_by_its_checks_alone() -> anyhow::Result<()> {
+    if cannot() {
+        return Ok(());
+    }
+    for (kinds, found) in [
+        ([Kind::Open, Kind::PortRestricted], 1),
+        ([Kind::Open, Kind::Symmetric], 1),
+        ([Kind::Symmetric, Kind::Open], 0),
+    ] {
+        let cell = call_alone(kinds)?;
+        assert_eq!(cell.ends()[found], "prflx", "{cell:?}");
+        assert_eq!(cell.ends()[1 - found], "host", "{cell:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_who_have_ipv6_alone_meet_through_their_firewalls() -> anyhow::Result<()> {
+    if cannot() {
+        return Ok(());
+    }
+    let cell = call_alone([Kind::Ipv6, Kind::Ipv6])?;
+    assert_eq!(cell.ends(), ["host", "host"], "{cell:?}");
+    assert!(cell.sides.iter().all(|side| side.ipv6), "{cell:?}");
+    Ok(())
+}
+
+/// Starts a server in `namespace` on this address, and gives its port.
+fn serve(namespace: &Namespace, flags: &[&str]) -> anyhow::Result<(Program, u16)> {
+    let mut command = Command::new(binary("visavis-signaling")?);
+    command.args(["--listen", "0.0.0.0:0"]).args(flags);
+    let mut server = namespace.within(|| Program::start("visavis-signaling", &mut command))??;
+    let port = server.wait_line(LIMIT, |line| {
+        let url = line.split_whitespace().find(|word| word.starts_with("http://"))?;
+        url.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()
+    })?;
+    Ok((server, port))
+}
+
+/// Ours lets in only what it asked for, so that it has to make the first step, and has nothing but a name.
+#[test]
+fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::Result<()> {
+    if cannot() {
+        return Ok(());
+    }
+    let (ours, theirs) = (Namespace::new()?, Namespace::new()?);
+    ours.cable(("eth", "10.86.0.1/24"), &theirs, ("eth", "10.86.0.2/24"))?;
+    ours.ip("route add default via 10.86.0.2")?;
+    theirs.ip("route add default via 10.86.0.1")?;
+    ours.nft(
+        "table inet firewall {
+           chain input {
+             type filter hook input priority filter;
+             iifname \"eth\" udp dport != 5353 ct state new drop
+           }
+         }\n",
+    )?;
+    let (_server, port) = serve(&ours, &["--no-relay"])?;
+    let url = format!("http://10.86.0.1:{port}");
+    let mut peer = ours.within(|| join("peer", &url, ROOM, &[]))??;
+    peer.wait_event("waiting", LIMIT)?;
+    let trusted = format!("--unsafely-treat-insecure-origin-as-secure={url}");
+    // A page that may use camera and microphone gets to know the machine's addresses.
+    let denied = "--use-fake-ui-for-media-stream=deny";
+    let browser = theirs.within(|| Browser::start(&[&trusted, denied]))??;
+    browser.before_pages(
+        "window.made = [];
+         window.RTCPeerConnection = class extends RTCPeerConnection {
+           constructor(...all) { super(...all); made.push(this); }
+         };",
+    )?;
+    let page =
+        browser.open(&format!("{url}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1"))?;
+    peer.wait_event("first-video-frame", BROWSER_LIMIT)?;
+    let told = page.run("made.at(-1).localDescription.sdp")?;
+    let told = told.as_str().unwrap_or_default();
+    peer.terminate()?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    let pair = &summary["candidate_pair"];
+    eprintln!("{pair}");
+    assert!(told.contains(".local ") && !told.contains("10.86.0.2"), "{told}");
+    assert_eq!(pair["remote"]["type"], "host", "{pair}");
+    Ok(())
+}
+
+/// Passes TCP on from `listener`, and keeps what comes back.
+fn eavesdrop(
+    listener: TcpListener,
+    namespace: Arc<Namespace>,
+    to: SocketAddr,
+) -> Arc<Mutex<Vec<u8>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let all = heard.clone();
+    std::thread::spawn(move || {
+        for from in listener.incoming().map_while(Result::ok) {
+            let Ok(Ok(there)) = namespace.within(|| TcpStream::connect(to)) else { return };
+            let (Ok(mut here), Ok(mut back)) = (from.try_clone(), there.try_clone()) else {
+                return;
+            };
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut { from }, &mut { there });
+            });
+            let all = all.clone();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = back.read(&mut buffer) {
+                    all.lock().unwrap().extend_from_slice(&buffer[..length]);
+                    if here.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = here.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    heard
+}
+
+/// What the server passes to each of two is written down; the left one uses relays only.
+#[test]
+fn nothing_that_is_signaled_tells_the_address_of_who_uses_relays_only() -> anyhow::Result<()> {
+    if cannot() {
+        return Ok(());
+    }
+    let (left, right) = (Namespace::new()?, Namespace::new()?);
+    let middle = Arc::new(Namespace::new()?);
+    left.cable(("eth", "10.87.1.2/24"), &middle, ("m1", "10.87.1.1/24"))?;
+    right.cable(("eth", "10.87.2.2/24"), &middle, ("m2", "10.87.2.1/24"))?;
+    left.ip("route add default via 10.87.1.1")?;
+    right.ip("route add default via 10.87.2.1")?;
+    middle.set("ipv4/ip_forward", "1")?;
+    let (_server, port) = serve(&middle, &["--relay-allow-private"])?;
+    // TCP to the server takes a detour; UDP, for its relay, does not.
+    let mut heard = Vec::new();
+    for (device, host) in [("m1", "10.87.1.1"), ("m2", "10.87.2.1")] {
+        let listener = middle.within(|| TcpListener::bind((host, 0)))??;
+        let detour = listener.local_addr()?.port();
+        middle.nft(&format!(
+            "table ip detour {{
+               chain prerouting {{
+                 type nat hook prerouting priority dstnat;
+                 iifname \"{device}\" tcp dport {port} redirect to :{detour}
+               }}
+             }}\n"
+        ))?;
+        let to = SocketAddr::new(host.parse()?, port);
+        heard.push(eavesdrop(listener, middle.clone(), to));
+    }
+    // Nothing goes straight from one to the other.
+    middle.nft(
+        "table inet straight {
+           chain forward {
+             type filter hook forward priority filter;
+             ip saddr 10.87.1.2 counter
+           }
+         }\n",
+    )?;
+    let mut waits =
+        right.within(|| join("right", &format!("http://10.87.2.1:{port}"), ROOM, &[]))??;
+    waits.wait_event("waiting", LIMIT)?;
+    let url = format!("http://10.87.1.1:{port}");
+    let mut hides = left.within(|| join("left", &url, ROOM, &["--relay-only"]))??;
+    hides.wait_event("first-video-frame", LIMIT)?;
+    waits.wait_event("first-video-frame", LIMIT)?;
+    hides.terminate()?;
+    let summary = hides.wait_event("summary", LIMIT)?;
+    waits.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["candidate_pair"]["local"]["type"], "relay", "{summary}");
+
+    let text =
+        |heard: &Mutex<Vec<u8>>| String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+    let [to_left, to_right] = [text(&heard[0]), text(&heard[1])];
+    let kinds = |text: &str| {
+        ["host", "srflx", "prflx", "relay"].map(|kind| text.matches(&format!("typ {kind}")).count())
+    };
+    eprintln!(
+        "told by the right one: {:?}, by the left one: {:?}",
+        kinds(&to_left),
+        kinds(&to_right)
+    );
+    // It is seen where it is told.
+    assert!(to_left.contains("10.87.2.2") && kinds(&to_left)[0] > 0, "{to_left}");
+    let [host, srflx, prflx, relay] = kinds(&to_right);
+    assert!(host + srflx + prflx == 0 && relay > 0, "{to_right}");
+    assert!(!to_right.contains("10.87.1.2"), "{to_right}");
+    let rules = middle.within(|| Command::new("nft").args(["list", "ruleset"]).output())??;
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+    assert!(rules.contains("counter packets 0 bytes 0"), "{rules}");
+    Ok(())
+}
