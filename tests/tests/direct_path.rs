@@ -6,9 +6,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use visavis_tests::browser::Browser;
 use visavis_tests::link::{Namespace, unavailable};
 use visavis_tests::program::{Server, join, scratch};
 use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
@@ -32,12 +33,21 @@ fn moves(trace: &str, from_ms: f64, direct: bool) -> Option<f64> {
         .map(|at| (at - from_ms) / 1e3)
 }
 
-#[test]
-fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyhow::Result<()> {
+/// Two sides, a machine between them with the server and its relay, and nothing passes straight from one
+/// to the other.
+struct Blocked {
+    sides: [Namespace; 2],
+    middle: Namespace,
+    _server: Server,
+    urls: [String; 2],
+}
+
+/// `None` where there can be no namespaces; in CI that is a failure.
+fn blocked() -> anyhow::Result<Option<Blocked>> {
     if let Some(why) = unavailable() {
         assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
         eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
-        return Ok(());
+        return Ok(None);
     }
     let (left, middle, right) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
     left.cable(("eth", "10.83.1.2/24"), &middle, ("m1", "10.83.1.1/24"))?;
@@ -50,16 +60,24 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     })??;
     let server = middle.within(|| Server::listen("0.0.0.0:0"))??;
     let port = server.address().rsplit_once(':').unwrap().1.to_owned();
-    let [left_url, right_url] =
-        ["10.83.1.1", "10.83.2.1"].map(|host| format!("http://{host}:{port}"));
+    let urls = ["10.83.1.1", "10.83.2.1"].map(|host| format!("http://{host}:{port}"));
+    Ok(Some(Blocked { sides: [left, right], middle, _server: server, urls }))
+}
 
+#[test]
+fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyhow::Result<()> {
+    let Some(Blocked { sides: [left, right], middle, urls: [left_url, right_url], .. }) =
+        &blocked()?
+    else {
+        return Ok(());
+    };
     let folder = scratch("direct-path")?;
     let traces = ["left.jsonl", "right.jsonl"].map(|name| folder.join(name));
     let flags = traces.each_ref().map(|trace| ["--trace", trace.to_str().unwrap()]);
     let room = "abc-defg-hij";
-    let mut there = right.within(|| join("right", &right_url, room, &flags[1]))??;
+    let mut there = right.within(|| join("right", right_url, room, &flags[1]))??;
     there.wait_event("waiting", LIMIT)?;
-    let mut here = left.within(|| join("left", &left_url, room, &flags[0]))??;
+    let mut here = left.within(|| join("left", left_url, room, &flags[0]))??;
     here.wait_event("first-video-frame", LIMIT)?;
     there.wait_event("first-video-frame", LIMIT)?;
     sleep(Duration::from_secs(3));
@@ -116,4 +134,92 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     assert_eq!(pair["local"]["type"], "host", "{summary}");
     assert_ne!(pair["remote"]["type"], "relay", "{summary}");
     Ok(())
+}
+
+/// Notes its peer connections.
+const WATCH: &str = "
+  window.made = [];
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...all) { super(...all); made.push(this); }
+  };";
+/// What the ends of the selected pair are: `host host`.
+const PAIR: &str = "(async () => {
+  const report = await made.at(-1).getStats();
+  const transport = [...report.values()].find((s) => s.type === 'transport');
+  const pair = report.get(transport.selectedCandidatePairId);
+  const [a, b] = [pair.localCandidateId, pair.remoteCandidateId];
+  return report.get(a).candidateType + ' ' + report.get(b).candidateType;
+})()";
+
+/// Whoever waits offers and is the controlling side of ICE.
+fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
+    let Some(Blocked { sides: [ours, theirs], middle, urls, .. }) = &blocked()? else {
+        return Ok(());
+    };
+    let folder = scratch(&format!("direct-path-page-{page_waits}"))?;
+    let trace = folder.join("trace.jsonl");
+    let room = "abc-defg-hij";
+    let start = || {
+        let flags = ["--trace", trace.to_str().unwrap()];
+        ours.within(|| join("peer", &urls[0], room, &flags))?
+    };
+    let trusted = format!("--unsafely-treat-insecure-origin-as-secure={}", urls[1]);
+    let browser = theirs.within(|| Browser::start(&[&trusted]))??;
+    browser.before_pages(WATCH)?;
+    let link = format!("{}/r/{room}?camera=test-pattern&microphone=tone&auto=1", urls[1]);
+    let (mut peer, page);
+    if page_waits {
+        page = browser.open(&link)?;
+        page.wait_phase("waiting", LIMIT)?;
+        peer = start()?;
+    } else {
+        peer = start()?;
+        peer.wait_event("waiting", LIMIT)?;
+        page = browser.open(&link)?;
+    }
+    page.wait_phase("connected", LIMIT)?;
+    peer.wait_event("first-video-frame", LIMIT)?;
+    sleep(Duration::from_secs(3));
+    let before = page.run_async(PAIR)?;
+    assert!(before.as_str().is_some_and(|pair| pair.contains("relay")), "{before}");
+
+    let (lifted, begun) = (unix_ms(), Instant::now());
+    middle.within(|| nft("delete table inet block"))??;
+    let mut theirs_s = None;
+    while begun.elapsed() < DIRECT_WITHIN + Duration::from_secs(3) {
+        let pair = page.run_async(PAIR)?;
+        if pair.as_str().is_some_and(|pair| !pair.contains("relay")) && theirs_s.is_none() {
+            theirs_s = Some(begun.elapsed().as_secs_f64());
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let after = page.run_async(PAIR)?;
+    peer.terminate()?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    let text = std::fs::read_to_string(&trace)?;
+    let ours_s = moves(&text, lifted, true);
+    let (sound, sounds) = longest_gap(&text, lifted, is_heard);
+    let (picture, pictures) = longest_gap(&text, lifted, |line| line["event"] == "picture");
+    let pair = &summary["candidate_pair"];
+    eprintln!(
+        "page waits: {page_waits}; ours direct after {ours_s:?} s, the page {theirs_s:?} s ({before} to \
+         {after}), gaps of {sound:.3} s of sound and {picture:.3} s of pictures; {pair}"
+    );
+    assert!(theirs_s.is_some_and(|s| s < 5.0), "the page: {theirs_s:?}, {after}");
+    assert!(ours_s.is_some_and(|s| s < 5.0), "ours: {ours_s:?}");
+    assert!(sounds > 250 && pictures > 60, "{sounds} sounds, {pictures} pictures");
+    assert!(sound < 0.5 && picture < 0.8, "{sound} s, {picture} s");
+    assert_ne!(pair["local"]["type"], "relay", "{summary}");
+    assert_ne!(pair["remote"]["type"], "relay", "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_relayed_call_with_a_page_becomes_direct_when_we_decide() -> anyhow::Result<()> {
+    with_a_page(false)
+}
+
+#[test]
+fn a_relayed_call_with_a_page_becomes_direct_when_the_page_decides() -> anyhow::Result<()> {
+    with_a_page(true)
 }
