@@ -83,7 +83,10 @@ impl Stream {
         self.presented = Some(at);
         match &mut self.own_us {
             Some(smoothed) if (own - *smoothed).abs() < JUMP_US => {
-                *smoothed += (own - *smoothed) * weight;
+                // What a queue does that comes and goes is not followed, a detour is.
+                let step = own - *smoothed;
+                let weight = weight * (step.abs() / DETOUR_US).clamp(LEAST_WEIGHT, 1.0);
+                *smoothed += step * weight;
                 self.added_us += (added - self.added_us) * weight;
             }
             other => (*other, self.added_us) = (Some(own), added),
@@ -202,6 +205,9 @@ const MAX_AUDIO_DELAY_US: i64 = 200_000;
 const MAX_VIDEO_DELAY_US: i64 = 120_000;
 /// A latency this far off is not smoothed: a stream began anew, or a clock was set.
 const JUMP_US: f64 = 500_000.0;
+/// Off by so much the smoothed latency follows at once, off by less in proportion more slowly.
+const DETOUR_US: f64 = 40_000.0;
+const LEAST_WEIGHT: f64 = 0.2;
 /// Clocks drift apart by 2 ms meanwhile, if they are bad (100 ppm).
 const REPORT_HOLDS_US: i64 = 20_000_000;
 /// A stream that has stood still for so long is not to be kept in step with.
