@@ -54,6 +54,7 @@ impl Path {
 }
 
 const SOUND_BYTES: u32 = 144;
+const PROBE_BYTES: u32 = 1200;
 
 struct Packet {
     sent: Instant,
@@ -198,7 +199,8 @@ fn simulate(path: &Path, flows: &mut [Flow], length_ms: u64, seed: u64) {
                 flow.estimator.on_sent_rate(now, recent as f64 * 8000.0 / window as f64);
                 if let Some((bytes, _)) = flow.estimator.poll_probe(now) {
                     for _ in 0..bytes / 1150 {
-                        flow.pacer.push(now, Priority::Padding, 1200, (usize::MAX, false, 1200));
+                        let probe = (usize::MAX, false, PROBE_BYTES);
+                        flow.pacer.push(now, Priority::Padding, PROBE_BYTES, probe);
                     }
                 }
             }
@@ -342,6 +344,23 @@ fn a_drop_drains_within_two_seconds_and_a_rise_is_used_within_eight() {
     let settled = flow.percentile(22_000, 39_000, 0.98);
     assert!(settled <= 150, "{settled} ms two seconds after the drop");
     assert!(flow.rate_bps(48_000, 49_000) >= 0.9 * 1.5e6, "{}", flow.rate_bps(48_000, 49_000));
+}
+
+/// In the second after the queue is gone the path is known to be full.
+#[test]
+fn nothing_is_probed_right_after_a_drain() {
+    let mut path = Path::new(1.5e6, 500.0);
+    path.rates = vec![(0, 1.5e6), (20_000, 0.6e6)];
+    for seed in 1..=9 {
+        let mut flows = [Flow::new(0, 2_700_000.0)];
+        let begun = Instant::now();
+        simulate(&path, &mut flows, 22_000, seed);
+        let at = |(sent, ..): &&(Instant, u32, Option<f64>)| {
+            sent.saturating_duration_since(begun) >= Duration::from_millis(20_100)
+        };
+        let probes = flows[0].sent.iter().filter(at).filter(|(_, bytes, _)| *bytes == PROBE_BYTES);
+        assert_eq!(probes.count(), 0, "seed {seed}");
+    }
 }
 
 #[test]
