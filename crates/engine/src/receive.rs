@@ -219,6 +219,8 @@ struct VideoDecode {
 
 impl VideoDecode {
     fn run(mut self, queue: &Receiver<ReceivedRtp>) {
+        // While the connection comes about.
+        self.decoder.warm_up(USUAL_SIZE);
         loop {
             self.show_due();
             let due = self.held.front().map(|(due, _)| *due);
@@ -342,6 +344,9 @@ impl VideoDecode {
         self.slot.put(frame);
     }
 }
+
+/// What most cameras and browsers send at first.
+const USUAL_SIZE: Size = Size::new(1280, 720);
 
 /// Our Unix time, milliseconds.
 pub(crate) fn unix_ms() -> f64 {

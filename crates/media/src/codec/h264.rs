@@ -18,7 +18,9 @@ use sys::API;
 use super::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, nal_units, parse_sps};
 use super::{VideoDecoder, VideoEncoder};
 use crate::error::MediaError;
-use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::frame::{
+    Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, MediaTime, Size, VideoFrame,
+};
 use crate::pool::BufferPool;
 
 /// How much work the encoder puts into motion search.
@@ -407,7 +409,7 @@ impl Default for H264Decoder {
 }
 
 impl H264Decoder {
-    /// A decoder; the codec itself starts with the first keyframe.
+    /// A decoder; the codec itself starts with the first keyframe, or with [`Self::warm_up`].
     pub fn new() -> Self {
         Self {
             decoder: None,
@@ -415,6 +417,23 @@ impl H264Decoder {
             awaiting_keyframe: true,
             matrix: ColorMatrix::default(),
         }
+    }
+
+    /// Starts the codec and has it get its memory for pictures of `size`, by one that it makes
+    /// itself. The first keyframe of that size is then decoded as quickly as others, where it takes some
+    /// 12 ms more at 1280x720. It has to be a keyframe all the same. Takes about twice that time.
+    pub fn warm_up(&mut self, size: Size) {
+        let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+        let black = VideoFrame {
+            buffer: Arc::new(I420Buffer::black(size)),
+            time: MediaTime::default(),
+            rtp_timestamp: 0,
+        };
+        // Whatever goes wrong here does so again, where somebody is told.
+        if let Ok(Some(picture)) = encoder.encode(&black) {
+            let _ = self.decode(&picture.data);
+        }
+        self.awaiting_keyframe = true;
     }
 
     fn decode_checked(

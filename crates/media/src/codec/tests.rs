@@ -53,6 +53,25 @@ fn nal_types(data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_decoder_that_was_warmed_up_is_as_good_as_new() {
+    let mut source = Source::new(HD);
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let units = encode(&mut encoder, &mut source, 3);
+    let (mut fresh, mut warm) = (H264Decoder::new(), H264Decoder::new());
+    warm.warm_up(HD);
+    // What it made itself is no reference.
+    assert!(matches!(warm.decode(&units[1].data), Err(MediaError::AwaitingKeyframe)));
+    for unit in &units {
+        let [a, b] = [&mut fresh, &mut warm].map(|d| d.decode(&unit.data).unwrap().unwrap());
+        assert_eq!(a.as_packed(), b.as_packed());
+    }
+    // Nor is another size than it was warmed up for a problem.
+    let mut other = H264Decoder::new();
+    other.warm_up(Size::new(640, 360));
+    assert_eq!(other.decode(&units[0].data).unwrap().unwrap().size(), HD);
+}
+
+#[test]
 fn every_picture_comes_out_of_the_decoder_at_once_with_its_time_code() {
     for size in [HD, Size::new(640, 480), Size::new(320, 180)] {
         let config = H264EncoderConfig { bitrate: Bitrate::from_kbps(300), ..Default::default() };
