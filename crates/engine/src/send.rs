@@ -277,7 +277,7 @@ fn fit(
 }
 
 /// How soon it is noticed that media may be sent.
-const CONNECTED_POLL: Duration = Duration::from_millis(3);
+const CONNECTED_POLL: Duration = Duration::from_millis(1);
 /// How long a picture may wait for that.
 const MAX_HELD: Duration = Duration::from_millis(50);
 /// Least time between keyframes on request, whatever the round trip.

@@ -287,6 +287,7 @@ impl Peer {
             self.session.direct.connected();
         }
         applied?;
+        self.session.direct.described();
         self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);

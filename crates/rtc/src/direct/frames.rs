@@ -12,6 +12,11 @@ pub(super) fn is_dtls(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20..=63))
 }
 
+/// Whether this is a check of the other side.
+pub(super) fn is_request(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[0, 1])
+}
+
 /// The media or DTLS in a datagram, out of its ChannelData or Send indication if it has one.
 pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let inner = match datagram.first()? {

@@ -13,7 +13,8 @@
 //! authenticated consent (RFC 7675), asked for again all the time.
 //!
 //! Before a pair is selected, [`prompt::Prompt`] saves the round trip of a nomination, and DTLS that
-//! comes early waits here instead of being lost.
+//! comes early waits here instead of being lost; so do checks that overtake the description by which they
+//! can be answered.
 //!
 //! Threads: one task for each peer sends the checks; sockets are polled in the driver.
 
@@ -72,6 +73,8 @@ pub(crate) struct DirectPath {
     prompt: Mutex<Prompt>,
     /// Our user name fragment; the stack tells that of an offer that is not applied yet.
     local_ufrag: Mutex<String>,
+    /// Whether the stack has had a description of the other side.
+    described: AtomicBool,
     /// Whether the stack has a pair for its data.
     selected: AtomicBool,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
@@ -113,6 +116,13 @@ impl DirectPath {
         }
     }
 
+    /// The stack took the description: checks that came before can be answered.
+    pub(crate) fn described(&self) {
+        if !self.described.swap(true, Ordering::Relaxed) {
+            self.each_inbox(Inbox::release_checks);
+        }
+    }
+
     /// A candidate of the other side.
     pub(crate) fn remote_candidate(&self, line: &str) {
         let words: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
@@ -126,10 +136,18 @@ impl DirectPath {
     /// The stack selected a pair: what came too early for it is delivered.
     pub(crate) fn connected(&self) {
         if !self.selected.swap(true, Ordering::Relaxed) {
-            let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
-            inboxes.iter().filter_map(Weak::upgrade).for_each(|inbox| inbox.release());
+            self.each_inbox(Inbox::release);
         }
         self.wake();
+    }
+
+    fn each_inbox(&self, act: impl Fn(&Inbox)) {
+        let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.iter().filter_map(Weak::upgrade).for_each(|inbox| act(&inbox));
+    }
+
+    fn is_described(&self) -> bool {
+        self.described.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_selected(&self) -> bool {

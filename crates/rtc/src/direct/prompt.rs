@@ -75,7 +75,7 @@ impl Prompt {
             });
             return answer.map_or(Fate::Pass, Fate::Answer);
         }
-        if self.is_too_soon(now, Destination(pair, peer.to_vec())) {
+        if self.is_too_soon(now, Destination(pair, peer.to_vec()), nominates) {
             return Fate::Drop;
         }
         if !bare || nominates || self.relays.contains(&pair.remote) {
@@ -107,13 +107,15 @@ impl Prompt {
         }
     }
 
-    fn is_too_soon(&mut self, now: Instant, to: Destination) -> bool {
+    fn is_too_soon(&mut self, now: Instant, to: Destination, nominates: bool) -> bool {
         if self.spacing.len() >= MAX_KNOWN && !self.spacing.contains_key(&to) {
             return false;
         }
         let (count, last) = self.spacing.entry(to).or_insert((0, now));
         let spacing = match *count {
-            0..PROMPT_CHECKS => Duration::ZERO,
+            0 => Duration::ZERO,
+            1..PROMPT_CHECKS if nominates => Duration::ZERO,
+            1..PROMPT_CHECKS => SAME_TICK,
             PROMPT_CHECKS..EARLY_CHECKS => EARLY_SPACING,
             _ => SPACING,
         };
@@ -129,10 +131,13 @@ impl Prompt {
 /// The first checks of a pair follow the agent's tick: the other side may not have our candidates
 /// for the first of them, and not its own answer for the second.
 const PROMPT_CHECKS: u32 = 4;
+/// Pairs that differ in a reflexive address alone are one pair to the network: one check a tick is enough.
+const SAME_TICK: Duration = Duration::from_millis(2);
 /// Dense for a long round trip: the controlled side leaves a nomination unanswered until its own
 /// check of the pair is answered.
 const EARLY_CHECKS: u32 = 40;
-const EARLY_SPACING: Duration = Duration::from_millis(10);
+/// Every second tick, some of which are a little early.
+const EARLY_SPACING: Duration = Duration::from_millis(9);
 /// RFC 8445 §14.2.
 const SPACING: Duration = Duration::from_millis(50);
 const MAX_KNOWN: usize = 1024;

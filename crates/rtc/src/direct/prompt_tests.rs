@@ -93,6 +93,9 @@ fn checks_are_spaced_though_the_agent_ticks_fast() {
         if prompt.on_send(now, pair(), &check(false, false).1) != Fate::Drop {
             sent.push(now - start);
         }
+        // The agent's pair of a reflexive candidate is the same one to the network.
+        let doubled = prompt.on_send(now, pair(), &check(false, false).1);
+        assert_eq!(doubled, Fate::Drop, "tick {tick}");
     }
     assert_eq!(sent[..4], [0, 5, 10, 15].map(Duration::from_millis));
     assert!((110..=140).contains(&sent.len()), "{}", sent.len());

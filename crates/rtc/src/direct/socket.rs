@@ -32,6 +32,8 @@ struct Letters {
     ready: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Until a pair is selected.
     held: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Until the other side is described.
+    checks: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
 }
 
@@ -51,11 +53,21 @@ impl Inbox {
     /// Keeps a datagram until [`Self::release`]; when it is full the oldest is lost, as it would
     /// have been.
     fn hold(&self, from: SocketAddr, datagram: &[u8]) {
+        keep(&mut self.letters().held, from, datagram);
+    }
+
+    /// The same until [`Self::release_checks`].
+    fn hold_check(&self, from: SocketAddr, datagram: &[u8]) {
+        keep(&mut self.letters().checks, from, datagram);
+    }
+
+    pub(super) fn release_checks(&self) {
         let mut letters = self.letters();
-        if letters.held.len() >= MAX_HELD {
-            letters.held.pop_front();
+        let checks = std::mem::take(&mut letters.checks);
+        letters.ready.extend(checks);
+        if let Some(reader) = letters.reader.take() {
+            reader.wake();
         }
-        letters.held.push_back((from, datagram.to_vec()));
     }
 
     pub(super) fn release(&self) {
@@ -76,6 +88,13 @@ impl Inbox {
         }
         next
     }
+}
+
+fn keep(queue: &mut VecDeque<(SocketAddr, Vec<u8>)>, from: SocketAddr, datagram: &[u8]) {
+    if queue.len() >= MAX_HELD {
+        queue.pop_front();
+    }
+    queue.push_back((from, datagram.to_vec()));
 }
 
 /// DTLS flights are of some six records.
@@ -133,11 +152,14 @@ impl SteeredSocket {
             let end = (at + stride).min(meta.len);
             let pair = Pair { local: self.local, remote: meta.addr };
             let datagram = &buffer[at..end];
-            let early = frames::is_dtls(datagram) && !self.path.is_selected();
-            if early {
+            let early_dtls = frames::is_dtls(datagram) && !self.path.is_selected();
+            let early_check = frames::is_request(datagram) && !self.path.is_described();
+            if early_dtls {
                 self.inbox.hold(meta.addr, datagram);
+            } else if early_check {
+                self.inbox.hold_check(meta.addr, datagram);
             }
-            if early || self.path.on_datagram(pair, datagram) {
+            if early_dtls || early_check || self.path.on_datagram(pair, datagram) {
                 buffer.copy_within(end..meta.len, at);
                 meta.len -= end - at;
             } else {
@@ -215,5 +237,54 @@ impl AsyncUdpSocket for SteeredSocket {
 
     fn max_gro_segments(&self) -> usize {
         self.inner.max_gro_segments()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::time::Duration;
+
+    use webrtc::runtime::{Runtime, TokioRuntime};
+
+    use super::*;
+
+    async fn read(socket: &SteeredSocket) -> Vec<u8> {
+        let (mut buffer, mut meta) = ([0; 2048], [RecvMeta::default()]);
+        let mut buffers = [IoSliceMut::new(&mut buffer)];
+        let read = poll_fn(|cx| socket.poll_recv(cx, &mut buffers, &mut meta));
+        tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
+        buffer[..meta[0].len].to_vec()
+    }
+
+    #[tokio::test]
+    async fn what_comes_too_early_waits_for_its_time_and_nothing_else_does() {
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (near, far) = (bind(), bind());
+        let to = near.local_addr().unwrap();
+        let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
+        let path = Arc::new(DirectPath::default());
+        let socket = SteeredSocket::new(&plain, plain.clone(), path.clone()).unwrap();
+        let (check, dtls, media) = ([0, 1, 7, 7], [22, 254, 255, 0], [128, 0, 1, 2]);
+        for datagram in [check, dtls, media] {
+            far.send_to(&datagram, to).unwrap();
+        }
+        assert_eq!(read(&socket).await, media);
+        path.described();
+        assert_eq!(read(&socket).await, check);
+        path.connected();
+        assert_eq!(read(&socket).await, dtls);
+        for datagram in [dtls, check] {
+            far.send_to(&datagram, to).unwrap();
+            assert_eq!(read(&socket).await, datagram);
+        }
+        // A restart begins with a description, so that checks are not held again; DTLS is.
+        path.reset();
+        for datagram in [dtls, check] {
+            far.send_to(&datagram, to).unwrap();
+        }
+        assert_eq!(read(&socket).await, check);
     }
 }
