@@ -17,6 +17,11 @@ pub(super) fn is_request(datagram: &[u8]) -> bool {
     datagram.starts_with(&[0, 1])
 }
 
+/// Whether this is the answer to a check of ours, or to a STUN server's.
+pub(super) fn is_success(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[1, 1])
+}
+
 /// The media or DTLS in a datagram, out of its ChannelData or Send indication if it has one.
 pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let inner = match datagram.first()? {

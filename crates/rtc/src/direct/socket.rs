@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::prompt::Fate;
-use super::{DirectPath, Pair, frames};
+use super::{DirectPath, Pair, frames, stun};
 
 /// A UDP socket, but media leaves by the active direct pair, and answers to its checks do not
 /// reach the stack.
@@ -34,6 +34,8 @@ struct Letters {
     held: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Until the other side is described.
     checks: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// The last nomination of each remote address, until a pair is selected.
+    nominations: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
 }
 
@@ -70,8 +72,30 @@ impl Inbox {
         }
     }
 
+    /// Remembers a nomination.
+    fn nominated(&self, from: SocketAddr, request: &[u8]) {
+        let mut letters = self.letters();
+        letters.nominations.retain(|(known, _)| *known != from);
+        keep(&mut letters.nominations, from, request);
+    }
+
+    /// A check of ours was answered from there: a nomination that came before its pair was proven
+    /// counts from now on (RFC 8445 §7.3.1.5). The stack's agent forgets it, and would wait for the next.
+    fn proven(&self, from: SocketAddr) {
+        let mut letters = self.letters();
+        if let Some(at) = letters.nominations.iter().position(|(known, _)| *known == from)
+            && let Some(nomination) = letters.nominations.remove(at)
+        {
+            letters.ready.push_back(nomination);
+            if let Some(reader) = letters.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
     pub(super) fn release(&self) {
         let mut letters = self.letters();
+        letters.nominations.clear();
         let held = std::mem::take(&mut letters.held);
         letters.ready.extend(held);
         if let Some(reader) = letters.reader.take() {
@@ -158,6 +182,14 @@ impl SteeredSocket {
                 self.inbox.hold(meta.addr, datagram);
             } else if early_check {
                 self.inbox.hold_check(meta.addr, datagram);
+            }
+            if !early_check && !self.path.is_selected() {
+                if frames::is_request(datagram) && stun::has_use_candidate(datagram) {
+                    self.inbox.nominated(meta.addr, datagram);
+                } else if frames::is_success(datagram) {
+                    // Read after this one.
+                    self.inbox.proven(meta.addr);
+                }
             }
             if early_dtls || early_check || self.path.on_datagram(pair, datagram) {
                 buffer.copy_within(end..meta.len, at);
@@ -249,6 +281,7 @@ mod tests {
 
     use webrtc::runtime::{Runtime, TokioRuntime};
 
+    use super::super::checks::Generation;
     use super::*;
 
     async fn read(socket: &SteeredSocket) -> Vec<u8> {
@@ -257,6 +290,33 @@ mod tests {
         let read = poll_fn(|cx| socket.poll_recv(cx, &mut buffers, &mut meta));
         tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
         buffer[..meta[0].len].to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_nomination_counts_again_once_its_pair_is_proven() {
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (near, far, other) = (bind(), bind(), bind());
+        let to = near.local_addr().unwrap();
+        let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
+        let path = Arc::new(DirectPath::default());
+        let socket = SteeredSocket::new(&plain, plain.clone(), path.clone()).unwrap();
+        path.described();
+        let generation = Generation::default();
+        let (_, nomination) = stun::request(&generation, true, true, 1).unwrap();
+        let answer = stun::success([7; 12], to, "password").unwrap();
+        let media = vec![128, 0, 0, 0];
+        for (from, datagram, read_as) in [
+            (&far, &nomination, vec![&nomination]),
+            (&other, &answer, vec![&answer]),
+            (&far, &answer, vec![&answer, &nomination]),
+            (&far, &answer, vec![&answer]),
+            (&far, &media, vec![&media]),
+        ] {
+            from.send_to(datagram, to).unwrap();
+            for wanted in read_as {
+                assert_eq!(read(&socket).await, *wanted);
+            }
+        }
     }
 
     #[tokio::test]
