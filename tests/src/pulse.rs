@@ -116,17 +116,32 @@ impl PulseServer {
     ///
     /// The player does not start.
     pub fn play_tone(&self, cable: &str, hz: f64, peak_dbfs: f64) -> Result<Player> {
-        let amplitude = 10_f64.powf(peak_dbfs / 20.0) * f64::from(i16::MAX);
+        let amplitude = 10_f64.powf(peak_dbfs / 20.0);
         let minute = u32::try_from(60 * AUDIO_RATE_HZ as usize)?;
-        let samples: Vec<u8> = (0..minute)
+        let samples: Vec<f32> = (0..minute)
             .map(|n| std::f64::consts::TAU * hz * f64::from(n) / f64::from(AUDIO_RATE_HZ))
-            .flat_map(|phase| ((amplitude * phase.sin()) as i16).to_le_bytes())
+            .map(|phase| (amplitude * phase.sin()) as f32)
             .collect();
-        let path = self.folder.join(format!("tone-{hz}.raw"));
-        std::fs::write(&path, samples)?;
+        self.play(cable, &samples)
+    }
+
+    /// Plays 48 kHz mono sound into a cable until the player is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The player does not start.
+    pub fn play(&self, cable: &str, samples: &[f32]) -> Result<Player> {
+        let path = self.folder.join(format!("played-into-{cable}.raw"));
+        std::fs::write(&path, samples.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>())?;
         let mut command = self.tool("pacat");
         command
-            .args(["--playback", "--raw", "--format=s16le", "--channels=1", "--latency-msec=20"])
+            .args([
+                "--playback",
+                "--raw",
+                "--format=float32le",
+                "--channels=1",
+                "--latency-msec=20",
+            ])
             .arg(format!("--rate={AUDIO_RATE_HZ}"))
             .arg(format!("--device={cable}"))
             .arg(&path)

@@ -1,9 +1,15 @@
-//! What leaves a microphone: nothing while it is muted.
+//! What leaves a microphone: nothing while it is muted, and not what its own speaker plays.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::process::Command;
 use std::time::Duration;
 
-use visavis_tests::program::{Server, expect_within, join};
+use visavis_media::AUDIO_RATE_HZ;
+use visavis_media::audio::level::Level;
+use visavis_media::audio::speech::Talker;
+use visavis_tests::network::speech;
+use visavis_tests::program::{Program, Server, binary, expect_within, join, scratch};
+use visavis_tests::pulse::PulseServer;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -22,4 +28,62 @@ fn no_packet_of_a_muted_microphone_reaches_the_other_side() -> anyhow::Result<()
     expect_within(&muted, "audio_received.packets", 50.0..=1000.0)?;
     assert!(listener["audio_received"].is_null(), "{listener:#}");
     Ok(())
+}
+
+/// What a talker hears of a call whose other side has its microphone right at its speaker, where
+/// somebody may say something too.
+fn heard_by_a_talker(echo_cancellation: &str, said_there: Option<&[f32]>) -> Vec<f32> {
+    let folder = scratch(&format!("echo-{echo_cancellation}")).unwrap();
+    let (spoken, heard) = (folder.join("spoken.wav"), folder.join("heard.wav"));
+    speech::write(&speech::recording(5), &spoken).unwrap();
+    let sound = PulseServer::start("echo", &[("room", 48_000)]).unwrap();
+    let server = Server::start().unwrap();
+    let join = |name: &str, microphone: &str, speaker: &str, extra: &[&str]| {
+        let mut command = Command::new(binary("visavis-cli").unwrap());
+        sound
+            .environment(&mut command, "room", "room_mic")
+            .args(["join", "abc-defg-hij", "--server", server.url(), "--json", "--camera", "none"])
+            .args(["--microphone", microphone, "--speaker", speaker])
+            .args(extra);
+        Program::start(name, &mut command).unwrap()
+    };
+    let extra = ["--echo-cancellation", echo_cancellation];
+    let devices = ("device:pulseaudio:room_mic", "device:pulseaudio:room");
+    let mut room = join("room", devices.0, devices.1, &extra);
+    room.wait_event("waiting", LIMIT).unwrap();
+    let _somebody = said_there.map(|said| sound.play("room", said).unwrap());
+    let files = [spoken, heard.clone()].map(|file| format!("file:{}", file.display()));
+    let mut talker = join("talker", &files[0], &files[1], &["--duration", "12s"]);
+    talker.wait_event("summary", LIMIT).unwrap();
+    talker.wait_end(LIMIT).unwrap();
+    let heard = speech::read(&heard).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    heard
+}
+
+#[test]
+fn what_the_speaker_plays_does_not_come_back_through_the_microphone() {
+    // The loudest tenth of a second but a twentieth of them, from the fourth second on: it is
+    // learnt by then.
+    let loud = |heard: Vec<f32>| {
+        let tenth = AUDIO_RATE_HZ as usize / 10;
+        let level = |piece: &[f32]| f64::from(Level::of(piece).rms_dbfs);
+        let mut levels: Vec<f64> = heard.chunks_exact(tenth).skip(40).map(level).collect();
+        levels.sort_by(f64::total_cmp);
+        levels[levels.len() * 19 / 20]
+    };
+    let (off, on) = (loud(heard_by_a_talker("off", None)), loud(heard_by_a_talker("auto", None)));
+    eprintln!("own voice {off:.1} dBFS without, {on:.1} dBFS with echo cancellation");
+    assert!(off > -30.0, "nothing came back: {off} dBFS");
+    assert!(on < off - 20.0, "{on} dBFS of {off} dBFS");
+}
+
+#[test]
+fn who_talks_while_the_speaker_plays_is_understood() {
+    let said = Talker::new(8, 200.0).take(30.0);
+    let heard = heard_by_a_talker("auto", Some(&said));
+    let score = speech::intelligibility(&said, &heard[3 * AUDIO_RATE_HZ as usize..]).unwrap();
+    eprintln!("STOI {score:.2}");
+    // Without echo cancellation 0.7.
+    assert!(score > 0.8, "{score}");
 }
