@@ -154,7 +154,12 @@ impl Program {
         Ok(())
     }
 
-    fn kill(&mut self) -> anyhow::Result<()> {
+    /// Ends it without giving it a chance to say so (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -236,8 +241,26 @@ impl Server {
     ///
     /// It does not die or start.
     pub fn kill_for(&mut self, time: Duration) -> anyhow::Result<()> {
-        self.program.kill()?;
+        self.kill()?;
         std::thread::sleep(time);
+        self.start_again()
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    ///
+    /// It does not die.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.program.kill()
+    }
+
+    /// Starts another on the same port; it remembers nothing.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
         let address = self.address().to_owned();
         *self = Self::listen(&address)?;
         Ok(())
@@ -251,9 +274,7 @@ impl Server {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.program.terminate()?;
         self.program.wait_end(Duration::from_secs(5))?;
-        let address = self.address().to_owned();
-        *self = Self::listen(&address)?;
-        Ok(())
+        self.start_again()
     }
 }
 

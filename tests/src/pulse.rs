@@ -157,10 +157,34 @@ impl PulseServer {
     pub fn record(&self, cable: &str, length: Duration) -> Result<Vec<f32>> {
         let mut recorder = self.recorder(cable)?;
         let mut stdout = recorder.0.stdout.take().context("no standard output")?;
-        let bytes = (length.as_secs_f64() * f64::from(AUDIO_RATE_HZ)) as usize * 4;
-        let mut data = vec![0; bytes];
-        stdout.read_exact(&mut data).context("parec ended too early")?;
-        Ok(data.as_chunks::<4>().0.iter().map(|&sample| f32::from_le_bytes(sample)).collect())
+        read_sound(&mut stdout, length)
+    }
+
+    /// Records from the first tenth of a second on that `begun` is true of.
+    ///
+    /// # Errors
+    ///
+    /// The recorder does not start, or none came within `limit`.
+    pub fn record_from(
+        &self,
+        cable: &str,
+        begun: impl Fn(&[f32]) -> bool,
+        length: Duration,
+        limit: Duration,
+    ) -> Result<Vec<f32>> {
+        let mut recorder = self.recorder(cable)?;
+        let mut stdout = recorder.0.stdout.take().context("no standard output")?;
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut sound = read_sound(&mut stdout, Duration::from_millis(100))?;
+            if begun(&sound) {
+                sound.extend(read_sound(&mut stdout, length)?);
+                return Ok(sound);
+            }
+            if Instant::now() > deadline {
+                bail!("nothing to record within {limit:?}");
+            }
+        }
     }
 
     /// 48 kHz mono floats on standard output.
@@ -214,6 +238,14 @@ impl Drop for Player {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// So much of what a recorder writes.
+fn read_sound(stdout: &mut impl Read, length: Duration) -> Result<Vec<f32>> {
+    let bytes = (length.as_secs_f64() * f64::from(AUDIO_RATE_HZ)) as usize * 4;
+    let mut data = vec![0; bytes];
+    stdout.read_exact(&mut data).context("parec ended too early")?;
+    Ok(data.as_chunks::<4>().0.iter().map(|&sample| f32::from_le_bytes(sample)).collect())
 }
 
 fn with_environment(command: &mut Command, folder: &Path) {

@@ -97,14 +97,20 @@ fn a_tone_from_the_speaker_comes_out_with_its_pitch_and_level() {
     ] {
         let source = format!("{cable}_mic");
         server.set_defaults(cable, &source).unwrap();
-        // Longer than the recording by far: its start may be slow.
+        // Longer than the recording by far: the recorder may be slow to hear it.
         let mut arguments = vec!["speaker", "seconds", "6", "tone", "1200"];
         if let Some(id) = id {
             arguments.extend(["id", id]);
         }
-        let mut program = probe(&server, (cable, &source), &arguments);
-        program.wait_event("open", LIMIT).unwrap();
-        let sound = server.record(cable, Duration::from_secs(2)).unwrap();
+        // The recorder is there first and waits for the tone, however long the device takes.
+        let (sound, mut program) = std::thread::scope(|scope| {
+            let recording = scope.spawn(|| {
+                let begun = |sound: &[f32]| listen(sound).is_some();
+                server.record_from(cable, begun, Duration::from_secs(1), LIMIT)
+            });
+            let program = probe(&server, (cable, &source), &arguments);
+            (recording.join().unwrap().unwrap(), program)
+        });
         // The probe's amplitude of 0.25 is a sine of -15 dBFS.
         assert_tone(&sound, 1200.0, -16.5..=-13.5);
         let played = result(&mut program);

@@ -2,10 +2,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use visavis_tests::program::{Server, join, scratch};
+use visavis_tests::trace::{times, unix_ms};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const ROOM: &str = "abc-defg-hij";
@@ -28,6 +29,68 @@ fn a_locked_room_lets_in_nobody_and_is_told_to_both() -> anyhow::Result<()> {
     let mut d = join("fourth", server.url(), ROOM, &QUIET)?;
     d.wait_event("waiting", LIMIT)?;
     Ok(())
+}
+
+#[test]
+fn two_who_enter_at_once_find_each_other() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let flags = ["--size", "320x180"];
+    for round in 0..6 {
+        let room = format!("abc-defg-hi{}", char::from(b'a' + round));
+        // Either may be the first whom the server hears.
+        let mut peers =
+            [join("one", server.url(), &room, &flags)?, join("two", server.url(), &room, &flags)?];
+        for peer in &mut peers {
+            peer.wait_event("first-video-frame", LIMIT)?;
+        }
+        peers[usize::from(round) % 2].terminate()?;
+        let ends = peers
+            .iter_mut()
+            .map(|peer| Ok(peer.wait_event("summary", LIMIT)?["end_reason"].clone()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        assert_eq!(ends[usize::from(round) % 2], "local-hangup");
+        assert_eq!(ends[1 - usize::from(round) % 2], "remote-hangup");
+    }
+    Ok(())
+}
+
+#[test]
+fn whoever_stayed_is_connected_again_when_the_other_comes_back() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let mut first = join("first", server.url(), ROOM, &["--size", "320x180"])?;
+    first.wait_event("waiting", LIMIT)?;
+    let trace = scratch("return")?.join("trace.jsonl");
+    let flags = ["--size", "320x180", "--trace", trace.to_str().unwrap()];
+    let mut second = join("second", server.url(), ROOM, &flags)?;
+    for peer in [&mut first, &mut second] {
+        peer.wait_event("first-video-frame", LIMIT)?;
+    }
+    // Twice: after the first time the other one has been there longer.
+    for _ in 0..2 {
+        first.kill()?;
+        first = join("first, again", server.url(), ROOM, &["--size", "320x180"])?;
+        first.wait_event("first-video-frame", LIMIT)?;
+        let back = unix_ms();
+        second.wait_event("connected", LIMIT)?;
+        wait_picture(&trace, back)?;
+    }
+    first.terminate()?;
+    assert_eq!(second.wait_event("summary", LIMIT)?["end_reason"], "remote-hangup");
+    std::fs::remove_dir_all(trace.parent().unwrap())?;
+    Ok(())
+}
+
+/// Waits until a picture has come after that time.
+fn wait_picture(trace: &Path, after_ms: f64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let text = std::fs::read_to_string(trace)?;
+        if !times(&text, after_ms, |line| line["event"] == "picture").is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "no picture within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
@@ -96,10 +159,6 @@ fn a_call_comes_back_when_one_side_wakes_from_sleep() -> anyhow::Result<()> {
     b.terminate()?;
     assert_eq!(a.wait_event("summary", LIMIT)?["end_reason"], "remote-hangup");
     Ok(())
-}
-
-fn unix_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// Longest time between two lines of a kind; from `from` to `until` there must be some.

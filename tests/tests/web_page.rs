@@ -39,6 +39,15 @@ fn expect_media(page: &Page<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// There is nothing to scroll to.
+fn expect_no_scrollbar(page: &Page<'_>) -> anyhow::Result<()> {
+    let root = "document.documentElement";
+    let heights = page.run(&format!("[{root}.scrollHeight, {root}.clientHeight]"))?;
+    ensure!(heights[0] == heights[1], "of {} px {} are seen", heights[0], heights[1]);
+    ensure!(page.run(&format!("{root}.clientWidth === innerWidth"))? == json!(true));
+    Ok(())
+}
+
 /// Nothing was blocked by the Content-Security-Policy, nothing was thrown.
 fn expect_clean_console(browser: &Browser) -> anyhow::Result<()> {
     let severe: Vec<_> =
@@ -201,6 +210,7 @@ fn third_page_reads_that_the_room_is_full() -> anyhow::Result<()> {
     assert_eq!(third.run("visavis.state().endReason")?, json!("room-full"));
     let text = third.run("document.getElementById('ended').innerText")?;
     assert!(text.as_str().is_some_and(|t| t.contains("The room is full")), "{text}");
+    expect_no_scrollbar(&third)?;
     assert_eq!(first.run("visavis.state().phase")?, json!("connected"));
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! A locked room takes in nobody but those who had a seat when it was locked, or since.
 
 mod backlog;
+mod seats;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +22,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::http::uri::Authority;
-use visavis_signaling_protocol::limits::ROOM_SEATS;
 use visavis_signaling_protocol::{
     ClientMessage, ErrorCode, IceServer, LeaveReason, ParseError, PeerId, PeerInfo, ResumeToken,
     RoomCode, ServerMessage, SessionId, SignalPayload,
 };
 
-use crate::limits::{Bucket, Limits, address_key};
+use crate::limits::{Bucket, Limits};
 use backlog::Backlog;
 
 /// Names one WebSocket for as long as the server runs.
@@ -94,13 +94,13 @@ pub(crate) struct Rooms {
 
 #[derive(Default)]
 struct Room {
-    /// At most [`ROOM_SEATS`].
+    /// At most [`ROOM_SEATS`](visavis_signaling_protocol::limits::ROOM_SEATS).
     seats: Vec<Seat>,
     /// Connections that wait for the holders to answer.
     waiting: Vec<(ConnectionId, Join)>,
     locked: bool,
     /// Tokens of seats that fell silent while the room was locked: they may come back. Together
-    /// with the seats at most [`ROOM_SEATS`], since nobody else is let in.
+    /// with the seats at most `ROOM_SEATS`, since nobody else is let in.
     away: Vec<ResumeToken>,
 }
 
@@ -320,183 +320,6 @@ impl Rooms {
         }
     }
 
-    fn join(&mut self, id: ConnectionId, code: RoomCode, join: Join) {
-        let now = self.now;
-        let Some(connection) = self.connections.get(&id) else { return };
-        let per_minute = f64::from(self.limits.joins_per_minute);
-        let joins = self
-            .joins
-            .entry(address_key(connection.address))
-            .or_insert_with(|| Bucket::new(now, per_minute, per_minute / 60.0));
-        if !joins.take(now) {
-            let text = "too many joins a minute from this address";
-            return self.fault(id, ErrorCode::TooManyJoins, text);
-        }
-        if !self.rooms.contains_key(&code) && self.rooms.len() >= self.limits.rooms {
-            let text = "the server holds as many rooms as it may";
-            return self.fault(id, ErrorCode::TooManyRooms, text);
-        }
-        let room = self.rooms.entry(code.clone()).or_default();
-        let token = join.resume_token.as_ref();
-        if let Some(own) = room.seats.iter().position(|seat| token == Some(&seat.token)) {
-            let resumes = room.seats[own].session == join.session;
-            return self.take_back(id, &code, own, join, resumes);
-        }
-        // Whose `joined` was lost has no token. Who else knows the session has the seat beside it.
-        let lost = |seat: &Seat| !seat.confirmed && seat.session == join.session;
-        if let Some(own) = room.seats.iter().position(lost) {
-            return self.take_back(id, &code, own, join, false);
-        }
-        if room.locked {
-            let away = join
-                .resume_token
-                .as_ref()
-                .and_then(|token| room.away.iter().position(|away| away == token));
-            let Some(away) = away else {
-                let text = "the people inside have locked the room";
-                return self.fault(id, ErrorCode::RoomLocked, text);
-            };
-            room.away.swap_remove(away);
-            return self.sit(id, &code, join);
-        }
-        let held = |seat: &Seat| seat.connection.is_some();
-        if room.seats.len() < ROOM_SEATS || !room.seats.iter().all(held) {
-            return self.sit(id, &code, join);
-        }
-        for seat in room.seats.iter_mut().filter(|seat| seat.probed.is_none()) {
-            seat.probed = Some(now);
-            if let Some(connection) = seat.connection {
-                self.outputs.push_back(Output::Probe { connection });
-            }
-        }
-        room.waiting.push((id, join));
-        self.set_place(id, Place::Waiting(code));
-    }
-
-    /// Takes a free seat, or that of a ghost. The room exists and has one or the other.
-    fn sit(&mut self, id: ConnectionId, code: &RoomCode, join: Join) {
-        let Some(room) = self.rooms.get_mut(code) else { return };
-        if room.seats.len() >= ROOM_SEATS {
-            let ghost = room
-                .seats
-                .iter()
-                .filter(|seat| seat.connection.is_none())
-                .min_by_key(|seat| seat.last_heard)
-                .map(|seat| (seat.peer_id.clone(), seat.reason_if_freed()));
-            let Some((ghost, reason)) = ghost else { return };
-            self.free(code, &ghost, reason);
-        }
-        let Some(room) = self.rooms.get_mut(code) else { return };
-        let seat = Seat {
-            peer_id: PeerId::random(),
-            token: ResumeToken::random(),
-            session: join.session,
-            display_name: join.display_name,
-            // The roles of two must differ, whoever of them came first.
-            polite: room.seats.first().is_some_and(|other| !other.polite),
-            connection: Some(id),
-            last_heard: self.now,
-            probed: None,
-            backlog: Backlog::default(),
-            counts: join.received.is_some(),
-            received: 0,
-            confirmed: false,
-            left_at: None,
-        };
-        let (peer_id, info) = (seat.peer_id.clone(), seat.info());
-        room.seats.push(seat);
-        self.counters.joins += 1;
-        self.set_place(id, Place::Seated(code.clone()));
-        self.send_joined(code, &peer_id, false);
-        self.tell_others(code, &peer_id, &ServerMessage::PeerJoined { peer: info });
-    }
-
-    /// The own seat number `own` of the room is taken back: by the same session, which `resumes`
-    /// where it was, or by another (a reloaded page), which starts afresh, as does one whose
-    /// `joined` was lost.
-    fn take_back(
-        &mut self,
-        id: ConnectionId,
-        code: &RoomCode,
-        own: usize,
-        join: Join,
-        resumes: bool,
-    ) {
-        let now = self.now;
-        let Some(seat) = self.rooms.get_mut(code).and_then(|room| room.seats.get_mut(own)) else {
-            return;
-        };
-        let old = seat.connection.replace(id);
-        let same_session = seat.session == join.session;
-        seat.last_heard = now;
-        seat.left_at = None;
-        let was_probed = seat.probed.take().is_some();
-        seat.display_name = join.display_name;
-        seat.counts = join.received.is_some();
-        if resumes {
-            seat.backlog.resume(join.received);
-        } else {
-            seat.session = join.session;
-            seat.confirmed = false;
-            seat.backlog = Backlog::default();
-            seat.received = 0;
-        }
-        let (peer_id, info) = (seat.peer_id.clone(), seat.info());
-        if let Some(old) = old {
-            let text = "the seat was taken back by a newer connection";
-            // The seat is no longer the old connection's, so that this frees nothing.
-            self.fault(old, ErrorCode::Replaced, text);
-        }
-        self.counters.resumes += 1;
-        self.set_place(id, Place::Seated(code.clone()));
-        self.send_joined(code, &peer_id, resumes);
-        if resumes {
-            self.replay(code, &peer_id);
-        } else if !same_session {
-            self.tell_others(code, &peer_id, &ServerMessage::PeerJoined { peer: info });
-        }
-        if was_probed {
-            self.admit_waiting(code);
-        }
-    }
-
-    fn send_joined(&mut self, code: &RoomCode, peer_id: &PeerId, resumed: bool) {
-        let Some(room) = self.rooms.get(code) else { return };
-        let Some(seat) = room.seats.iter().find(|seat| seat.peer_id == *peer_id) else { return };
-        let Some(connection) = seat.connection else { return };
-        let host = self.connections.get(&connection).and_then(|c| c.host.as_ref());
-        let ice_servers = (self.mint)(peer_id, host);
-        let message = ServerMessage::Joined {
-            peer_id: peer_id.clone(),
-            peers: room.seats.iter().filter(|s| s.peer_id != *peer_id).map(Seat::info).collect(),
-            polite: seat.polite,
-            ice_servers,
-            resume_token: seat.token.clone(),
-            resumed,
-            received: Some(seat.received),
-            locked: room.locked,
-        };
-        self.send(connection, message);
-    }
-
-    fn replay(&mut self, code: &RoomCode, peer_id: &PeerId) {
-        let Some(seat) = self
-            .rooms
-            .get_mut(code)
-            .and_then(|room| room.seats.iter_mut().find(|seat| seat.peer_id == *peer_id))
-        else {
-            return;
-        };
-        let Some(connection) = seat.connection else { return };
-        for (message, bytes) in seat.backlog.replay() {
-            let (message, bytes) = (message.clone(), *bytes);
-            self.outputs.push_back(Output::Send { connection, message, bytes });
-        }
-        if !seat.counts {
-            seat.backlog.forget_handed();
-        }
-    }
-
     fn signal(
         &mut self,
         id: ConnectionId,
@@ -533,100 +356,10 @@ impl Rooms {
         }
     }
 
-    fn leave(&mut self, id: ConnectionId, reason: LeaveReason) {
-        let Some(seat) = self.seat_mut(id) else {
-            return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
-        };
-        let peer_id = seat.peer_id.clone();
-        let Some(connection) = self.connections.remove(&id) else { return };
-        self.outputs.push_back(Output::Close { connection: id, code: None });
-        if let Place::Seated(code) = connection.place {
-            self.free(&code, &peer_id, reason);
-            self.admit_waiting(&code);
-        }
-    }
-
-    /// The seat becomes a ghost's, with less time to come back and another reason if it does not.
-    fn leave_for_now(&mut self, id: ConnectionId) {
-        let now = self.now;
-        let Some(seat) = self.seat_mut(id) else {
-            return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
-        };
-        seat.left_at = Some(now);
-        self.outputs.push_back(Output::Close { connection: id, code: None });
-        self.drop_connection(id);
-    }
-
-    fn lock(&mut self, id: ConnectionId, locked: bool) {
-        let Some(seat) = self.seat_mut(id) else {
-            return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
-        };
-        let by = seat.peer_id.clone();
-        let Some(Place::Seated(code)) = self.connections.get(&id).map(|c| &c.place) else { return };
-        let Some(room) = self.rooms.get_mut(code) else { return };
-        let message = ServerMessage::Lock { locked, by };
-        if std::mem::replace(&mut room.locked, locked) == locked {
-            return self.send(id, message);
-        }
-        room.away.clear();
-        let waiting = if locked { std::mem::take(&mut room.waiting) } else { Vec::new() };
-        let seated: Vec<_> = room.seats.iter().filter_map(|seat| seat.connection).collect();
-        for connection in seated {
-            self.send(connection, message.clone());
-        }
-        for (id, _) in waiting {
-            self.set_place(id, Place::Fresh);
-            let text = "the people inside have locked the room";
-            self.fault(id, ErrorCode::RoomLocked, text);
-        }
-    }
-
-    /// Removes a seat and tells the others; the room goes with its last seat.
-    fn free(&mut self, code: &RoomCode, peer_id: &PeerId, reason: LeaveReason) {
-        let Some(room) = self.rooms.get_mut(code) else { return };
-        let Some(seat) = room.seats.iter().position(|seat| seat.peer_id == *peer_id) else {
-            return;
-        };
-        let seat = room.seats.remove(seat);
-        if room.locked && reason == LeaveReason::Timeout {
-            room.away.push(seat.token);
-        }
-        let left = ServerMessage::PeerLeft { peer_id: peer_id.clone(), reason };
-        self.tell_others(code, peer_id, &left);
-        self.drop_empty_room(code);
-    }
-
-    fn drop_empty_room(&mut self, code: &RoomCode) {
-        let empty = |room: &Room| room.seats.is_empty() && room.waiting.is_empty();
-        if self.rooms.get(code).is_some_and(empty) {
-            self.rooms.remove(code);
-        }
-    }
-
     fn tell_others(&mut self, code: &RoomCode, about: &PeerId, message: &ServerMessage) {
         let Some(room) = self.rooms.get_mut(code) else { return };
         for seat in room.seats.iter_mut().filter(|seat| seat.peer_id != *about) {
             deliver(&mut self.outputs, seat, message.clone(), SMALL_MESSAGE_BYTES);
-        }
-    }
-
-    /// Seats whoever waits and now finds a free seat or a ghost; refuses the rest once every
-    /// holder has answered.
-    fn admit_waiting(&mut self, code: &RoomCode) {
-        while let Some(room) = self.rooms.get_mut(code)
-            && !room.waiting.is_empty()
-        {
-            let held = room.seats.iter().filter(|seat| seat.connection.is_some()).count();
-            if held < ROOM_SEATS {
-                let (id, join) = room.waiting.remove(0);
-                self.sit(id, code, join);
-            } else if room.seats.iter().all(|seat| seat.probed.is_none()) {
-                let (id, _) = room.waiting.remove(0);
-                self.set_place(id, Place::Fresh);
-                self.fault(id, ErrorCode::RoomFull, "both seats are taken");
-            } else {
-                return;
-            }
         }
     }
 

@@ -73,6 +73,11 @@ fn states(ui: &mut Ui, s: &CallSnapshot) {
             None,
             "Who gives way when both offer at once: perfect negotiation, W3C WebRTC 1.0 §10.7.",
         );
+        let (room, colour) =
+            if s.room_locked { ("locked", Some(t.warn)) } else { ("open to others", None) };
+        let explain =
+            "Whether the server lets in others: only who had a seat returns to a locked room.";
+        fact(ui, "Room", room, colour, explain);
         let explain = "Version of the handshake's protocol: RFC 6347 (1.2), RFC 9147 (1.3).";
         fact(ui, "DTLS version", s.dtls_version.as_deref().unwrap_or(UNKNOWN), None, explain);
         let explain = "How each media packet is encrypted: RFC 3711, RFC 7714.";

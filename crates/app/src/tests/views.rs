@@ -477,6 +477,18 @@ fn debug_panel_shows_what_the_snapshot_holds() {
 }
 
 #[test]
+fn debug_panel_says_whether_the_room_is_locked() {
+    for (room_locked, words) in [(false, "open to others"), (true, "locked")] {
+        let snapshot = CallSnapshot { room_locked, ..snapshots::connected() };
+        let mut h = harness_of(snapshot, 1296.0, 1600.0);
+        h.state_mut().screens.debug.open = true;
+        settle(&mut h);
+        let found = h.query_all_by_label(words).count();
+        assert_eq!(found, 1, "{words:?}");
+    }
+}
+
+#[test]
 fn debug_panel_leaves_the_picture_its_room_where_the_window_is_wide() {
     let mut h = harness(snapshots::connected());
     h.state_mut().screens.debug.open = true;
