@@ -4,12 +4,14 @@
 //! [`Output::Wait`] tells when to call again at the latest. Times are durations since any fixed
 //! origin, so tests run on virtual time.
 
+mod io;
 mod negotiation;
 mod recovery;
 mod session;
 mod stall;
 mod state;
 
+pub use io::{Epoch, Input, Operation, Output, TransportState};
 pub use recovery::Timer;
-pub use session::{Epoch, Input, Operation, Output, Session, TransportState};
+pub use session::Session;
 pub use state::{CallEndReason, CallState};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use visavis_signaling_protocol::{SdpType, SessionDescription};
 
-use crate::session::Operation;
+use crate::io::Operation;
 use crate::stall;
 
 /// `RTCSignalingState`, as far as it can be reached, with operations under way counted in.

@@ -1,0 +1,126 @@
+//! What the stack's driver and the data channel report, as events of the peer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
+use webrtc::peer_connection::{
+    PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSignalingState,
+};
+
+use crate::ice::{self, IceGeneration};
+use crate::session::Session;
+use crate::types::{Candidate, DtlsState, PeerEvent};
+
+/// Pushes what the driver says into the event channel, and nothing more: the driver waits for it.
+pub(super) struct Handler {
+    pub(super) session: Arc<Session>,
+    pub(super) local_ice: Arc<Mutex<IceGeneration>>,
+    pub(super) relay_only: bool,
+}
+
+impl Handler {
+    fn candidate(&self, candidate: String) -> PeerEvent {
+        let generation = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
+        PeerEvent::LocalCandidate(Candidate {
+            candidate,
+            sdp_mid: generation.first_mid.clone(),
+            sdp_m_line_index: Some(0),
+            username_fragment: generation.ufrag().map(str::to_owned),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_negotiation_needed(&self) {
+        self.session.emit(PeerEvent::NegotiationNeeded);
+    }
+
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        if let Ok(init) = event.candidate.to_json()
+            && !init.candidate.is_empty()
+        {
+            let told = if self.relay_only {
+                ice::relay_alone(&init.candidate)
+            } else {
+                Some(init.candidate)
+            };
+            if let Some(told) = told {
+                self.session.emit(self.candidate(told));
+            }
+        }
+    }
+
+    async fn on_signaling_state_change(&self, state: RTCSignalingState) {
+        self.session.emit(PeerEvent::SignalingState(state.into()));
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        self.session.wake.notify_one();
+        if state == RTCIceConnectionState::Connected {
+            self.session.direct.connected();
+        }
+        self.session.emit(PeerEvent::IceConnectionState(state.into()));
+        if state == RTCIceConnectionState::Connected
+            && !self.session.connected.load(Ordering::Relaxed)
+        {
+            self.session.emit(PeerEvent::DtlsState(DtlsState::Connecting));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.session.emit(self.candidate(String::new()));
+        }
+        self.session.emit(PeerEvent::IceGatheringState(state.into()));
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.session.wake.notify_one();
+        // DTLS stays up through an ICE disconnection, so this is set once.
+        if state == RTCPeerConnectionState::Connected
+            && !self.session.connected.swap(true, Ordering::Relaxed)
+        {
+            self.session.emit(PeerEvent::DtlsState(DtlsState::Connected));
+        }
+        self.session.emit(PeerEvent::PeerConnectionState(state.into()));
+    }
+}
+
+/// Owns the data channel: what comes in becomes events, what is queued goes out.
+pub(super) async fn run_channel(
+    channel: Arc<dyn DataChannel>,
+    mut outgoing: mpsc::Receiver<String>,
+    session: Arc<Session>,
+    open: Arc<AtomicBool>,
+) {
+    loop {
+        tokio::select! {
+            event = channel.poll() => match event {
+                Some(DataChannelEvent::OnOpen) => {
+                    open.store(true, Ordering::Relaxed);
+                    session.emit(PeerEvent::DataChannelOpen);
+                }
+                Some(DataChannelEvent::OnMessage(message)) => {
+                    match String::from_utf8(message.data.into()) {
+                        Ok(text) if message.is_string => session.emit(PeerEvent::Message(text)),
+                        _ => tracing::debug!("data channel message that is not text ignored"),
+                    }
+                }
+                Some(DataChannelEvent::OnClose) | None => break,
+                Some(_) => {}
+            },
+            Some(text) = outgoing.recv() => {
+                if let Err(error) = channel.send_text(&text).await {
+                    tracing::warn!(%error, "data channel message not sent");
+                }
+            }
+        }
+    }
+    if open.swap(false, Ordering::Relaxed) {
+        session.emit(PeerEvent::DataChannelClosed);
+    }
+}
