@@ -39,7 +39,8 @@ const WATCH_SOUND: &str =
     "setInterval(() => benchSeen.sounds.push([Date.now(), visavis.remoteLevel()]), 10)";
 
 /// All statistics, flat.
-const STATS: &str = "Promise.all(benchConnections.map((c) => c.getStats())).then((all) =>
+pub(super) const STATS: &str =
+    "Promise.all(benchConnections.map((c) => c.getStats())).then((all) =>
   all.flatMap((report) => [...report.values()])
     .filter((s) => ['inbound-rtp', 'outbound-rtp', 'candidate-pair'].includes(s.type)))";
 
@@ -105,11 +106,8 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         .collect();
     let video_in = stream(&received, "inbound-rtp", "video")
         .with_context(|| format!("no video came: {received}; sent: {sent}"))?;
-    let audio_in = stream(&received, "inbound-rtp", "audio");
     let video_out = stream(&sent, "outbound-rtp", "video");
-    let concealed = audio_in.and_then(|a| {
-        Some(a["concealedSamples"].as_f64()? / a["totalSamplesReceived"].as_f64()?.max(1.0))
-    });
+    let concealed = concealed_of(&received).map(|(made_up, all)| made_up / all.max(1.0));
     let outcome = Outcome {
         fps: video_in["framesDecoded"].as_f64().map(|n| n / case.duration.as_secs_f64()),
         frozen_s: video_in["totalFreezesDuration"].as_f64(),
@@ -122,6 +120,12 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
         raw: json!({ "sender": sent, "receiver": received }),
     };
     Ok((vec![outcome], recording))
+}
+
+/// Samples that the page of these [`STATS`] made up, and all that it played.
+pub(super) fn concealed_of(stats: &Value) -> Option<(f64, f64)> {
+    let audio = stream(stats, "inbound-rtp", "audio")?;
+    Some((audio["concealedSamples"].as_f64()?, audio["totalSamplesReceived"].as_f64()?))
 }
 
 fn stream<'v>(stats: &'v Value, kind: &str, media: &str) -> Option<&'v Value> {

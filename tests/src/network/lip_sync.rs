@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::System;
-use super::chromium::{FLAGS, KEEP_CONNECTIONS};
+use super::chromium::{FLAGS, KEEP_CONNECTIONS, STATS, concealed_of};
 use super::figures::Figures;
 use crate::browser::{Browser, Page};
 use crate::link::{Emulator, Namespace};
@@ -22,12 +22,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ROOM: &str = "abc-defg-hkm";
 const WATCH: &str = include_str!("lip_sync.js");
 /// Playout settles in the first seconds.
-const SETTLING_MS: f64 = 5000.0;
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Holds a call of `duration`. By how many milliseconds sound was late: `p50_ms`, `min_ms`, `max_ms` of
 /// `count` beeps. For a headless receiver also `account_ms`, what it said itself at the same times; for a
 /// page that sends `source_ms`, which is subtracted from the others: by how much sound is late as its
-/// WebRTC stack gets it, for its canvas and its audio context have delays of their own.
+/// WebRTC stack gets it, for its canvas and its audio context have delays of their own. For a page that
+/// receives `concealed_percent`, the share of the sound that it made up once playout had settled.
 ///
 /// # Errors
 ///
@@ -74,7 +75,15 @@ pub fn measure(
     if let Some(page) = &sender_page {
         left.within(|| page.run("watchSent()"))??;
     }
-    std::thread::sleep((begun + duration).saturating_duration_since(Instant::now()));
+    let sound = || -> anyhow::Result<Option<(f64, f64)>> {
+        let Some(page) = &receiver_page else { return Ok(None) };
+        Ok(concealed_of(&right.within(|| page.run_async(STATS))??))
+    };
+    let sleep_until =
+        |at: Duration| std::thread::sleep((begun + at).saturating_duration_since(Instant::now()));
+    sleep_until(SETTLING.min(duration));
+    let settled = sound()?;
+    sleep_until(duration);
     let offsets = |page: &Page<'_>, side: &Namespace, list: &str| -> anyhow::Result<Vec<_>> {
         let list = side.within(|| page.run(list))??;
         let pair = |p: &Value| Some((p[0].as_f64()?, p[1].as_f64()?));
@@ -82,7 +91,13 @@ pub fn measure(
     };
     let mut figures = Figures::new();
     let mut received = match &receiver_page {
-        Some(page) => offsets(page, right, "benchReceived")?,
+        Some(page) => {
+            let share = settled.zip(sound()?).map(|((before, of), (made_up, all))| {
+                100.0 * (made_up - before) / (all - of).max(1.0)
+            });
+            figures.extend(share.map(|percent| ("concealed_percent".to_owned(), percent)));
+            offsets(page, right, "benchReceived")?
+        }
         None => {
             let account = traced(&trace, "account_ms")?;
             figures.extend(median(account).map(|ms| ("account_ms".to_owned(), ms)));
@@ -146,7 +161,7 @@ fn traced(trace: &Path, field: &str) -> anyhow::Result<Vec<f64>> {
 /// Without the first seconds of `(Unix ms, value)`.
 fn steady(pairs: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
     let mut begun = None;
-    let mut settled = |at: f64| at >= *begun.get_or_insert(at) + SETTLING_MS;
+    let mut settled = |at: f64| at >= *begun.get_or_insert(at) + SETTLING.as_secs_f64() * 1e3;
     pairs.filter(|(at, _)| settled(*at)).map(|(_, value)| value).collect()
 }
 
