@@ -12,6 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
+/// Keeps the peer connections of the page within reach, for [`Browser::before_pages`]: `benchConnections`.
+pub const KEEP_CONNECTIONS: &str = "
+  window.benchConnections = [];
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...all) { super(...all); window.benchConnections.push(this); }
+  };";
+
 /// How often a condition in a page is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Longest a script may take, [`Page::run_async`] included.

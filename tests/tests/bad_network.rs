@@ -6,7 +6,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use visavis_tests::link::{Conditions, Direction, Emulator, Schedule, StreamKind, unavailable};
+use visavis_tests::link::{Conditions, Direction, Emulator, Schedule, StreamKind, cannot_test};
 use visavis_tests::network::figures::{Figures, figures};
 use visavis_tests::network::{Case, Extra, System, measure_lip_sync, measure_ours};
 
@@ -23,15 +23,6 @@ mod bounds {
     pub(super) const RATE_1_MBPS_MIN_USED_KBPS: f64 = 400.0;
     /// The queue would hold 300 ms: a sender that ignores it stays there.
     pub(super) const RATE_1_MBPS_MAX_LATENCY_P50_MS: f64 = 250.0;
-}
-
-/// Whether there can be a link. On a machine without (no root, no TUN), says why; in CI that is a
-/// failure.
-fn link_is_possible() -> bool {
-    let Some(why) = unavailable() else { return true };
-    assert!(std::env::var_os("CI").is_none(), "CI has to have a link: {why}");
-    eprintln!("NOT TESTED, there can be no emulated link here: {why}");
-    false
 }
 
 fn call(conditions: Conditions, seconds: u64) -> anyhow::Result<Figures> {
@@ -57,7 +48,7 @@ fn call(conditions: Conditions, seconds: u64) -> anyhow::Result<Figures> {
 
 #[test]
 fn call_goes_on_at_ten_percent_loss() -> anyhow::Result<()> {
-    if !link_is_possible() {
+    if cannot_test() {
         return Ok(());
     }
     let f = call(OPEN.with_loss(0.1, 1.0), 10)?;
@@ -73,7 +64,7 @@ fn call_goes_on_at_ten_percent_loss() -> anyhow::Result<()> {
 /// Between two pages, which send no redundant copies, it is 9 %.
 #[test]
 fn page_hears_our_sound_through_ten_percent_loss() -> anyhow::Result<()> {
-    if !link_is_possible() {
+    if cannot_test() {
         return Ok(());
     }
     let lossy = Schedule::constant(OPEN.with_loss(0.1, 1.0));
@@ -87,7 +78,7 @@ fn page_hears_our_sound_through_ten_percent_loss() -> anyhow::Result<()> {
 
 #[test]
 fn call_goes_on_at_one_megabit() -> anyhow::Result<()> {
-    if !link_is_possible() {
+    if cannot_test() {
         return Ok(());
     }
     let f = call(OPEN.with_rate(1_000_000, Duration::from_millis(300)), 12)?;
@@ -99,7 +90,7 @@ fn call_goes_on_at_one_megabit() -> anyhow::Result<()> {
 
 #[test]
 fn datagrams_are_delayed_and_a_blackout_swallows_them() -> anyhow::Result<()> {
-    if !link_is_possible() {
+    if cannot_test() {
         return Ok(());
     }
     let back = Schedule::constant(Conditions::open(Duration::from_millis(5)));

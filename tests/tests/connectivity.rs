@@ -3,21 +3,11 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use visavis_tests::link::unavailable;
+use visavis_tests::link::cannot_test;
 use visavis_tests::nat::{Authority, Cell, Kind, Network, SERVER, System, hold};
 
 /// The goal is 2 s; a busy machine may take longer.
 const CONNECTED_MS: f64 = 3500.0;
-
-/// Whether there is nothing to test with; in CI that is a failure.
-fn cannot() -> bool {
-    let why = unavailable();
-    if let Some(why) = &why {
-        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
-        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
-    }
-    why.is_some()
-}
 
 /// Holds a call; it has to take the way that there is, and not too long.
 fn call(right: System, kinds: [Kind; 2]) -> anyhow::Result<Cell> {
@@ -35,7 +25,7 @@ fn call(right: System, kinds: [Kind; 2]) -> anyhow::Result<Cell> {
 
 #[test]
 fn networks_that_let_each_other_in_need_no_relay() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for kinds in [
@@ -53,7 +43,7 @@ fn networks_that_let_each_other_in_need_no_relay() -> anyhow::Result<()> {
 
 #[test]
 fn networks_that_keep_each_other_out_are_relayed() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for kinds in [
@@ -69,7 +59,7 @@ fn networks_that_keep_each_other_out_are_relayed() -> anyhow::Result<()> {
 
 #[test]
 fn where_no_udp_gets_out_the_relay_is_reached_over_a_stream() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for kinds in [
@@ -89,7 +79,7 @@ fn where_no_udp_gets_out_the_relay_is_reached_over_a_stream() -> anyhow::Result<
 
 #[test]
 fn a_page_in_chromium_is_met_directly_where_that_is_possible() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for kinds in [
@@ -104,7 +94,7 @@ fn a_page_in_chromium_is_met_directly_where_that_is_possible() -> anyhow::Result
 
 #[test]
 fn a_page_in_chromium_is_met_by_the_relay_otherwise() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for kinds in [

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use visavis_tests::browser::Browser;
-use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
+use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join, scratch};
 use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
 
@@ -44,9 +44,7 @@ struct Blocked {
 
 /// `None` where there can be no namespaces; in CI that is a failure.
 fn blocked() -> anyhow::Result<Option<Blocked>> {
-    if let Some(why) = unavailable() {
-        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
-        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+    if cannot_test() {
         return Ok(None);
     }
     let (left, middle, right) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
@@ -136,15 +134,9 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     Ok(())
 }
 
-/// Notes its peer connections.
-const WATCH: &str = "
-  window.made = [];
-  window.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(...all) { super(...all); made.push(this); }
-  };";
 /// What the ends of the selected pair are: `host host`.
 const PAIR: &str = "(async () => {
-  const report = await made.at(-1).getStats();
+  const report = await benchConnections.at(-1).getStats();
   const transport = [...report.values()].find((s) => s.type === 'transport');
   const pair = report.get(transport.selectedCandidatePairId);
   const [a, b] = [pair.localCandidateId, pair.remoteCandidateId];
@@ -165,7 +157,7 @@ fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
     };
     let trusted = format!("--unsafely-treat-insecure-origin-as-secure={}", urls[1]);
     let browser = theirs.within(|| Browser::start(&[&trusted]))??;
-    browser.before_pages(WATCH)?;
+    browser.before_pages(KEEP_CONNECTIONS)?;
     let link = format!("{}/r/{room}?camera=test-pattern&microphone=tone&auto=1", urls[1]);
     let (mut peer, page);
     if page_waits {

@@ -9,24 +9,14 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use visavis_tests::browser::Browser;
-use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
+use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::nat::{Authority, Cell, Kind, Network, SERVER, System, hold};
 use visavis_tests::program::{Program, binary, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 const ROOM: &str = "abc-defg-hij";
-
-/// Whether there is nothing to test with; in CI that is a failure.
-fn cannot() -> bool {
-    let why = unavailable();
-    if let Some(why) = &why {
-        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
-        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
-    }
-    why.is_some()
-}
 
 /// A call between our peers whose server offers neither STUN nor TURN.
 fn call_alone(kinds: [Kind; 2]) -> anyhow::Result<Cell> {
@@ -40,7 +30,7 @@ fn call_alone(kinds: [Kind; 2]) -> anyhow::Result<Cell> {
 
 #[test]
 fn whoever_is_behind_a_nat_is_found_by_its_checks_alone() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     for (kinds, found) in [
@@ -57,7 +47,7 @@ fn whoever_is_behind_a_nat_is_found_by_its_checks_alone() -> anyhow::Result<()> 
 
 #[test]
 fn two_who_have_ipv6_alone_meet_through_their_firewalls() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     let cell = call_alone([Kind::Ipv6, Kind::Ipv6])?;
@@ -81,7 +71,7 @@ fn serve(namespace: &Namespace, flags: &[&str]) -> anyhow::Result<(Program, u16)
 /// Ours lets in only what it asked for, so that it has to make the first step, and has nothing but a name.
 #[test]
 fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     let (ours, theirs) = (Namespace::new()?, Namespace::new()?);
@@ -104,16 +94,11 @@ fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::R
     // A page that may use camera and microphone gets to know the machine's addresses.
     let denied = "--use-fake-ui-for-media-stream=deny";
     let browser = theirs.within(|| Browser::start(&[&trusted, denied]))??;
-    browser.before_pages(
-        "window.made = [];
-         window.RTCPeerConnection = class extends RTCPeerConnection {
-           constructor(...all) { super(...all); made.push(this); }
-         };",
-    )?;
+    browser.before_pages(KEEP_CONNECTIONS)?;
     let page =
         browser.open(&format!("{url}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1"))?;
     peer.wait_event("first-video-frame", BROWSER_LIMIT)?;
-    let told = page.run("made.at(-1).localDescription.sdp")?;
+    let told = page.run("benchConnections.at(-1).localDescription.sdp")?;
     let told = told.as_str().unwrap_or_default();
     peer.terminate()?;
     let summary = peer.wait_event("summary", LIMIT)?;
@@ -160,7 +145,7 @@ fn eavesdrop(
 /// What the server passes to each of two is written down; the left one uses relays only.
 #[test]
 fn nothing_that_is_signaled_tells_the_address_of_who_uses_relays_only() -> anyhow::Result<()> {
-    if cannot() {
+    if cannot_test() {
         return Ok(());
     }
     let (left, right) = (Namespace::new()?, Namespace::new()?);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -26,9 +26,7 @@ impl Network {
     /// `None` where there can be no namespaces; in CI that is a failure. `rules` are nft's, for
     /// what comes to the server.
     fn start(rules: &str) -> anyhow::Result<Option<Self>> {
-        if let Some(why) = unavailable() {
-            assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
-            eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+        if cannot_test() {
             return Ok(None);
         }
         let (left, middle, right) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);

@@ -6,7 +6,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use visavis_tests::link::{Namespace, unavailable};
+use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join, scratch};
 use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
 
@@ -26,9 +26,7 @@ fn block(at: &str) -> String {
 
 /// What comes to the side that waits (0), or that joins (1), stops.
 fn the_way_to(deaf: usize) -> anyhow::Result<()> {
-    if let Some(why) = unavailable() {
-        assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
-        eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+    if cannot_test() {
         return Ok(());
     }
     let sides = [Namespace::new()?, Namespace::new()?];
@@ -76,8 +74,11 @@ fn the_way_to(deaf: usize) -> anyhow::Result<()> {
     assert_eq!(offers[1 - deaf], None, "the other side hears, and has nothing to mend");
     assert!(sound_s < SOUND_BACK_S, "{sound_s} s without sound");
     assert!(picture_s < PICTURE_BACK_S, "{picture_s} s without pictures");
+    // The end of whoever heard nothing; the other one may be either, for a machine takes what comes in
+    // for its other address.
     let pair = &summary["candidate_pair"];
-    assert!(pair["local"]["address"].as_str().unwrap().starts_with("10.84.2."), "{pair}");
+    let end = &pair[["local", "remote"][deaf]];
+    assert!(end["address"].as_str().unwrap().starts_with("10.84.2."), "{pair}");
     Ok(())
 }
 

@@ -155,15 +155,13 @@ async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Inpu
     let failed = |error: rtc::RtcError, remote_fault| {
         Some(Input::OperationFailed { epoch, why: error.to_string(), remote_fault })
     };
+    let offered = |offer: Result<rtc::Description, rtc::RtcError>| match offer {
+        Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
+        Err(error) => failed(error, false),
+    };
     match operation {
-        Operation::CreateOffer { ice_restart } => match peer.create_offer(ice_restart).await {
-            Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
-            Err(error) => failed(error, false),
-        },
-        Operation::OfferRestart => match peer.offer_restart().await {
-            Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
-            Err(error) => failed(error, false),
-        },
+        Operation::CreateOffer { ice_restart } => offered(peer.create_offer(ice_restart).await),
+        Operation::OfferRestart => offered(peer.offer_restart().await),
         Operation::AcceptOffer { description, rollback } => {
             // There is none if making it failed.
             match if rollback { peer.rollback().await } else { Ok(()) } {

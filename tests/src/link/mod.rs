@@ -28,4 +28,4 @@ pub use emulator::{Direction, Emulator, FlowName, Recording};
 #[cfg(target_os = "linux")]
 pub(crate) use namespace::hurry;
 #[cfg(target_os = "linux")]
-pub use namespace::{Namespace, unavailable};
+pub use namespace::{Namespace, cannot_test, unavailable};

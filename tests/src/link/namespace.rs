@@ -185,6 +185,18 @@ pub fn unavailable() -> Option<String> {
     probe().err().map(|error| format!("{error:#}"))
 }
 
+/// For tests: whether there can be no namespaces here, which is said. Root is needed.
+///
+/// # Panics
+///
+/// There are none in CI, where they have to be.
+pub fn cannot_test() -> bool {
+    let Some(why) = unavailable() else { return false };
+    assert!(std::env::var_os("CI").is_none(), "CI has to have namespaces: {why}");
+    eprintln!("NOT TESTED, there can be no network namespaces here: {why}");
+    true
+}
+
 fn ip(arguments: &str) -> anyhow::Result<()> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{Case, Extra, Outcome, Picture, Sound};
-use crate::browser::{Browser, Page};
+use crate::browser::{Browser, KEEP_CONNECTIONS, Page};
 use crate::link::{Direction, Emulator, Recording};
 use crate::program::Server;
 
@@ -15,13 +15,6 @@ const ROOM: &str = "abc-defg-hjm";
 
 /// Candidates are addresses, as with ours: no mDNS.
 pub(super) const FLAGS: &[&str] = &["--disable-features=WebRtcHideLocalIpsWithMdns"];
-
-/// Keeps the peer connections of the page within reach.
-pub(super) const KEEP_CONNECTIONS: &str = "
-  window.benchConnections = [];
-  window.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(...all) { super(...all); window.benchConnections.push(this); }
-  };";
 
 /// Notes every picture shown, and (as `SOUND` follows) how loud it is.
 const WATCH: &str = "(() => {

@@ -12,9 +12,9 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::System;
-use super::chromium::{FLAGS, KEEP_CONNECTIONS, STATS, concealed_of};
+use super::chromium::{FLAGS, STATS, concealed_of};
 use super::figures::Figures;
-use crate::browser::{Browser, Page};
+use crate::browser::{Browser, KEEP_CONNECTIONS, Page};
 use crate::link::{Emulator, Namespace};
 use crate::program::{Program, Server, join, scratch};
 
