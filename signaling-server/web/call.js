@@ -321,6 +321,7 @@ export class Call extends EventTarget {
     transceiver.direction = "sendrecv";
     sender.setStreams?.(this.#localStream);
     if (kind === "video") preferH264(transceiver);
+    else preferRed(transceiver);
     this.#senders[kind] = sender;
     this.setTrack(kind, this.#tracks[kind]);
   }
@@ -568,6 +569,17 @@ function preferH264(transceiver) {
     if (!sdpFmtpLine.includes("packetization-mode=1")) return 2;
     return /profile-level-id=42[ec]0/i.test(sdpFmtpLine) ? 0 : 1;
   };
+  transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
+}
+
+/**
+ * Sound with copies of earlier packets (RFC 2198) first: who reads that in a description of ours sends it
+ * if it can, and at 10 % loss is understood where it would not be.
+ */
+function preferRed(transceiver) {
+  const codecs = RTCRtpReceiver.getCapabilities?.("audio")?.codecs;
+  if (!codecs || !transceiver.setCodecPreferences) return;
+  const rank = ({ mimeType }) => (mimeType.toLowerCase() === "audio/red" ? 0 : 1);
   transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
 }
 

@@ -61,18 +61,20 @@ fn call_goes_on_at_ten_percent_loss() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Between two pages, which send no redundant copies, it is 9 %.
+/// Without copies of earlier packets it is 5 to 8 %.
 #[test]
-fn page_hears_our_sound_through_ten_percent_loss() -> anyhow::Result<()> {
+fn page_hears_sound_through_ten_percent_loss() -> anyhow::Result<()> {
     if cannot_test() {
         return Ok(());
     }
-    let lossy = Schedule::constant(OPEN.with_loss(0.1, 1.0));
-    let emulator = Emulator::start(lossy, Schedule::constant(OPEN), 1)?;
-    let length = Duration::from_secs(12);
-    let f = measure_lip_sync(&emulator, System::Ours, System::Chromium, length)?;
-    eprintln!("{f:.1?}");
-    assert!(f["concealed_percent"] <= 7.0, "{f:?}");
+    for (sender, bound) in [(System::Ours, 2.0), (System::Chromium, 4.0)] {
+        let lossy = Schedule::constant(OPEN.with_loss(0.1, 1.0));
+        let emulator = Emulator::start(lossy, Schedule::constant(OPEN), 1)?;
+        let length = Duration::from_secs(12);
+        let f = measure_lip_sync(&emulator, sender, System::Chromium, length)?;
+        eprintln!("{sender:?}: {f:.1?}");
+        assert!(f["concealed_percent"] <= bound, "{f:?}");
+    }
     Ok(())
 }
 

@@ -15,6 +15,8 @@ use visavis_tests::nat::{Authority, Cell, Kind, Network, SERVER, System, hold};
 use visavis_tests::program::{Program, binary, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long a call is held, so that it is measured and everybody tells all that they would.
+const CALL: Duration = Duration::from_secs(1);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 const ROOM: &str = "abc-defg-hij";
 
@@ -188,6 +190,7 @@ fn nothing_that_is_signaled_tells_the_address_of_who_uses_relays_only() -> anyho
     let mut hides = left.within(|| join("left", &url, ROOM, &["--relay-only"]))??;
     hides.wait_event("first-video-frame", LIMIT)?;
     waits.wait_event("first-video-frame", LIMIT)?;
+    std::thread::sleep(CALL);
     hides.terminate()?;
     let summary = hides.wait_event("summary", LIMIT)?;
     waits.wait_event("summary", LIMIT)?;

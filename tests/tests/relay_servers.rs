@@ -60,9 +60,10 @@ impl Middle {
     }
 }
 
-fn assert_reached_by(cell: &Cell, protocol: &str) {
+fn assert_reached_by(cell: &Cell, protocols: &[&str]) {
     for side in &cell.sides {
-        assert_eq!(side.local, format!("relay/{protocol}"), "{cell:?}");
+        let relay = side.local.strip_prefix("relay/");
+        assert!(relay.is_some_and(|protocol| protocols.contains(&protocol)), "{cell:?}");
     }
 }
 
@@ -83,7 +84,7 @@ fn coturn_relays_for_whom_the_server_gives_credentials() -> anyhow::Result<()> {
     for (protocol, url) in transports() {
         let flags = ["--turn-url", &url, "--turn-secret", SECRET];
         let _server = middle.network.serve(&middle.authority, &flags)?;
-        assert_reached_by(&middle.call(&[])?, protocol);
+        assert_reached_by(&middle.call(&[])?, &[protocol]);
     }
     Ok(())
 }
@@ -95,7 +96,7 @@ fn coturn_relays_for_a_fixed_user() -> anyhow::Result<()> {
     let _server = middle.network.serve(&middle.authority, &["--no-relay"])?;
     for (protocol, url) in transports() {
         let relay = format!("{url},visavis,{PASSWORD}");
-        assert_reached_by(&middle.call(&["--ice-server", &relay])?, protocol);
+        assert_reached_by(&middle.call(&["--ice-server", &relay])?, &[protocol]);
     }
     Ok(())
 }
@@ -122,10 +123,11 @@ fn what_is_wrong_with_the_credentials_for_coturn_is_said() -> anyhow::Result<()>
 
 #[test]
 fn the_own_relay_is_reached_over_udp_tcp_and_tls() -> anyhow::Result<()> {
-    for (kind, inspected, protocol) in [
-        (Kind::PortRestricted, false, "udp"),
-        (Kind::NoUdp, false, "tcp"),
-        (Kind::NoUdp, true, "tls"),
+    // Over TCP alone and with TLS it is reached alike, and the first to answer is taken.
+    for (kind, inspected, protocols) in [
+        (Kind::PortRestricted, false, &["udp"][..]),
+        (Kind::NoUdp, false, &["tcp", "tls"]),
+        (Kind::NoUdp, true, &["tls"]),
     ] {
         let Some(middle) = Middle::new([kind, kind])? else { return Ok(()) };
         if inspected {
@@ -142,7 +144,7 @@ fn the_own_relay_is_reached_over_udp_tcp_and_tls() -> anyhow::Result<()> {
             }
         }
         let _server = middle.network.serve(&middle.authority, &[])?;
-        assert_reached_by(&middle.call(&[])?, protocol);
+        assert_reached_by(&middle.call(&[])?, protocols);
     }
     Ok(())
 }

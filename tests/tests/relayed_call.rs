@@ -90,6 +90,8 @@ fn where_udp_is_blocked_they_are_relayed_over_tcp() -> anyhow::Result<()> {
     let rules = "table inet filter {\n  chain input {\n    type filter hook input priority 0;\n    \
                  meta l4proto udp drop\n  }\n}\n";
     let Some(mut network) = Network::start(rules)? else { return Ok(()) };
-    assert_relayed(&network.call(&[])?);
+    let summary = network.call(&[])?;
+    assert_relayed(&summary);
+    assert_eq!(summary["candidate_pair"]["local"]["relay_protocol"], "tcp", "{summary}");
     Ok(())
 }

@@ -241,8 +241,10 @@ impl Call {
                 }
                 Output::State(state) => {
                     log.add("call", format!("{state:?}"));
-                    if state == CallState::Connected && self.connected_at.is_none() {
-                        self.connected_at = Some(Instant::now());
+                    if state == CallState::Connected {
+                        // Which way it goes is known at once, however short the call.
+                        self.next_stats = Instant::now();
+                        self.connected_at.get_or_insert(self.next_stats);
                     }
                     self.remote.present = !matches!(state, CallState::Joining | CallState::Waiting);
                     changed = Some(state);

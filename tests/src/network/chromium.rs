@@ -37,6 +37,15 @@ pub(super) const STATS: &str =
   all.flatMap((report) => [...report.values()])
     .filter((s) => ['inbound-rtp', 'outbound-rtp', 'candidate-pair'].includes(s.type)))";
 
+/// The page asks for copies of sound (RED), which Chromium does not do by itself.
+const WITHOUT_COPIES: &str = "{
+  const capabilities = RTCRtpReceiver.getCapabilities.bind(RTCRtpReceiver);
+  RTCRtpReceiver.getCapabilities = (kind) => {
+    const all = capabilities(kind);
+    return { ...all, codecs: all.codecs.filter((c) => c.mimeType !== 'audio/red') };
+  };
+}";
+
 /// Holds the call of a case; also what the impaired direction did meanwhile.
 ///
 /// # Errors
@@ -54,6 +63,7 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
     let url = |camera| format!("{}/r/{ROOM}?camera={camera}&microphone=tone&auto=1", server.url());
     let receiver: Page = right.within(|| -> anyhow::Result<_> {
         receiver_browser.before_pages(KEEP_CONNECTIONS)?;
+        receiver_browser.before_pages(WITHOUT_COPIES)?;
         let page = receiver_browser.open(&url("none"))?;
         page.wait_phase("waiting", LIMIT)?;
         page.run(WATCH)?;
@@ -100,7 +110,7 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
     let video_in = stream(&received, "inbound-rtp", "video")
         .with_context(|| format!("no video came: {received}; sent: {sent}"))?;
     let video_out = stream(&sent, "outbound-rtp", "video");
-    let concealed = concealed_of(&received).map(|(made_up, all)| made_up / all.max(1.0));
+    let concealed = concealed_of(&received).map(|[made_up, _, all]| made_up / all.max(1.0));
     let outcome = Outcome {
         fps: video_in["framesDecoded"].as_f64().map(|n| n / case.duration.as_secs_f64()),
         frozen_s: video_in["totalFreezesDuration"].as_f64(),
@@ -115,10 +125,15 @@ pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>
     Ok((vec![outcome], recording))
 }
 
-/// Samples that the page of these [`STATS`] made up, and all that it played.
-pub(super) fn concealed_of(stats: &Value) -> Option<(f64, f64)> {
+/// Samples that the page of these [`STATS`] made up, those of them that are silence, and all that it played.
+pub(super) fn concealed_of(stats: &Value) -> Option<[f64; 3]> {
     let audio = stream(stats, "inbound-rtp", "audio")?;
-    Some((audio["concealedSamples"].as_f64()?, audio["totalSamplesReceived"].as_f64()?))
+    let samples = |name: &str| audio[name].as_f64();
+    Some([
+        samples("concealedSamples")?,
+        samples("silentConcealedSamples")?,
+        samples("totalSamplesReceived")?,
+    ])
 }
 
 fn stream<'v>(stats: &'v Value, kind: &str, media: &str) -> Option<&'v Value> {

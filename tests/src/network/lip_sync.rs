@@ -28,7 +28,8 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// `count` beeps. For a headless receiver also `account_ms`, what it said itself at the same times; for a
 /// page that sends `source_ms`, which is subtracted from the others: by how much sound is late as its
 /// WebRTC stack gets it, for its canvas and its audio context have delays of their own. For a page that
-/// receives `concealed_percent`, the share of the sound that it made up once playout had settled.
+/// receives `concealed_percent`, the share of the sound that it made up once playout had settled; the silence
+/// between beeps, of which hardly a packet tells, is not counted.
 ///
 /// # Errors
 ///
@@ -77,7 +78,8 @@ pub fn measure(
     }
     let sound = || -> anyhow::Result<Option<(f64, f64)>> {
         let Some(page) = &receiver_page else { return Ok(None) };
-        Ok(concealed_of(&right.within(|| page.run_async(STATS))??))
+        let concealed = concealed_of(&right.within(|| page.run_async(STATS))??);
+        Ok(concealed.map(|[made_up, silent, all]| (made_up - silent, all)))
     };
     let sleep_until =
         |at: Duration| std::thread::sleep((begun + at).saturating_duration_since(Instant::now()));

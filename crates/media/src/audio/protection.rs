@@ -20,10 +20,10 @@ pub struct AudioProtection {
 }
 
 impl AudioProtection {
-    /// Packets of silence to send at the end of a talk spurt, so that the copies of its last packets
-    /// get across, and that it ended.
+    /// Packets of silence to send at the end of a talk spurt: one that tells of its end, and as many as
+    /// bring the copies of it and of the last packets before.
     pub fn silence_packets(&self) -> usize {
-        self.redundancy.reach().max(1)
+        self.redundancy.reach() + 1
     }
 
     /// What it takes of the network, RTP, SRTP and UDP/IP headers included.
