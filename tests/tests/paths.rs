@@ -20,12 +20,12 @@ const CALL: Duration = Duration::from_secs(1);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 const ROOM: &str = "abc-defg-hij";
 
-/// A call between our peers whose server offers neither STUN nor TURN.
-fn call_alone(kinds: [Kind; 2]) -> anyhow::Result<Cell> {
+/// A call between our peer and another whose server offers neither STUN nor TURN.
+fn call_alone(kinds: [Kind; 2], right: System) -> anyhow::Result<Cell> {
     let authority = Authority::new(&[], &SERVER)?;
     let network = Network::new(kinds)?;
     let _server = network.serve(&authority, &["--no-relay"])?;
-    let cell = hold(&network, &authority, System::Ours, &[])?;
+    let cell = hold(&network, &authority, right, &[])?;
     eprintln!("{kinds:?}: {cell:?}");
     Ok(cell)
 }
@@ -40,7 +40,7 @@ fn whoever_is_behind_a_nat_is_found_by_its_checks_alone() -> anyhow::Result<()> 
         ([Kind::Open, Kind::Symmetric], 1),
         ([Kind::Symmetric, Kind::Open], 0),
     ] {
-        let cell = call_alone(kinds)?;
+        let cell = call_alone(kinds, System::Ours)?;
         assert_eq!(cell.ends()[found], "prflx", "{cell:?}");
         assert_eq!(cell.ends()[1 - found], "host", "{cell:?}");
     }
@@ -52,9 +52,30 @@ fn two_who_have_ipv6_alone_meet_through_their_firewalls() -> anyhow::Result<()> 
     if cannot_test() {
         return Ok(());
     }
-    let cell = call_alone([Kind::Ipv6, Kind::Ipv6])?;
+    let cell = call_alone([Kind::Ipv6, Kind::Ipv6], System::Ours)?;
     assert_eq!(cell.ends(), ["host", "host"], "{cell:?}");
     assert!(cell.sides.iter().all(|side| side.ipv6), "{cell:?}");
+    Ok(())
+}
+
+/// The open side listens, for the other has only connections of its own.
+#[test]
+fn where_udp_does_not_get_through_they_meet_over_tcp() -> anyhow::Result<()> {
+    if cannot_test() {
+        return Ok(());
+    }
+    for (kinds, right) in [
+        ([Kind::Open, Kind::NoUdp], System::Ours),
+        ([Kind::NoUdp, Kind::Open], System::Ours),
+        ([Kind::Open, Kind::NoUdp], System::Chromium),
+    ] {
+        let cell = call_alone(kinds, right)?;
+        let open = usize::from(kinds[1] == Kind::Open);
+        assert_eq!(cell.ends()[open], "host/tcp", "{cell:?}");
+        assert_eq!(cell.ends()[1 - open], "prflx/tcp", "{cell:?}");
+        // It is the last resort, after a second.
+        assert!(cell.connected_ms() > 900.0, "{cell:?}");
+    }
     Ok(())
 }
 

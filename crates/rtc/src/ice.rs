@@ -219,11 +219,6 @@ pub(crate) fn validate(candidate: &str) -> Result<(), RtcError> {
     Ok(())
 }
 
-/// Whether a candidate line that was validated is of UDP.
-pub(crate) fn is_udp(candidate: &str) -> bool {
-    candidate.split_ascii_whitespace().nth(2).is_some_and(|t| t.eq_ignore_ascii_case("udp"))
-}
-
 /// `<uuid>.local` (draft-ietf-mmusic-mdns-ice-candidates §3.1.1).
 fn is_mdns_name(name: &str) -> bool {
     name.strip_suffix(".local").is_some_and(|label| {
@@ -279,13 +274,6 @@ mod tests {
         ] {
             validate(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
-    }
-
-    #[test]
-    fn transports_are_told_apart() {
-        assert!(is_udp(HOST) && is_udp(&format!("a={HOST}")));
-        assert!(!is_udp("candidate:0 1 TCP 2105524479 192.0.2.1 9 typ host tcptype active"));
-        assert!(!is_udp("candidate:0 1 tcp 2105524479 192.0.2.1 5 typ host tcptype passive"));
     }
 
     #[test]

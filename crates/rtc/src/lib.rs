@@ -26,7 +26,9 @@ mod runtime;
 mod send;
 mod session;
 mod stats;
+mod stream;
 mod stream_stats;
+mod tcp;
 mod turn;
 mod types;
 

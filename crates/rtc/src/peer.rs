@@ -34,6 +34,7 @@ use crate::runtime::NetRuntime;
 use crate::send::{AudioSender, VideoSender};
 use crate::session::{LocalStreams, Session};
 use crate::stats::{self, PeerStats};
+use crate::tcp;
 use crate::turn::StreamRelays;
 use crate::types::{Arrivals, Candidate, Description, IceServer, MediaKind, PeerEvent, SdpKind};
 
@@ -118,7 +119,8 @@ impl Peer {
         let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
         let uses_turn = urls.any(|url| url.starts_with("turn"));
         let relays = Arc::new(StreamRelays::divert(&mut ice_servers, config.relay_tls));
-        let session = Arc::new(Session::new(config.clock, local, events, uses_turn));
+        let session =
+            Arc::new(Session::new(config.clock, local, events, uses_turn, config.relay_only));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
         let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
         #[expect(clippy::cast_precision_loss, reason = "a bitrate")]
@@ -242,6 +244,7 @@ impl Peer {
         let description = self.apply_local(answer, SdpKind::Answer).await?;
         negotiation.before_offer = None;
         self.refresh_senders().await;
+        self.await_connection();
         Ok(description)
     }
 
@@ -267,13 +270,14 @@ impl Peer {
         let kind = description.kind;
         let was_connected = self.session.direct.is_selected();
         if negotiation.remote.as_ref() != Some(&generation) {
-            self.session.direct.reset();
+            self.session.restart_ice();
         }
-        self.session.direct.remote_description(&description.sdp);
+        let (sdp, over_tcp) = tcp::take_out(&description.sdp);
+        self.session.direct.remote_description(&sdp);
         let applied = guarded("applying the remote description", async {
             let parsed = match kind {
-                SdpKind::Offer => RTCSessionDescription::offer(description.sdp),
-                SdpKind::Answer => RTCSessionDescription::answer(description.sdp),
+                SdpKind::Offer => RTCSessionDescription::offer(sdp),
+                SdpKind::Answer => RTCSessionDescription::answer(sdp),
             };
             match parsed {
                 Ok(parsed) => self.pc.set_remote_description(parsed).await.map(Ok),
@@ -291,13 +295,22 @@ impl Peer {
         self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
-        for candidate in std::mem::take(&mut negotiation.early) {
+        let first_mid = negotiation.remote.as_ref().and_then(|remote| remote.first_mid.clone());
+        let over_tcp = over_tcp.into_iter().filter(|line| ice::validate(line).is_ok());
+        let over_tcp = over_tcp.map(|candidate| Candidate {
+            candidate,
+            sdp_mid: first_mid.clone(),
+            ..Candidate::default()
+        });
+        let early = std::mem::take(&mut negotiation.early);
+        for candidate in over_tcp.chain(early) {
             if let Err(error) = self.add_to_stack(&negotiation, candidate).await {
                 tracing::warn!(%error, "early candidate refused");
             }
         }
         if kind == SdpKind::Answer {
             self.refresh_senders().await;
+            self.await_connection();
         }
         Ok(())
     }
@@ -431,6 +444,7 @@ impl Peer {
         if let Some(active) = self.session.direct.active() {
             stats::steer(&mut stats, &active);
         }
+        stats::name_tcp(&mut stats, |address| self.session.tcp.is_end(address));
         for candidate in stats.local_candidates.iter_mut().filter(|c| c.candidate_type == "relay") {
             let address = candidate.address.parse().map(|ip| SocketAddr::new(ip, candidate.port));
             if let Some(url) = address.ok().and_then(|address| self.relays.url_of(address)) {
@@ -491,7 +505,7 @@ impl Peer {
     fn set_local_ice(&self, generation: IceGeneration) {
         let mut local = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
         if *local != generation {
-            self.session.direct.reset();
+            self.session.restart_ice();
             self.session.direct.local_description(generation.ufrag().unwrap_or_default());
             *local = generation;
         }
@@ -506,24 +520,22 @@ impl Peer {
             tracing::debug!("candidate of another ICE generation ignored");
             return Ok(());
         }
-        if !ice::is_udp(&candidate.candidate) {
-            // Nothing of ours would go with it, but the stack would connect to it, and so show
-            // addresses that are perhaps to be hidden, to whatever it names.
-            tracing::debug!("candidate of ICE-TCP ignored");
-            return Ok(());
-        }
+        let Some(candidate) = self.session.tcp.filter(candidate) else { return Ok(()) };
         self.session.direct.remote_candidate(&candidate.candidate);
-        let init = RTCIceCandidateInit {
-            candidate: candidate.candidate,
-            sdp_mid: candidate.sdp_mid,
-            sdp_mline_index: candidate.sdp_m_line_index,
-            username_fragment: candidate.username_fragment,
-            url: None,
-        };
-        guarded("adding a candidate", self.pc.add_ice_candidate(init)).await.map_err(|e| match e {
-            RtcError::Stack { message, .. } => RtcError::InvalidCandidate(message),
-            other => other,
-        })
+        tell_stack(self.pc.as_ref(), candidate).await
+    }
+
+    /// Both sides are described: if nothing connects, the stack hears of candidates of TCP.
+    fn await_connection(&self) {
+        let (session, pc) = (self.session.clone(), self.pc.clone());
+        tokio::spawn(async move {
+            for candidate in session.tcp.needed(|| session.direct.is_selected()).await {
+                tracing::debug!(candidate.candidate, "nothing else connects");
+                if let Err(error) = tell_stack(pc.as_ref(), candidate).await {
+                    tracing::warn!(%error, "candidate of TCP refused");
+                }
+            }
+        });
     }
 
     /// Tells the sending handles what was negotiated.
@@ -579,6 +591,21 @@ impl Drop for Peer {
             runtime.spawn(async move { pc.close().await });
         }
     }
+}
+
+/// Gives the stack a candidate of the other side.
+async fn tell_stack(pc: &dyn PeerConnection, candidate: Candidate) -> Result<(), RtcError> {
+    let init = RTCIceCandidateInit {
+        candidate: candidate.candidate,
+        sdp_mid: candidate.sdp_mid,
+        sdp_mline_index: candidate.sdp_m_line_index,
+        username_fragment: candidate.username_fragment,
+        url: None,
+    };
+    guarded("adding a candidate", pc.add_ice_candidate(init)).await.map_err(|e| match e {
+        RtcError::Stack { message, .. } => RtcError::InvalidCandidate(message),
+        other => other,
+    })
 }
 
 /// Runs an operation of the stack; a panic on the remote side's input becomes an error.

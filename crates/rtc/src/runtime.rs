@@ -3,7 +3,7 @@
 //! And the end of the driver task does not go unnoticed: if it stops by itself, or panics on what
 //! the remote side sent, the owner is told that the connection failed.
 //!
-//! Sockets and names of relays pass through [`crate::turn`], and sockets through [`crate::direct`].
+//! Names of relays pass through [`crate::turn`], and sockets through [`crate::stream`] and [`crate::direct`].
 //!
 //! And the driver's sleep can be cut short, for two things that the stack queues and then leaves
 //! until the next timer: the first DTLS flight after ICE connects, and whatever goes to a TURN
@@ -27,7 +27,8 @@ use webrtc::runtime::{
 
 use crate::direct::SteeredSocket;
 use crate::session::Session;
-use crate::turn::{RelaySocket, StreamRelays};
+use crate::stream::StreamSocket;
+use crate::turn::StreamRelays;
 use crate::types::{PeerConnectionState, PeerEvent};
 
 #[derive(Debug)]
@@ -65,10 +66,8 @@ impl Runtime for NetRuntime {
         let _ = options.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = options.set_send_buffer_size(SOCKET_BUFFER_BYTES);
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        let mut inner = socket.clone();
-        if self.session.turn {
-            inner = Arc::new(RelaySocket::new(inner, self.relays.clone(), self.session.clone()));
-        }
+        let (relays, session) = (self.relays.clone(), self.session.clone());
+        let inner = Arc::new(StreamSocket::new(socket.clone(), relays, session));
         Ok(Arc::new(SteeredSocket::new(&socket, inner, self.session.direct.clone())?))
     }
 

@@ -12,6 +12,7 @@ use crate::clock::MediaClock;
 use crate::congestion::NetworkEstimate;
 use crate::direct::DirectPath;
 use crate::stream_stats::{InboundStats, OutboundStats};
+use crate::tcp::TcpCandidates;
 use crate::types::{MediaKind, PeerEvent};
 
 /// The SSRCs we send with.
@@ -112,6 +113,8 @@ pub(crate) struct Session {
     pub(crate) redundancy: AtomicU16,
     /// The way without a relay while the stack's goes over one.
     pub(crate) direct: Arc<DirectPath>,
+    /// Candidates of TCP.
+    pub(crate) tcp: TcpCandidates,
     /// Whether a TURN server may be in the path.
     pub(crate) turn: bool,
     /// Whether DTLS is up; it stays so until the end.
@@ -128,6 +131,7 @@ impl Session {
         local: LocalStreams,
         events: mpsc::Sender<PeerEvent>,
         turn: bool,
+        relay_only: bool,
     ) -> Self {
         Self {
             clock,
@@ -148,11 +152,18 @@ impl Session {
             red_payload_type: AtomicU8::new(0),
             redundancy: AtomicU16::new(0),
             direct: Arc::default(),
+            tcp: TcpCandidates::new(!relay_only),
             turn,
             connected: AtomicBool::new(false),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// ICE starts anew.
+    pub(crate) fn restart_ice(&self) {
+        self.direct.reset();
+        self.tcp.reset();
     }
 
     /// Tells the owner. When its queue is full the event is dropped and counted, because the

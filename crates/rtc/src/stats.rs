@@ -201,6 +201,35 @@ pub(crate) fn gather(
     stats
 }
 
+/// Calls TCP what goes over streams and the stack takes for UDP: those remote candidates and, apart from
+/// themselves over UDP, their local ones.
+pub(crate) fn name_tcp(stats: &mut PeerStats, is_end: impl Fn(SocketAddr) -> bool) {
+    let mut ends = Vec::new();
+    for candidate in &mut stats.remote_candidates {
+        let ip = candidate.address.parse();
+        if ip.is_ok_and(|ip| is_end(SocketAddr::new(ip, candidate.port))) {
+            TCP.clone_into(&mut candidate.protocol);
+            ends.push(candidate.id.clone());
+        }
+    }
+    for pair in &mut stats.candidate_pairs {
+        let mut locals = stats.local_candidates.iter();
+        if ends.contains(&pair.remote_candidate_id)
+            && let Some(local) = locals.find(|c| c.id == pair.local_candidate_id)
+        {
+            let local = CandidateStats {
+                id: format!("{}-tcp", local.id),
+                protocol: TCP.into(),
+                ..local.clone()
+            };
+            pair.local_candidate_id.clone_from(&local.id);
+            if !stats.local_candidates.iter().any(|c| c.id == local.id) {
+                stats.local_candidates.push(local);
+            }
+        }
+    }
+}
+
 /// Makes the direct pair the selected one: the stack counts what goes over it for its relayed pair.
 pub(crate) fn steer(stats: &mut PeerStats, active: &ActivePair) {
     let at = |candidates: &[CandidateStats], address: SocketAddr| {
@@ -264,6 +293,7 @@ fn merge_peer_reflexive(stats: &mut PeerStats) {
 }
 
 const PRFLX: &str = "prflx";
+const TCP: &str = "tcp";
 const RELAY: &str = "relay";
 
 fn candidate(c: &RTCIceCandidate) -> CandidateStats {

@@ -135,21 +135,23 @@ fn summary(peer: &mut Program) -> anyhow::Result<Side> {
         time.map(|(at, known)| at - known).with_context(|| format!("no {name} in {setup}"))
     };
     let pair = &summary["candidate_pair"];
-    let end = |which: &str| {
-        let end = &pair[which];
-        let kind = end["type"].as_str().unwrap_or("?");
-        match end["relay_protocol"].as_str() {
-            Some(protocol) => format!("{kind}/{protocol}"),
-            None => kind.to_owned(),
-        }
-    };
     Ok(Side {
-        local: end("local"),
-        remote: end("remote"),
+        local: end(&pair["local"]),
+        remote: end(&pair["remote"]),
         ipv6: pair["remote"]["address"].as_str().is_some_and(|address| address.starts_with('[')),
         connected_ms: since_known("dtls_connected")?,
         picture_ms: since_known("first_video_frame")?,
     })
+}
+
+/// The kind of a candidate, and how its side reaches the relay, or that it is one of TCP.
+fn end(candidate: &Value) -> String {
+    let kind = candidate["type"].as_str().unwrap_or("?");
+    let tcp = candidate["protocol"].as_str().filter(|protocol| *protocol != "udp");
+    match candidate["relay_protocol"].as_str().or(tcp) {
+        Some(protocol) => format!("{kind}/{protocol}"),
+        None => kind.to_owned(),
+    }
 }
 
 /// Notes when the peer connection was made, when it was connected and when a picture was shown.
@@ -177,8 +179,8 @@ const LOOK: &str = "(async () => {
   const transport = [...report.values()].find((s) => s.type === 'transport');
   const pair = report.get(transport.selectedCandidatePairId);
   const end = (id) => {
-    const { candidateType: type, relayProtocol, address } = report.get(id);
-    return { type, relayProtocol, address };
+    const { candidateType: type, relayProtocol: relay_protocol, protocol, address } = report.get(id);
+    return { type, relay_protocol, protocol, address };
   };
   return { local: end(pair.localCandidateId), remote: end(pair.remoteCandidateId), times: natTimes };
 })()";
@@ -194,13 +196,6 @@ fn chromium(network: &Network, browser: &Browser, left: &mut Program) -> anyhow:
     let since_made = |name: &str| -> anyhow::Result<f64> {
         let time = seen["times"][name].as_f64().zip(seen["times"]["made"].as_f64());
         time.map(|(at, made)| at - made).with_context(|| format!("no {name} in {seen}"))
-    };
-    let end = |end: &Value| {
-        let kind = end["type"].as_str().unwrap_or("?");
-        match end["relayProtocol"].as_str() {
-            Some(protocol) => format!("{kind}/{protocol}"),
-            None => kind.to_owned(),
-        }
     };
     Ok(Side {
         local: end(&seen["local"]),

@@ -103,6 +103,10 @@ impl DirectPath {
         ufrag.clone_into(&mut self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    pub(crate) fn local_ufrag(&self) -> String {
+        self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What the other side's description says: its credentials and first candidates. To be told
     /// before the stack begins its checks.
     pub(crate) fn remote_description(&self, sdp: &str) {
@@ -323,7 +327,7 @@ impl DirectPath {
             return Some(Situation::default());
         }
         let remote = ice.get_remote_parameters().await.ok()??;
-        let local_ufrag = self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let local_ufrag = self.local_ufrag();
         let remotes = remotes
             .iter()
             .filter(|c| c.typ != RTCIceCandidateType::Relay)

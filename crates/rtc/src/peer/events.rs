@@ -48,7 +48,8 @@ impl PeerConnectionEventHandler for Handler {
             } else {
                 Some(init.candidate)
             };
-            if let Some(told) = told {
+            let over_tcp = told.as_deref().and_then(|told| self.session.tcp.beside(told));
+            for told in told.into_iter().chain(over_tcp) {
                 self.session.emit(self.candidate(told));
             }
         }

@@ -1,14 +1,12 @@
 //! TURN as the stack does not do it: over TCP and TLS, and with words for what a relay refuses.
 //!
 //! The stack's TURN client speaks UDP only. So each `turn:` URL with `transport=tcp` and each `turns:`
-//! URL becomes for the stack a UDP relay at an address that no network has, and [`RelaySocket`], which
+//! URL becomes for the stack a UDP relay at an address that no network has, and [`crate::stream`], which
 //! is between the stack and its UDP sockets, carries what goes there over a stream. Nothing else
 //! differs: a TURN client's datagrams delimit themselves on a stream (RFC 8656 §3.7, §12.5).
 
 mod permissions;
 mod refusals;
-mod socket;
-mod stream;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
-pub(crate) use refusals::attribute as stun_attribute;
-pub(crate) use socket::RelaySocket;
+pub(crate) use permissions::Permissions;
+pub(crate) use refusals::{Refusal, Refusals, attribute as stun_attribute, granted};
 
 use crate::types::IceServer;
 
@@ -85,8 +83,13 @@ impl StreamRelays {
         self.relays.get(usize::from(index)).filter(|relay| relay.port == address.port())
     }
 
+    /// For relays over TLS.
+    pub(crate) fn tls(&self) -> Option<Arc<rustls::ClientConfig>> {
+        self.tls.clone()
+    }
+
     /// The relay at `from` granted this address.
-    fn note_granted(&self, from: SocketAddr, relayed: SocketAddr) {
+    pub(crate) fn note_granted(&self, from: SocketAddr, relayed: SocketAddr) {
         let url = match self.at(from) {
             Some(relay) => relay.url.clone(),
             None => format!("turn:{from}?transport=udp"),

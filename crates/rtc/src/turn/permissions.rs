@@ -10,7 +10,7 @@ use super::refusals::{attribute, error_code, stun_header};
 
 /// What a socket asked relays for, and what they forbade.
 #[derive(Debug, Default)]
-pub(super) struct Permissions {
+pub(crate) struct Permissions {
     asked: VecDeque<([u8; 12], SocketAddr, IpAddr)>,
     forbidden: Vec<(SocketAddr, IpAddr)>,
 }
@@ -18,7 +18,7 @@ pub(super) struct Permissions {
 impl Permissions {
     /// A datagram is sent to `relay`; gives the relay's answer if it is known and nothing need go
     /// out.
-    pub(super) fn on_send(&mut self, relay: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn on_send(&mut self, relay: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
         let (CREATE_PERMISSION, transaction) = stun_header(datagram)? else { return None };
         let peer = peer(datagram)?;
         if self.forbidden.contains(&(relay, peer)) {
@@ -32,7 +32,7 @@ impl Permissions {
     }
 
     /// A datagram came.
-    pub(super) fn on_receive(&mut self, datagram: &[u8]) {
+    pub(crate) fn on_receive(&mut self, datagram: &[u8]) {
         let Some((kind, transaction)) = stun_header(datagram) else { return };
         if !matches!(kind, PERMISSION_SUCCESS | PERMISSION_ERROR) {
             return;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Allocate requests under way.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     requests: VecDeque<Request>,
 }
 
@@ -22,16 +22,16 @@ struct Request {
 
 /// Why a relay gives no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// STUN error code.
-    pub(super) code: u16,
+    pub(crate) code: u16,
     /// For people.
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 impl Refusals {
     /// A datagram is sent.
-    pub(super) fn on_send(&mut self, datagram: &[u8]) {
+    pub(crate) fn on_send(&mut self, datagram: &[u8]) {
         let Some((ALLOCATE_REQUEST, transaction)) = stun_header(datagram) else { return };
         if self.requests.len() >= MAX_REQUESTS {
             self.requests.pop_front();
@@ -43,7 +43,7 @@ impl Refusals {
 
     /// A datagram came. Gives what it refuses for good: asking who we are, or for the current nonce,
     /// is part of the protocol. `unix_now` is the time since 1970.
-    pub(super) fn on_receive(&mut self, datagram: &[u8], unix_now: Duration) -> Option<Refusal> {
+    pub(crate) fn on_receive(&mut self, datagram: &[u8], unix_now: Duration) -> Option<Refusal> {
         let (kind, transaction) = stun_header(datagram)?;
         if !matches!(kind, ALLOCATE_SUCCESS | ALLOCATE_ERROR) {
             return None;
@@ -76,7 +76,7 @@ impl Refusals {
 }
 
 /// The relayed address in the answer to an Allocate request that was granted.
-pub(super) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
     let (ALLOCATE_SUCCESS, transaction) = stun_header(datagram)? else { return None };
     let ([_, family, a, b], address) =
         attribute(datagram, XOR_RELAYED_ADDRESS)?.split_first_chunk::<4>()?;
@@ -95,7 +95,7 @@ pub(super) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Type and transaction of a STUN message (RFC 8489 §5).
-pub(super) fn stun_header(datagram: &[u8]) -> Option<(u16, [u8; 12])> {
+pub(crate) fn stun_header(datagram: &[u8]) -> Option<(u16, [u8; 12])> {
     let (header, _) = datagram.split_first_chunk::<20>()?;
     let [a, b, _, _, cookie @ .., _, _, _, _, _, _, _, _, _, _, _, _] = header;
     if *cookie != MAGIC_COOKIE {
@@ -127,7 +127,7 @@ fn expiry(username: &[u8]) -> Option<u64> {
 }
 
 /// RFC 8489 §14.8.
-pub(super) fn error_code(value: &[u8]) -> Option<(u16, String)> {
+pub(crate) fn error_code(value: &[u8]) -> Option<(u16, String)> {
     let ([_, _, class, number], words) = value.split_first_chunk::<4>()?;
     let code = u16::from(class & 7) * 100 + u16::from(*number);
     let words: String =

@@ -1,0 +1,6 @@
+//! Streams beneath the stack's UDP sockets: to relays over TCP and TLS, and to candidates over TCP.
+
+mod lane;
+mod socket;
+
+pub(crate) use socket::StreamSocket;
