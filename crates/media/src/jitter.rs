@@ -365,7 +365,9 @@ impl JitterBuffer {
     /// After an outage: skips what would take seconds to catch up with by leaving out periods.
     fn drop_backlog(&mut self) {
         let (Some(delay), Some(position)) = (self.delay_us, &mut self.position) else { return };
-        let mut excess = delay - self.timing.target_us() as f64 - MAX_EXCESS_US;
+        // A queue that built up by and by is still there, and has to be followed.
+        let wanted = self.timing.target_us().max(self.timing.recent_us());
+        let mut excess = delay - wanted as f64 - MAX_EXCESS_US;
         if excess <= 0.0 {
             return;
         }
@@ -512,16 +514,22 @@ impl JitterBuffer {
         self.since_stretch += 1;
         // Packets of 10 ms are too short by themselves.
         let from = from.min(self.decoded.len().saturating_sub(2 * AUDIO_FRAME_SAMPLES));
-        if self.packets.is_empty() && slack_us < STARVING_US {
+        let enough = if self.starving == 0 { STARVING_US } else { FED_US };
+        if self.packets.is_empty() && slack_us < enough {
             // A queue builds up: each packet takes longer than the one before. Sound that is drawn
             // out covers it better than gaps do.
             self.starving += 1;
-            let enough = if self.starving > 1 { 2 } else { 1 } * AUDIO_FRAME_SAMPLES;
-            let length = self.decoded.len();
-            for _ in 0..MAX_REPEATS {
+            let packet = self.decoded.len() - from;
+            let wanted = packet * if self.starving > 1 { 5 } else { 3 } / 2;
+            for repeat in 0..MAX_REPEATS {
                 let before = self.decoded.len();
                 self.lengthen(from, Likeness::FAST);
-                if self.decoded.len() >= length + enough || self.decoded.len() == before {
+                if repeat == 0 && self.decoded.len() == before {
+                    // Of noise a repeat is not heard, but more of them are.
+                    self.lengthen(from, Likeness::ANY);
+                    break;
+                }
+                if self.decoded.len() >= from + wanted {
                     break;
                 }
             }
@@ -635,8 +643,10 @@ const STRETCH_INTERVAL: u32 = 5;
 const MAX_EXCESS_US: f64 = 250_000.0;
 /// A packet that came so shortly before its time may not be followed in time.
 const STARVING_US: f64 = 5_000.0;
-/// Periods repeated in a packet at most when sound runs out; half speed is the slowest in any case.
-const MAX_REPEATS: u32 = 6;
+/// Once it was so, sound is drawn out until packets come this long before their time.
+const FED_US: f64 = 25_000.0;
+/// Periods repeated in a packet at most when sound runs out; 2.5 times as long is the slowest in any case.
+const MAX_REPEATS: u32 = 12;
 /// 100 ms without sound: then what is new is more important than what was lost.
 const OUTAGE_SAMPLES: u64 = 4800;
 /// A copy is at most 14 bits of ticks older than its carrier (RFC 2198 §3), which may itself be out of
