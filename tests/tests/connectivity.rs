@@ -18,9 +18,15 @@ fn call(right: System, kinds: [Kind; 2]) -> anyhow::Result<Cell> {
         .map_err(|error| error.context(format!("{} to {} ({right:?})", kinds[0], kinds[1])))?;
     eprintln!("{} to {} ({right:?}): {cell:?}", kinds[0], kinds[1]);
     let direct = kinds[0].direct_with(kinds[1]);
-    assert_eq!(cell.is_relayed(), !direct, "{kinds:?}: {cell:?}");
+    // On a machine so busy that the relay takes a second to be found TCP is tried.
+    assert!(is_over_tcp(kinds, &cell) || cell.is_relayed() != direct, "{kinds:?}: {cell:?}");
     assert!(cell.connected_ms() < CONNECTED_MS, "{kinds:?}: {cell:?}");
     Ok(cell)
+}
+
+/// Where somebody has no UDP the other one may be reached so, if it is behind no NAT.
+fn is_over_tcp(kinds: [Kind; 2], cell: &Cell) -> bool {
+    kinds.iter().any(|kind| !kind.has_udp()) && cell.ends().contains(&"host/tcp")
 }
 
 #[test]
@@ -71,7 +77,10 @@ fn where_no_udp_gets_out_the_relay_is_reached_over_a_stream() -> anyhow::Result<
         let cell = call(System::Ours, kinds)?;
         for (kind, side) in kinds.iter().zip(&cell.sides) {
             let streamed = ["relay/tcp", "relay/tls"].contains(&side.local.as_str());
-            assert!(streamed || kind.has_udp(), "{kinds:?}: {cell:?}");
+            assert!(
+                streamed || kind.has_udp() || is_over_tcp(kinds, &cell),
+                "{kinds:?}: {cell:?}"
+            );
         }
     }
     Ok(())
