@@ -77,10 +77,7 @@ fn where_no_udp_gets_out_the_relay_is_reached_over_a_stream() -> anyhow::Result<
         let cell = call(System::Ours, kinds)?;
         for (kind, side) in kinds.iter().zip(&cell.sides) {
             let streamed = ["relay/tcp", "relay/tls"].contains(&side.local.as_str());
-            assert!(
-                streamed || kind.has_udp() || is_over_tcp(kinds, &cell),
-                "{kinds:?}: {cell:?}"
-            );
+            assert!(streamed || kind.has_udp() || is_over_tcp(kinds, &cell), "{kinds:?}: {cell:?}");
         }
     }
     Ok(())

@@ -58,6 +58,43 @@ fn two_who_have_ipv6_alone_meet_through_their_firewalls() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// No STUN server is in reach any more when the other one comes.
+#[test]
+fn who_waits_has_gathered_candidates_before_anybody_comes() -> anyhow::Result<()> {
+    if cannot_test() {
+        return Ok(());
+    }
+    let authority = Authority::new(&[], &SERVER)?;
+    let network = Network::new([Kind::Cone, Kind::Cone])?;
+    let _server = network.serve(&authority, &[])?;
+    let start = |side: usize| {
+        let mut command = Command::new(binary("visavis-cli")?);
+        command.args(["join", ROOM, "--server", &network.url(side), "--json"]);
+        command.env("SSL_CERT_FILE", authority.root());
+        network.peers[side].within(|| Program::start("peer", &mut command))?
+    };
+    let mut waits = start(0)?;
+    waits.wait_event("waiting", LIMIT)?;
+    std::thread::sleep(CALL);
+    network.nats[0].nft(
+        "table inet shut {
+           chain forward {
+             type filter hook forward priority filter - 1;
+             udp dport 443 drop
+           }
+         }\n",
+    )?;
+    let mut comes = start(1)?;
+    comes.wait_event("first-video-frame", LIMIT)?;
+    waits.wait_event("first-video-frame", LIMIT)?;
+    std::thread::sleep(CALL);
+    comes.terminate()?;
+    let summary = comes.wait_event("summary", LIMIT)?;
+    waits.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["candidate_pair"]["remote"]["type"], "srflx", "{summary}");
+    Ok(())
+}
+
 /// The open side listens, for the other has only connections of its own.
 #[test]
 fn where_udp_does_not_get_through_they_meet_over_tcp() -> anyhow::Result<()> {

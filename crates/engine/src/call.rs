@@ -24,7 +24,7 @@ use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::MediaWatch;
 use crate::network_watch::NetworkWatch;
-use crate::peer_task::{PeerHandle, PeerParts, from_rtc_candidate};
+use crate::peer_task::{IdlePeer, PeerHandle, PeerParts, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
 use crate::send::{AudioSend, VideoSend};
@@ -91,6 +91,9 @@ pub(crate) struct Call {
     relay_only: bool,
     relay_tls: Option<RelayTls>,
     peer: Option<PeerHandle>,
+    /// Made while we wait in the room, with the servers that it asked for candidates.
+    ahead: Option<(IdlePeer, Vec<IceServer>)>,
+    waiting: bool,
     peer_stats: Option<Box<PeerStats>>,
     next_stats: Instant,
     history: History,
@@ -157,6 +160,8 @@ impl Call {
             relay_only,
             relay_tls: None,
             peer: None,
+            ahead: None,
+            waiting: false,
             peer_stats: None,
             next_stats: started,
             history: History::new(started),
@@ -246,7 +251,8 @@ impl Call {
                         self.next_stats = Instant::now();
                         self.connected_at.get_or_insert(self.next_stats);
                     }
-                    self.remote.present = !matches!(state, CallState::Joining | CallState::Waiting);
+                    self.waiting = state == CallState::Waiting;
+                    self.remote.present = !self.waiting && state != CallState::Joining;
                     changed = Some(state);
                 }
                 Output::Log(text) => log.add("call", text),
@@ -254,6 +260,7 @@ impl Call {
                     Some(input) => self.session.handle_input(self.started.elapsed(), input),
                     None => {
                         self.deadline = deadline;
+                        self.look_ahead(log).await;
                         return changed;
                     }
                 },
@@ -263,27 +270,66 @@ impl Call {
 
     async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
         self.close_peer();
-        let ice_servers: Vec<_> =
-            self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect();
-        let relay_tls = self.relay_tls(&ice_servers);
-        let peer = PeerHandle::start(PeerParts {
-            tag: Tag { call: self.id, epoch },
-            clock: self.context.clock,
-            reports: self.context.reports.clone(),
-            ice_servers,
-            relay_tls,
-            relay_only: self.relay_only,
-            max_bitrate: self.context.video_send.max_bitrate(),
-            slot: self.context.shared.remote_video.clone(),
-            display_file: self.context.display_file.clone(),
-            audio: self.context.audio_receive.clone(),
-        })
-        .await?;
+        let ice_servers = self.ice_servers();
+        let idle = match self.ahead.take() {
+            Some((idle, known)) if known == ice_servers && idle.is_fresh() => idle,
+            stale => {
+                self.ahead = stale;
+                self.drop_ahead();
+                IdlePeer::new(self.parts(ice_servers)).await?
+            }
+        };
+        let peer = idle.start(Tag { call: self.id, epoch });
         self.context.video_send.set_target(Some(peer.peer.video_sender()));
         self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
         self.peer = Some(peer);
         self.media = MediaWatch::new();
         Ok(())
+    }
+
+    /// Gathers candidates while nobody is there, if it is we who will offer.
+    async fn look_ahead(&mut self, log: &mut Log) {
+        if !self.waiting || self.states.polite != Some(false) {
+            return self.drop_ahead();
+        }
+        let ice_servers = self.ice_servers();
+        match &self.ahead {
+            Some((idle, known)) if *known == ice_servers && idle.is_fresh() => return,
+            _ => self.drop_ahead(),
+        }
+        let made = async {
+            let mut idle = IdlePeer::new(self.parts(ice_servers.clone())).await?;
+            idle.offer_ahead().await?;
+            Ok::<_, String>(idle)
+        };
+        match made.await {
+            Ok(idle) => self.ahead = Some((idle, ice_servers)),
+            Err(why) => log.add("ice", format!("no candidates ahead: {why}")),
+        }
+    }
+
+    fn drop_ahead(&mut self) {
+        if let Some((idle, _)) = self.ahead.take() {
+            self.context.closing.spawn(idle.close());
+        }
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect()
+    }
+
+    fn parts(&mut self, ice_servers: Vec<IceServer>) -> PeerParts {
+        PeerParts {
+            clock: self.context.clock,
+            reports: self.context.reports.clone(),
+            relay_tls: self.relay_tls(&ice_servers),
+            ice_servers,
+            relay_only: self.relay_only,
+            max_bitrate: self.context.video_send.max_bitrate(),
+            slot: self.context.shared.remote_video.clone(),
+            display_file: self.context.display_file.clone(),
+            audio: self.context.audio_receive.clone(),
+        }
     }
 
     /// Reads the system's certificates once, and only if a relay needs them.
@@ -653,5 +699,6 @@ impl Call {
             self.context.closing.spawn(client.leave(Farewell::HangUp));
         }
         self.close_peer();
+        self.drop_ahead();
     }
 }

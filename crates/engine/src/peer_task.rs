@@ -1,9 +1,11 @@
 //! One peer connection and the task that works for it.
 //!
+//! Whoever waits for somebody has one ready, which has made its offer and gathered candidates.
+//!
 //! Operations run one at a time in order. Events of the connection wait meanwhile, so that an offer
 //! is always reported before the candidates that belong to it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 use visavis_call::{Epoch, Input, Operation};
@@ -25,7 +27,6 @@ const EVENTS: usize = 256;
 
 /// What a peer connection is made from.
 pub(crate) struct PeerParts {
-    pub(crate) tag: Tag,
     pub(crate) clock: MediaClock,
     pub(crate) reports: mpsc::Sender<Internal>,
     pub(crate) ice_servers: Vec<IceServer>,
@@ -46,11 +47,23 @@ pub(crate) struct PeerHandle {
     operations: mpsc::Sender<Operation>,
 }
 
-impl PeerHandle {
-    pub(crate) async fn start(parts: PeerParts) -> Result<Self, String> {
+/// A connection that nobody works for yet.
+pub(crate) struct IdlePeer {
+    peer: Arc<Peer>,
+    video: VideoReceive,
+    sync: SharedSync,
+    jitter: JitterBuffer,
+    audio: Arc<AudioReceive>,
+    reporter: Arc<Reporter>,
+    events: mpsc::Receiver<PeerEvent>,
+    /// Made ahead, and set locally.
+    offer: Option<rtc::Description>,
+}
+
+impl IdlePeer {
+    pub(crate) async fn new(parts: PeerParts) -> Result<Self, String> {
         let (events_in, events) = mpsc::channel(EVENTS);
         let PeerParts {
-            tag,
             clock,
             reports,
             ice_servers,
@@ -61,12 +74,11 @@ impl PeerHandle {
             display_file,
             audio,
         } = parts;
-        let reporter = Arc::new(Reporter { tag, reports: reports.clone() });
+        let reporter = Arc::new(Reporter { tag: OnceLock::new(), reports });
         let sync = SharedSync::default();
         let video = VideoReceive::start(clock, slot, display_file, reporter.clone(), sync.clone())
             .map_err(|e| e.to_string())?;
         let jitter = JitterBuffer::new().map_err(|e| e.to_string())?;
-        audio.set_jitter(Some((jitter, sync.clone())));
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_tls,
@@ -74,20 +86,47 @@ impl PeerHandle {
             clock,
             max_bitrate: Some(max_bitrate),
         };
+        let (receive, first) = (audio.clone(), reporter.clone());
         let audio_sink = move |packet| {
-            if audio.push(packet) {
-                reporter.report(Internal::FirstAudio(tag));
+            if receive.push(packet) {
+                first.report(Internal::FirstAudio);
             }
         };
         let peer = Peer::new(config, events_in, video.sink(), audio_sink)
             .await
             .map_err(|e| e.to_string())?;
         let peer = Arc::new(peer);
-        let (operations, queue) = mpsc::channel(OPERATIONS);
-        tokio::spawn(work(tag, peer.clone(), queue, events, reports));
-        Ok(Self { epoch: tag.epoch, peer, video, sync, operations })
+        Ok(Self { peer, video, sync, jitter, audio, reporter, events, offer: None })
     }
 
+    /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
+    pub(crate) async fn offer_ahead(&mut self) -> Result<(), String> {
+        let offer = self.peer.offer_ahead().await.map_err(|e| e.to_string())?;
+        self.offer = Some(offer);
+        Ok(())
+    }
+
+    /// Whether it is as one made now would be.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.peer.has_current_addresses()
+    }
+
+    pub(crate) fn start(self, tag: Tag) -> PeerHandle {
+        let Self { peer, video, sync, jitter, audio, reporter, events, offer } = self;
+        audio.set_jitter(Some((jitter, sync.clone())));
+        let _ = reporter.tag.set(tag);
+        let (operations, queue) = mpsc::channel(OPERATIONS);
+        let reports = reporter.reports.clone();
+        tokio::spawn(work(tag, peer.clone(), offer, queue, events, reports));
+        PeerHandle { epoch: tag.epoch, peer, video, sync, operations }
+    }
+
+    pub(crate) async fn close(self) {
+        self.peer.close().await;
+    }
+}
+
+impl PeerHandle {
     pub(crate) fn run(&self, operation: Operation) {
         if self.operations.try_send(operation).is_err() {
             tracing::warn!("too much work for the peer connection: dropped");
@@ -97,13 +136,15 @@ impl PeerHandle {
 
 /// Carries what threads have to say into the engine's loop, without waiting.
 struct Reporter {
-    tag: Tag,
+    /// Once somebody works for the connection; before that nothing comes.
+    tag: OnceLock<Tag>,
     reports: mpsc::Sender<Internal>,
 }
 
 impl Reporter {
-    fn report(&self, internal: Internal) {
-        if self.reports.try_send(internal).is_err() {
+    fn report(&self, internal: impl FnOnce(Tag) -> Internal) {
+        let Some(tag) = self.tag.get() else { return };
+        if self.reports.try_send(internal(*tag)).is_err() {
             tracing::debug!("the engine is busy or gone: a report was dropped");
         }
     }
@@ -111,21 +152,22 @@ impl Reporter {
 
 impl ReceiveEvents for Reporter {
     fn keyframe_needed(&self) {
-        self.report(Internal::KeyframeNeeded(self.tag));
+        self.report(Internal::KeyframeNeeded);
     }
 
     fn first_video_frame(&self) {
-        self.report(Internal::FirstVideoFrame(self.tag));
+        self.report(Internal::FirstVideoFrame);
     }
 
     fn sink_failed(&self, why: String) {
-        self.report(Internal::SinkFailed(why));
+        self.report(|_| Internal::SinkFailed(why));
     }
 }
 
 async fn work(
     tag: Tag,
     peer: Arc<Peer>,
+    mut ahead: Option<rtc::Description>,
     mut operations: mpsc::Receiver<Operation>,
     mut events: mpsc::Receiver<PeerEvent>,
     reports: mpsc::Sender<Internal>,
@@ -134,13 +176,13 @@ async fn work(
         let report = tokio::select! {
             biased;
             operation = operations.recv() => match operation {
-                Some(operation) => match operate(&peer, tag.epoch, operation).await {
+                Some(operation) => match operate(&peer, tag.epoch, operation, ahead.take()).await {
                     Some(input) => Internal::Call(tag.call, input),
                     None => continue,
                 },
                 None => return,
             },
-            event = events.recv() => match event {
+            event = events.recv(), if ahead.is_none() => match event {
                 Some(event) => Internal::Peer(tag, event),
                 None => return,
             },
@@ -151,7 +193,13 @@ async fn work(
     }
 }
 
-async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Input> {
+/// `ahead` is an offer that is set and not told.
+async fn operate(
+    peer: &Peer,
+    epoch: Epoch,
+    operation: Operation,
+    ahead: Option<rtc::Description>,
+) -> Option<Input> {
     let failed = |error: rtc::RtcError, remote_fault| {
         Some(Input::OperationFailed { epoch, why: error.to_string(), remote_fault })
     };
@@ -159,6 +207,13 @@ async fn operate(peer: &Peer, epoch: Epoch, operation: Operation) -> Option<Inpu
         Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
         Err(error) => failed(error, false),
     };
+    if let Some(offer) = ahead {
+        if operation == (Operation::CreateOffer { ice_restart: false }) {
+            return offered(Ok(offer));
+        }
+        // It makes no other kind of first step than the one it was made for.
+        let _ = peer.rollback().await;
+    }
     match operation {
         Operation::CreateOffer { ice_restart } => offered(peer.create_offer(ice_restart).await),
         Operation::OfferRestart => offered(peer.offer_restart().await),

@@ -75,6 +75,11 @@ impl ToSocketAddrs for LocalAddresses {
     }
 }
 
+/// What [`LocalAddresses`] would be now, for comparison; empty if the system does not say.
+pub(crate) fn local_addresses() -> Vec<SocketAddr> {
+    LocalAddresses.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+}
+
 fn usable_addresses(all: impl Iterator<Item = IpAddr>) -> Vec<SocketAddr> {
     let mut chosen: Vec<IpAddr> = Vec::new();
     let (mut v4, mut v6) = (0, 0);
@@ -148,6 +153,13 @@ pub(crate) fn relay_alone(line: &str) -> Option<String> {
         })
         .collect();
     Some(told.join(" "))
+}
+
+/// Whether it is a reflexive candidate that is a host's too, for there is no NAT (RFC 8445 §5.1.3).
+pub(crate) fn is_redundant(line: &str) -> bool {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    matches!(words[..], [_, _, _, _, ip, port, "typ", "srflx", "raddr", base_ip, "rport", base_port, ..]
+        if (ip, port) == (base_ip, base_port))
 }
 
 /// A description with such candidates alone.
@@ -318,6 +330,18 @@ mod tests {
         assert_eq!(relay_alone(reflexive), None);
         let sdp = format!("v=0\r\na=mid:0\r\na={relayed}\r\na={HOST}\r\na={reflexive}\r\n");
         assert_eq!(with_relays_alone(&sdp), format!("v=0\r\na=mid:0\r\na={told}\r\n"));
+    }
+
+    #[test]
+    fn a_reflexive_candidate_that_is_a_hosts_is_redundant() {
+        let line = |ip, port| {
+            format!("candidate:2 1 udp 1694498815 {ip} {port} typ srflx raddr 192.0.2.1 rport 5000")
+        };
+        assert!(is_redundant(&line("192.0.2.1", 5000)));
+        assert!(
+            !is_redundant(&line("192.0.2.1", 5001)) && !is_redundant(&line("203.0.113.1", 5000))
+        );
+        assert!(!is_redundant(HOST));
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Peer {
     channel_task: tokio::task::JoinHandle<()>,
     direct_task: Option<tokio::task::JoinHandle<()>>,
     relay_only: bool,
+    /// The machine's addresses when it was made.
+    addresses: Vec<SocketAddr>,
 }
 
 /// What belongs to the exchange of descriptions.
@@ -198,6 +200,7 @@ impl Peer {
             channel_task,
             direct_task,
             relay_only: config.relay_only,
+            addresses: ice::local_addresses(),
         })
     }
 
@@ -215,6 +218,23 @@ impl Peer {
         let options = RTCOfferOptions { ice_restart };
         let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
         self.apply_local(offer, SdpKind::Offer).await
+    }
+
+    /// As [`Peer::create_offer`], before anybody is there to tell it to: candidates are gathered, and what NATs
+    /// have opened for them is kept open until the other side is described.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn offer_ahead(&self) -> Result<Description, RtcError> {
+        let offer = self.create_offer(false).await?;
+        tokio::spawn(self.session.direct.clone().keep_open());
+        Ok(offer)
+    }
+
+    /// Whether the machine has the addresses that candidates were gathered for.
+    pub fn has_current_addresses(&self) -> bool {
+        ice::local_addresses() == self.addresses
     }
 
     /// Makes an offer with an ICE restart that is applied only by [`Peer::set_remote`] with its

@@ -65,10 +65,11 @@ impl Runtime for NetRuntime {
         // The system caps what it grants (`net.core.rmem_max`); less is not an error.
         let _ = options.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = options.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+        let sender = socket.try_clone()?;
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
         let (relays, session) = (self.relays.clone(), self.session.clone());
         let inner = Arc::new(StreamSocket::new(socket.clone(), relays, session));
-        Ok(Arc::new(SteeredSocket::new(&socket, inner, self.session.direct.clone())?))
+        Ok(Arc::new(SteeredSocket::new(&socket, sender, inner, self.session.direct.clone())?))
     }
 
     fn wrap_tcp_listener(

@@ -17,6 +17,11 @@ pub(super) fn is_request(datagram: &[u8]) -> bool {
     datagram.starts_with(&[0, 1])
 }
 
+/// Whether this asks a relay for an address (RFC 8656 §7.1).
+pub(super) fn is_allocate(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[0, 3])
+}
+
 /// Whether this is the answer to a check of ours, or to a STUN server's.
 pub(super) fn is_success(datagram: &[u8]) -> bool {
     datagram.starts_with(&[1, 1])

@@ -24,16 +24,16 @@ mod prompt;
 mod socket;
 mod stun;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use rtc::peer_connection::transport::RTCIceRole;
 use tokio::sync::Notify;
 use webrtc::peer_connection::{PeerConnection, RTCIceCandidate, RTCIceCandidateType};
-use webrtc::runtime::{AsyncUdpSocket, Transmit};
+use webrtc::runtime::AsyncUdpSocket;
 
 pub(crate) use socket::SteeredSocket;
 
@@ -70,6 +70,9 @@ pub(crate) struct DirectPath {
     /// Whether checks of ours are under way.
     checking: AtomicBool,
     sockets: Mutex<Vec<(SocketAddr, Weak<dyn AsyncUdpSocket>)>>,
+    /// The same for what we send by ourselves: an asynchronous socket wakes only who asked it last, and
+    /// that has to be the driver.
+    senders: Mutex<Vec<(SocketAddr, Weak<UdpSocket>)>>,
     prompt: Mutex<Prompt>,
     /// Our user name fragment; the stack tells that of an offer that is not applied yet.
     local_ufrag: Mutex<String>,
@@ -78,6 +81,8 @@ pub(crate) struct DirectPath {
     /// Whether the stack has a pair for its data.
     selected: AtomicBool,
     inboxes: Mutex<Vec<Weak<Inbox>>>,
+    /// STUN and TURN servers that candidates came from, and by which sockets.
+    servers: Mutex<HashSet<Pair>>,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     wake: Notify,
@@ -137,6 +142,37 @@ impl DirectPath {
         }
     }
 
+    /// The stack sends this to that server over UDP.
+    pub(crate) fn note_server(&self, pair: Pair, datagram: &[u8]) {
+        let asks = frames::is_request(datagram) || frames::is_allocate(datagram);
+        if asks && !self.is_described() {
+            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            if servers.len() < MAX_PAIRS {
+                servers.insert(pair);
+            }
+        }
+    }
+
+    /// Until the other side is described, sends to the servers what keeps NATs open for their candidates:
+    /// the stack does so only for its pairs.
+    pub(crate) async fn keep_open(self: Arc<Self>) {
+        let path = Arc::downgrade(&self);
+        drop(self);
+        while let Some(path) = path.upgrade().filter(|path| !path.is_described()) {
+            path.touch_servers();
+            drop(path);
+            tokio::time::sleep(KEEP_OPEN).await;
+        }
+    }
+
+    fn touch_servers(&self) {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let indication = stun::indication();
+        for pair in servers.iter() {
+            self.send(*pair, &indication);
+        }
+    }
+
     /// The stack selected a pair: what came too early for it is delivered.
     pub(crate) fn connected(&self) {
         if !self.selected.swap(true, Ordering::Relaxed) {
@@ -185,8 +221,13 @@ impl DirectPath {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket that checks and media may leave from.
-    fn add_socket(&self, socket: &Arc<dyn AsyncUdpSocket>, inbox: &Arc<Inbox>) {
+    /// A socket that media may leave from, and checks by `sender`, another handle of it.
+    fn add_socket(
+        &self,
+        socket: &Arc<dyn AsyncUdpSocket>,
+        sender: &Arc<UdpSocket>,
+        inbox: &Arc<Inbox>,
+    ) {
         let Ok(address) = socket.local_addr() else { return };
         let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
         inboxes.retain(|inbox| inbox.strong_count() > 0);
@@ -197,12 +238,25 @@ impl DirectPath {
         // A socket for multicast DNS has no address of its own.
         if !address.ip().is_unspecified() && !address.ip().is_multicast() {
             sockets.push((address, Arc::downgrade(socket)));
+            drop(sockets);
+            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            senders.retain(|(_, sender)| sender.strong_count() > 0);
+            senders.push((address, Arc::downgrade(sender)));
         }
     }
 
     fn socket(&self, local: SocketAddr) -> Option<Arc<dyn AsyncUdpSocket>> {
         let sockets = self.sockets();
         sockets.iter().rev().find(|(address, _)| *address == local)?.1.upgrade()
+    }
+
+    /// What does not fit into the socket's buffer is lost like on the way.
+    fn send(&self, pair: Pair, contents: &[u8]) {
+        let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = senders.iter().rev().find(|(address, _)| *address == pair.local);
+        if let Some(sender) = sender.and_then(|(_, sender)| sender.upgrade()) {
+            let _ = sender.send_to(contents, pair.remote);
+        }
     }
 
     fn publish(&self, active: Option<Pair>) {
@@ -223,16 +277,7 @@ impl DirectPath {
         self.checking.store(situation.relayed, Ordering::Relaxed);
         self.publish(active);
         for check in due {
-            let Some(socket) = self.socket(check.pair.local) else { continue };
-            let transmit = Transmit {
-                destination: check.pair.remote,
-                ecn: None,
-                contents: &check.request,
-                segment_size: None,
-                src_ip: None,
-            };
-            // Once a second: what does not fit into the socket's buffer is lost like on the way.
-            let _ = socket.poll_send(&mut Context::from_waker(Waker::noop()), &transmit);
+            self.send(check.pair, &check.request);
         }
         before != active.is_some()
     }
@@ -358,5 +403,41 @@ fn address(candidate: &RTCIceCandidate) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, candidate.port))
 }
 
+/// NATs forget UDP after 30 s at the earliest; libwebrtc asks its STUN servers every 10 s, too.
+const KEEP_OPEN: Duration = Duration::from_secs(10);
+/// Servers times sockets.
+const MAX_PAIRS: usize = 64;
 /// How often the task looks while the stack's pair is relayed.
 const TICK: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use webrtc::runtime::{Runtime, TokioRuntime};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn servers_hear_of_us_again_until_the_other_side_is_described() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let own = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let socket = TokioRuntime.wrap_udp_socket(own.try_clone().unwrap()).unwrap();
+        let path = DirectPath::default();
+        path.add_socket(&socket, &own, &Arc::default());
+        let pair = Pair { local: own.local_addr().unwrap(), remote: server.local_addr().unwrap() };
+        path.note_server(pair, &[0, 3, 0, 0]);
+        path.touch_servers();
+        let mut heard = [0; 64];
+        let length = server.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..8], [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        assert_eq!(length, 20);
+
+        path.described();
+        let other = Pair { remote: SocketAddr::from(([127, 0, 0, 1], 9)), ..pair };
+        path.note_server(other, &[0, 1, 0, 0]);
+        assert_eq!(path.servers.lock().unwrap().len(), 1);
+        // Nothing is to be kept open then.
+        Arc::new(path).keep_open().await;
+    }
+}

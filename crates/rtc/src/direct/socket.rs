@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,6 +21,8 @@ pub(crate) struct SteeredSocket {
     path: Arc<DirectPath>,
     local: SocketAddr,
     inbox: Arc<Inbox>,
+    /// For [`DirectPath`], which does not keep it.
+    _sender: Arc<UdpSocket>,
 }
 
 /// What the stack shall read from a socket beside what comes from outside.
@@ -125,15 +127,16 @@ fn keep(queue: &mut VecDeque<(SocketAddr, Vec<u8>)>, from: SocketAddr, datagram:
 const MAX_HELD: usize = 32;
 
 impl SteeredSocket {
-    /// `plain` is the socket itself, `inner` what is between it and the stack.
+    /// `plain` is the socket itself, `sender` another handle of it, `inner` what is between it and the stack.
     pub(crate) fn new(
         plain: &Arc<dyn AsyncUdpSocket>,
+        sender: UdpSocket,
         inner: Arc<dyn AsyncUdpSocket>,
         path: Arc<DirectPath>,
     ) -> io::Result<Self> {
-        let inbox = Arc::default();
-        path.add_socket(plain, &inbox);
-        Ok(Self { local: inner.local_addr()?, inner, path, inbox })
+        let (inbox, sender) = (Arc::default(), Arc::new(sender));
+        path.add_socket(plain, &sender, &inbox);
+        Ok(Self { local: inner.local_addr()?, inner, path, inbox, _sender: sender })
     }
 
     /// Sends what is media by the direct pair. `None` if it is something else.
@@ -276,7 +279,7 @@ impl AsyncUdpSocket for SteeredSocket {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::future::poll_fn;
-    use std::net::{Ipv4Addr, UdpSocket};
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use webrtc::runtime::{Runtime, TokioRuntime};
@@ -297,9 +300,10 @@ mod tests {
         let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (near, far, other) = (bind(), bind(), bind());
         let to = near.local_addr().unwrap();
+        let sender = near.try_clone().unwrap();
         let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
         let path = Arc::new(DirectPath::default());
-        let socket = SteeredSocket::new(&plain, plain.clone(), path.clone()).unwrap();
+        let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
         path.described();
         let generation = Generation::default();
         let (_, nomination) = stun::request(&generation, true, true, 1).unwrap();
@@ -324,9 +328,10 @@ mod tests {
         let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (near, far) = (bind(), bind());
         let to = near.local_addr().unwrap();
+        let sender = near.try_clone().unwrap();
         let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
         let path = Arc::new(DirectPath::default());
-        let socket = SteeredSocket::new(&plain, plain.clone(), path.clone()).unwrap();
+        let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
         let (check, dtls, media) = ([0, 1, 7, 7], [22, 254, 255, 0], [128, 0, 1, 2]);
         for datagram in [check, dtls, media] {
             far.send_to(&datagram, to).unwrap();

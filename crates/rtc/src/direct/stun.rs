@@ -55,6 +55,14 @@ pub(super) fn request(
     Some((transaction.0, message.raw))
 }
 
+/// A Binding indication, which nobody answers (RFC 8489 §6.3.2).
+pub(super) fn indication() -> [u8; 20] {
+    let mut message = [0; 20];
+    message[..8].copy_from_slice(&[0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    message[8..].copy_from_slice(&TransactionId::new().0);
+    message
+}
+
 /// The same check with USE-CANDIDATE, if it is of the controlling side; signed anew.
 pub(super) fn with_use_candidate(check: &[u8], password: &str) -> Option<Vec<u8>> {
     let crypto = default_provider().ok()?;

@@ -42,6 +42,7 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
         if let Ok(init) = event.candidate.to_json()
             && !init.candidate.is_empty()
+            && !ice::is_redundant(&init.candidate)
         {
             let told = if self.relay_only {
                 ice::relay_alone(&init.candidate)

@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::lane::{Framing, Lane, carry, first_datagram};
+use crate::direct::Pair;
 use crate::session::Session;
 use crate::turn::{Permissions, Refusal, Refusals, StreamRelays, granted, stun_attribute};
 use crate::types::{PeerEvent, RelayError};
@@ -23,6 +24,7 @@ use crate::types::{PeerEvent, RelayError};
 /// along to tell the owner what relays refuse.
 pub(crate) struct StreamSocket {
     inner: Arc<dyn AsyncUdpSocket>,
+    local: Option<SocketAddr>,
     relays: Arc<StreamRelays>,
     session: Arc<Session>,
     lanes: Arc<Mutex<Lanes>>,
@@ -47,6 +49,7 @@ impl StreamSocket {
         let lanes = Arc::default();
         let listening = listen(inner.as_ref(), &session, &lanes, &deliver);
         Self {
+            local: inner.local_addr().ok(),
             inner,
             relays,
             session,
@@ -140,6 +143,9 @@ impl AsyncUdpSocket for StreamSocket {
         let to = transmit.destination;
         if self.relays.at(to).is_some() || self.session.tcp.is_end(to) {
             return Poll::Ready(self.send_over_stream(to, transmit));
+        }
+        if let Some(local) = self.local {
+            self.session.direct.note_server(Pair { local, remote: to }, transmit.contents);
         }
         self.inner.poll_send(cx, transmit)
     }
