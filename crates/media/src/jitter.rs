@@ -514,8 +514,9 @@ impl JitterBuffer {
         self.since_stretch += 1;
         // Packets of 10 ms are too short by themselves.
         let from = from.min(self.decoded.len().saturating_sub(2 * AUDIO_FRAME_SAMPLES));
-        let enough = if self.starving == 0 { STARVING_US } else { FED_US };
-        if self.packets.is_empty() && slack_us < enough {
+        let queued: usize = self.packets.values().map(|packet| packet.samples).sum();
+        let in_hand = slack_us + samples_to_us(queued as u64) as f64;
+        if in_hand < if self.starving == 0 { STARVING_US } else { FED_US } {
             // A queue builds up: each packet takes longer than the one before. Sound that is drawn
             // out covers it better than gaps do.
             self.starving += 1;
@@ -643,8 +644,8 @@ const STRETCH_INTERVAL: u32 = 5;
 const MAX_EXCESS_US: f64 = 250_000.0;
 /// A packet that came so shortly before its time may not be followed in time.
 const STARVING_US: f64 = 5_000.0;
-/// Once it was so, sound is drawn out until packets come this long before their time.
-const FED_US: f64 = 25_000.0;
+/// Once it was so, sound is drawn out until so much of it is in hand.
+const FED_US: f64 = 60_000.0;
 /// Periods repeated in a packet at most when sound runs out; 2.5 times as long is the slowest in any case.
 const MAX_REPEATS: u32 = 12;
 /// 100 ms without sound: then what is new is more important than what was lost.
