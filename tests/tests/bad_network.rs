@@ -67,13 +67,13 @@ fn page_hears_sound_through_ten_percent_loss() -> anyhow::Result<()> {
     if cannot_test() {
         return Ok(());
     }
-    for (sender, bound) in [(System::Ours, 2.0), (System::Chromium, 4.0)] {
+    for sender in [System::Ours, System::Chromium] {
         let lossy = Schedule::constant(OPEN.with_loss(0.1, 1.0));
         let emulator = Emulator::start(lossy, Schedule::constant(OPEN), 1)?;
         let length = Duration::from_secs(12);
         let f = measure_lip_sync(&emulator, sender, System::Chromium, length)?;
         eprintln!("{sender:?}: {f:.1?}");
-        assert!(f["concealed_percent"] <= bound, "{f:?}");
+        assert!(f["concealed_percent"] <= 4.0, "{f:?}");
     }
     Ok(())
 }
