@@ -213,7 +213,7 @@ impl Framing {
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// 400 ms of 2.5 Mbps.
-const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+pub(super) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::lane::{Framing, Lane, carry, first_datagram};
+use super::lane::{Framing, Lane, SEND_BUFFER_BYTES, carry, first_datagram};
 use crate::direct::Pair;
 use crate::session::Session;
 use crate::turn::{Permissions, Refusal, Refusals, StreamRelays, granted, stun_attribute};
@@ -257,6 +257,8 @@ async fn take_connections(
         open.spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
+            let options = socket2::SockRef::from(&stream);
+            let _ = options.set_send_buffer_size(SEND_BUFFER_BYTES as usize);
             let first = tokio::time::timeout(FIRST_CHECK, first_datagram(&mut stream)).await;
             let Ok(Ok((first, buffer))) = first else { return };
             if !is_for(&first, &session.direct.local_ufrag()) {
