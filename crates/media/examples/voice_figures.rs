@@ -104,6 +104,8 @@ struct Case {
     /// At 11 s the microphone stands in a room of another seed, so many ms further away.
     moved: Option<(u64, u64)>,
     near_from: usize,
+    /// Of the near end, against the far end as played.
+    near_db: f32,
 }
 
 const PLAIN: Case = Case {
@@ -116,9 +118,10 @@ const PLAIN: Case = Case {
     clip: 0.0,
     moved: None,
     near_from: 6,
+    near_db: 0.0,
 };
 
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 22] = [
     ("near", Case { delay_ms: 40, echo_db: -6.0, noise_dbfs: -80.0, ..PLAIN }),
     ("plain", PLAIN),
     ("-50 ppm", Case { delay_ms: 200, drift_ppm: -50.0, noise_dbfs: -80.0, ..PLAIN }),
@@ -135,6 +138,8 @@ const CASES: [(&str, Case); 20] = [
     ("noise -50 dBFS", Case { noise_dbfs: -50.0, ..PLAIN }),
     ("speaker distorts", Case { clip: 3.0, ..PLAIN }),
     ("speaker distorts badly", Case { clip: 12.0, ..PLAIN }),
+    ("near end 5 dB under the echo", Case { near_db: -13.0, ..PLAIN }),
+    ("near end 10 dB under the echo", Case { near_db: -18.0, noise_dbfs: -80.0, ..PLAIN }),
     ("both from the begin", Case { near_from: 0, ..PLAIN }),
     ("both from the begin, 100 ppm", Case { near_from: 0, drift_ppm: 100.0, ..PLAIN }),
     ("moved by 34 cm", Case { moved: Some((1, 0)), ..PLAIN }),
@@ -170,7 +175,8 @@ fn echo(far: &[f32], near: &[f32]) {
             .map(|off| Duration::from_millis(case.delay_ms.saturating_add_signed(off)));
         let hiss = noise(9, case.noise_dbfs, heard.len());
         let single = add(&heard, &hiss);
-        let mut talk = near.to_vec();
+        let loudness = 10_f32.powf(case.near_db / 20.0);
+        let mut talk: Vec<f32> = near.iter().map(|s| s * loudness).collect();
         talk[..case.near_from * RATE].fill(0.0);
         let double = add(&single, &talk);
         let both = [ECHO_ONLY, NO_GAIN, VoiceSettings::ON]

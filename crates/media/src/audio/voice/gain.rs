@@ -24,6 +24,8 @@ pub(super) struct GainStage {
     /// A second channel of ones: what becomes of it is the gain.
     probe: Box<[f32; AUDIO_FRAME_SAMPLES]>,
     gain_db: f32,
+    /// Of the frame before.
+    near_share: f32,
 }
 
 impl GainStage {
@@ -45,6 +47,7 @@ impl GainStage {
             dry: Box::new([0.0; AUDIO_FRAME_SAMPLES]),
             probe: Box::new([1.0; AUDIO_FRAME_SAMPLES]),
             gain_db: config.initial_gain_db,
+            near_share: 1.0,
         }
     }
 
@@ -61,15 +64,19 @@ impl GainStage {
         self.blend.needed().then_some(self.gain_db)
     }
 
+    /// `near_share`: of the gain (in dB, and of what there is to learn from), 1 unless what is left of an
+    /// echo is all there is; it must not be raised.
     pub(super) fn process(
         &mut self,
         frame: &mut [f32; AUDIO_FRAME_SAMPLES],
         speech_probability: f32,
+        near_share: f32,
     ) {
         if !self.blend.needed() {
             return;
         }
         self.dry.copy_from_slice(frame);
+        let speech_probability = speech_probability * near_share;
         let peak = frame.iter().fold(0.0_f32, |peak, s| peak.max(s.abs()));
         let energy: f32 = frame.iter().map(|s| s * s).sum();
         let rms = (energy / AUDIO_FRAME_SAMPLES as f32).sqrt();
@@ -88,6 +95,15 @@ impl GainStage {
         self.probe.fill(1.0);
         self.controller.process(&info, &mut [&mut frame[..], &mut self.probe[..]]);
         self.gain_db = 20.0 * self.probe[AUDIO_FRAME_SAMPLES - 1].max(f32::MIN_POSITIVE).log10();
+        let share = self.near_share;
+        self.near_share = near_share;
+        if share.min(near_share) < 1.0 {
+            for (n, (sample, gain)) in frame.iter_mut().zip(self.probe.iter()).enumerate() {
+                let to = (n + 1) as f32 / AUDIO_FRAME_SAMPLES as f32;
+                let kept_back = 1.0 - (share + (near_share - share) * to);
+                *sample *= gain.max(1.0).powf(-kept_back);
+            }
+        }
         self.limiter.process(&mut [&mut frame[..]]);
         mix(frame, &self.dry[..], self.blend.step());
     }

@@ -223,7 +223,11 @@ impl VoiceProcessor {
         let clean = self.frame.iter().map(|s| s * s).sum::<f32>() / (SCALE * SCALE);
         let speech_probability = (self.gain.is_wanted() || self.detect_speech)
             .then(|| self.voice_activity.analyze(&self.frame[..]));
-        self.gain.process(&mut self.frame, speech_probability.unwrap_or(0.0));
+        self.gain.process(
+            &mut self.frame,
+            speech_probability.unwrap_or(0.0),
+            self.echo.near_share(),
+        );
         for (sample, scaled) in samples.iter_mut().zip(self.frame.iter()) {
             *sample = (scaled / SCALE).clamp(-1.0, 1.0);
         }

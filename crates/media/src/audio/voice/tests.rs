@@ -87,6 +87,48 @@ fn echo_of_the_far_end_is_40_db_down_once_the_room_is_known() {
     }
 }
 
+/// What a microphone hears that is its speaker's monitor: one path, and no noise but rounding.
+fn monitor(far: &[f32], delay_ms: usize, gain: f32) -> Vec<f32> {
+    let mut monitor = vec![0.0; 48 * delay_ms];
+    let played = &far[..far.len() - monitor.len()];
+    monitor.extend(played.iter().map(|s| (s * gain * SCALE).round() / SCALE));
+    monitor
+}
+
+#[test]
+fn what_is_left_of_the_echo_is_neither_raised_nor_taken_for_somebody_who_talks() {
+    let far: Vec<f32> = Talker::new(2, 150.0).take(14.0).iter().map(|s| s * 0.4).collect();
+    let noisy = sum(&room(40, -6.0, 0.0).echo(&far), &noise(9, -80.0, far.len()));
+    for (name, heard, least) in [
+        ("monitor", monitor(&far, 30, 1.0), 65.0),
+        ("monitor, later than told", monitor(&far, 60, 1.0), 65.0),
+        ("monitor, earlier than told", monitor(&far, 15, 1.0), 65.0),
+        ("monitor 10 dB louder, later than told", monitor(&far, 70, 3.16), 65.0),
+        ("noisy", noisy, 45.0),
+    ] {
+        let mut processor = VoiceProcessor::new(VoiceSettings::ON);
+        let out = run(&mut processor, &far, &heard, Some(Duration::from_millis(30)), |_, _| {});
+        let down = rms(&heard[4 * RATE..]) - rms(&out[4 * RATE..]);
+        eprintln!("{name}: {down:.1} dB down, {:?}", processor.stats());
+        assert!(down >= least, "{name}: {down} dB");
+    }
+}
+
+#[test]
+fn who_talks_from_the_first_word_on_is_kept_over_an_echo_as_loud() {
+    for seed in [1, 2] {
+        let far = Talker::new(seed, 110.0 + 10.0 * seed as f32).take(14.0);
+        let near = Talker::new(seed + 7, 200.0).take(14.0);
+        let microphone = sum(&monitor(&far, 50, 1.0), &near);
+        let mut processor = VoiceProcessor::new(VoiceSettings::ON);
+        let told = Some(Duration::from_millis(30));
+        let out = run(&mut processor, &far, &microphone, told, |_, _| {});
+        let score = |out: &[f32]| stoi(&near[3 * RATE..], &out[3 * RATE..], 48_000);
+        eprintln!("STOI {:.3} -> {:.3}", score(&microphone), score(&out));
+        assert!(score(&out) > 0.92, "{}", score(&out));
+    }
+}
+
 #[test]
 fn the_echo_is_found_without_a_word_from_the_devices_and_after_it_moved() {
     let far = Talker::new(1, 110.0).take(20.0);

@@ -44,6 +44,16 @@ impl Decimator {
     }
 }
 
+/// Where the echo is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// Blocks by which it is later than what is played.
+    pub(super) delay: f32,
+    /// Its power as a share of what is played; absent unless most of what is heard is that echo, and
+    /// that by one path.
+    pub(super) loudness: Option<f32>,
+}
+
 pub(super) struct DelayFinder {
     decimator: Decimator,
     heard: Box<[f32; SEGMENT]>,
@@ -80,14 +90,14 @@ impl DelayFinder {
         }
     }
 
-    /// Takes a block from the microphone. Once in a while it says by how many blocks the echo is later
-    /// than the reference's block `newest`.
+    /// Takes a block from the microphone. Once in a while it says where the echo is, against the
+    /// reference's block `newest`.
     pub(super) fn process(
         &mut self,
         block: &[f32; BLOCK],
         reference: &Reference,
         newest: i64,
-    ) -> Option<f32> {
+    ) -> Option<Found> {
         self.heard.copy_within(COARSE.., 0);
         let mut coarse = [0.0; COARSE];
         self.decimator.process(block, &mut coarse);
@@ -99,15 +109,8 @@ impl DelayFinder {
         self.look(reference, newest)
     }
 
-    fn look(&mut self, reference: &Reference, newest: i64) -> Option<f32> {
-        self.time.fill(0.0);
-        let blocks = LENGTH / COARSE;
-        for age in 0..blocks {
-            if let Some(coarse) = reference.coarse(newest - age as i64) {
-                let end = LENGTH - age * COARSE;
-                self.time[end - COARSE..end].copy_from_slice(coarse);
-            }
-        }
+    fn look(&mut self, reference: &Reference, newest: i64) -> Option<Found> {
+        self.read(reference, newest);
         let energy: f32 = self.time.iter().map(|s| s * s).sum();
         if energy < LENGTH as f32 * AUDIBLE {
             return None;
@@ -142,8 +145,35 @@ impl DelayFinder {
         // Twice alike, or it is chance.
         let sure = self.found.is_some_and(|found| (found - delay).abs() < 0.5);
         self.found = Some(delay);
-        sure.then_some(delay)
+        sure.then(|| {
+            self.read(reference, newest);
+            let loudness = loudness(&self.time[LENGTH - SEGMENT - best..], &self.heard[..]);
+            Found { delay, loudness }
+        })
     }
+
+    /// The reference's last second, up to its block `newest`.
+    fn read(&mut self, reference: &Reference, newest: i64) {
+        self.time.fill(0.0);
+        for age in 0..LENGTH / COARSE {
+            if let Some(coarse) = reference.coarse(newest - age as i64) {
+                let end = LENGTH - age * COARSE;
+                self.time[end - COARSE..end].copy_from_slice(coarse);
+            }
+        }
+    }
+}
+
+/// See [`Found::loudness`]: the projection of what is heard on what was played at that time.
+fn loudness(played: &[f32], heard: &[f32]) -> Option<f32> {
+    let (mut both, mut x, mut d) = (0.0, 0.0, 0.0);
+    for (played, heard) in played.iter().zip(heard) {
+        both += played * heard;
+        x += played * played;
+        d += heard * heard;
+    }
+    let plain = x > heard.len() as f32 * AUDIBLE && both * both > ONE_PATH * x * d;
+    plain.then(|| both * both / (x * x))
 }
 
 /// Samples at 4 kHz: half a second of the microphone against a second of the speaker.
@@ -157,5 +187,7 @@ const KEEP: f32 = 0.6;
 const WHITENING: f32 = 0.85;
 /// A peak against the rest.
 const CLEAR: f32 = 7.0;
+/// Share of what is heard that the echo must be, as it comes by one path.
+const ONE_PATH: f32 = 0.5;
 /// Power of a reference that can be found, in squares of 16-bit samples: -60 dBFS.
 const AUDIBLE: f32 = 1000.0;

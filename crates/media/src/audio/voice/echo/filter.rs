@@ -25,6 +25,8 @@ pub(super) struct KalmanFilter {
     spectrum: Box<Spectrum>,
     innovation: Box<[f32; BINS]>,
     echo_power: Box<[f32; BINS]>,
+    /// Of the prior powers.
+    scale: f32,
 }
 
 impl KalmanFilter {
@@ -40,15 +42,27 @@ impl KalmanFilter {
             spectrum: Box::default(),
             innovation: Box::new([0.0; BINS]),
             echo_power: Box::new([0.0; BINS]),
+            scale: 1.0,
         };
         filter.doubt(1.0);
         filter
     }
 
+    /// Expects an echo of `loudness` times the power of what is played, unless most of that is known.
+    pub(super) fn expect(&mut self, loudness: f32) {
+        let scale = (LOUDER * loudness).min(LOUDEST);
+        let power = |weights: &Spectrum| TOLD_BY.map(|k| weights.power(k)).sum::<f32>();
+        let known = self.weights.iter().map(power).sum::<f32>() / TOLD_BY.len() as f32;
+        if scale > 1.5 * self.scale && known < LITTLE_KNOWN * loudness {
+            self.scale = scale;
+            self.doubt(1.0);
+        }
+    }
+
     /// Expects every coefficient to be wrong by its prior power times `share` at least.
     pub(super) fn doubt(&mut self, share: f32) {
         for (partition, row) in self.uncertainty.iter_mut().enumerate() {
-            let prior = prior(partition) * share;
+            let prior = prior(partition) * self.scale * share;
             row.iter_mut().for_each(|p| *p = p.max(prior));
         }
     }
@@ -77,7 +91,7 @@ impl KalmanFilter {
     fn forget(&mut self, partitions: std::ops::Range<usize>) {
         for partition in partitions {
             self.weights[partition] = Spectrum::default();
-            self.uncertainty[partition].fill(prior(partition) * 0.1);
+            self.uncertainty[partition].fill(prior(partition) * self.scale * 0.1);
         }
     }
 
@@ -169,6 +183,14 @@ fn prior(partition: usize) -> f32 {
     0.3 * 0.7_f32.powi(i32::try_from(partition).unwrap_or(i32::MAX))
 }
 
+/// An echo that comes by one path is all in one partition; the prior powers of all sum to one.
+const LOUDER: f32 = 3.0;
+/// An echo 15 dB louder than what is played.
+const LOUDEST: f32 = LOUDER * 30.0;
+/// Share of an echo's power. While more is known doubts would only let in who talks.
+const LITTLE_KNOWN: f32 = 0.25;
+/// Bins of 200 Hz to 1.5 kHz, where the search for the delay listens.
+const TOLD_BY: std::ops::Range<usize> = 4..30;
 /// How slowly rooms change (A squared).
 const A2: f32 = 0.9998;
 /// Of the smoothing of the near end's power.

@@ -18,7 +18,7 @@ mod suppressor;
 use std::time::Duration;
 
 use self::alignment::Alignment;
-use self::delay::DelayFinder;
+use self::delay::{DelayFinder, Found};
 use self::filter::{KalmanFilter, PARTITIONS};
 use self::reference::Reference;
 use self::spectrum::{BLOCK, Fourier};
@@ -91,6 +91,12 @@ impl EchoStage {
             frame.copy_from_slice(&self.wet[..]);
             mix(frame, &late, shares);
         }
+    }
+
+    /// How plain it is that what comes out is no echo, from 0 (only the far end talks, loud enough to be
+    /// heard in the microphone) to 1.
+    pub(super) fn near_share(&self) -> f32 {
+        self.canceller.as_ref().map_or(1.0, |canceller| canceller.suppressor.near_share())
     }
 
     pub(super) fn stats(&self) -> VoiceStats {
@@ -213,11 +219,15 @@ impl Canceller {
         };
         let newest = self.heard + offset;
         self.heard += 1;
-        if let Some(found) = self.finder.process(frame, &self.reference, newest) {
-            self.found = Some(found);
-            let into = found - self.lag as f32;
+        if let Some(Found { delay, loudness }) = self.finder.process(frame, &self.reference, newest)
+        {
+            self.found = Some(delay);
+            if let Some(loudness) = loudness {
+                self.filter.expect(loudness);
+            }
+            let into = delay - self.lag as f32;
             if (into < EARLIEST && self.lag > 0) || into > LATEST {
-                let lag = ((found - AIM) as i64).max(0);
+                let lag = ((delay - AIM) as i64).max(0);
                 // What was learnt moves along.
                 self.filter.shift((self.lag - lag) as isize);
                 self.lag = lag;
@@ -294,7 +304,7 @@ const MAX_DELAY: Duration = Duration::from_millis(500);
 const MAX_SLIP: i64 = 30;
 /// Blocks into the filter between which the echo's begin may lie, and where it is put otherwise.
 const EARLIEST: f32 = 0.3;
-const LATEST: f32 = 7.0;
+const LATEST: f32 = 3.0;
 const AIM: f32 = 1.2;
 /// Of the first uncertainty: what a changed room deserves.
 const DOUBT: f32 = 0.3;

@@ -26,6 +26,8 @@ pub(super) struct Suppressor {
     noise: Noise,
     /// Of the near end, 0 to 1.
     presence: f32,
+    /// Of an echo that would be heard beside the noise, 0 to 1.
+    audible: f32,
     gains: Box<[f32; BINS]>,
     /// The gains as filters: these, and those before.
     filter: Box<Spectrum>,
@@ -56,6 +58,7 @@ impl Suppressor {
             residual: Box::new([0.0; BINS]),
             noise: Noise::new(),
             presence: 0.0,
+            audible: 0.0,
             gains: Box::new([1.0; BINS]),
             filter: Box::new(open.clone()),
             before: Box::new(open),
@@ -112,6 +115,7 @@ impl Suppressor {
         let evidence = self.estimate(missed);
         self.presence = evidence.max(self.presence * PRESENCE_DECAY);
         let near = self.presence;
+        self.audible *= PRESENCE_DECAY;
         for k in 0..BINS {
             let around = k.saturating_sub(1)..(k + 2).min(BINS);
             let (mut error, mut residual) = (1.0, 0.0);
@@ -123,19 +127,29 @@ impl Suppressor {
             // Whether what was there to be taken would be heard beside the noise.
             let heard = (self.echo_power[k] + self.residual[k]) / (self.noise.floor[k] + 1.0);
             let audible = (heard - 0.25).clamp(0.0, 1.0);
+            self.audible = self.audible.max(audible);
             let hard = (1.0 - HARD * residual / error).max(0.0) * (1.0 - audible);
             let hard = hard.max(HARD_FLOOR);
             self.gains[k] = (hard.ln() * (1.0 - near) + gentle.ln() * near).exp();
         }
     }
 
+    /// See [`super::EchoStage::near_share`].
+    pub(super) fn near_share(&self) -> f32 {
+        1.0 - self.audible * (1.0 - self.presence)
+    }
+
     /// Estimates what is left of the echo in each bin; returns how plain it is, from 0 to 1, that
     /// somebody talks.
     fn estimate(&mut self, missed: &[f32; BINS]) -> f32 {
         let mut evidence = 0.0;
+        let speech = self.edges[SPEECH_BANDS.start]..self.edges[SPEECH_BANDS.end];
+        let echo: f32 = self.echo_power[speech.clone()].iter().sum();
+        let spilt = SPILT * echo / speech.len() as f32;
         for band in 0..BANDS {
             let bins = self.edges[band]..self.edges[band + 1];
-            let (mut error, mut echo, mut noise, mut unknown) = (0.0, 0.0, 0.0, 0.0);
+            let (mut error, mut echo, mut unknown) = (0.0, 0.0, 0.0);
+            let mut noise = QUIET * bins.len() as f32;
             for k in bins.clone() {
                 error += self.error_spectrum.power(k);
                 echo += self.echo_power[k];
@@ -152,11 +166,11 @@ impl Suppressor {
             }
             let leak = USUALLY_ABOVE * self.leak[band];
             let truth = (USUALLY_ABOVE * self.truth[band]).min(1.0);
-            for k in bins {
+            for k in bins.clone() {
                 self.residual[k] = leak * self.echo_power[k] + truth * WINDOW_POWER * missed[k];
             }
             if SPEECH_BANDS.contains(&band) {
-                let residual = leak * echo + truth * unknown;
+                let residual = leak * echo + truth * unknown + spilt * bins.len() as f32;
                 let over = error / (residual + 2.0 * noise + 1.0);
                 // From 6 to 15 dB over what can be explained.
                 evidence += ((over.log2() - 2.0) / 3.0).clamp(0.0, 1.0);
@@ -299,6 +313,12 @@ const UP: f32 = 1.02;
 const DOWN: f32 = 0.9;
 /// What is left of the echo, against what it seldom undercuts.
 const USUALLY_ABOVE: f32 = 4.0;
+/// Of the echo's mean power, 40 dB: what the filter leaves in the bins where the echo is loud spills over
+/// into all others, and where those are silent it would look like somebody talking.
+const SPILT: f32 = 1e-4;
+/// Power of a bin of noise at -66 dBFS, which every room is taken to have at least: what lies below says
+/// nothing about what is left of the echo, nor is it anybody talking.
+const QUIET: f32 = 1e5;
 /// Share of the speech bands that must stand out before somebody may be talking, and surely is.
 const SOME_BANDS: f32 = 0.06;
 const ENOUGH_BANDS: f32 = 0.26;
