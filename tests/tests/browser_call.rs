@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use visavis_tests::browser::{Browser, Page};
+use visavis_tests::browser::{Browser, KEEP_CONNECTIONS, Page};
 use visavis_tests::program::{Program, Server, expect_within, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -119,5 +119,54 @@ fn call_with_a_page_survives_server_restart() -> anyhow::Result<()> {
     page.click("#leave")?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "remote-hangup");
+    Ok(())
+}
+
+/// A page of somebody else's would share its screen beside the camera. Nobody looks at it, so it is not sent.
+#[test]
+fn a_page_may_add_a_screen_take_it_away_and_restart_ice_mid_call() -> anyhow::Result<()> {
+    const ADD: &str = "(() => {
+        const canvas = document.createElement('canvas');
+        const context = canvas.getContext('2d');
+        setInterval(() => {
+            context.fillStyle = `hsl(${performance.now() % 360} 80% 50%)`;
+            context.fillRect(0, 0, canvas.width, canvas.height);
+        }, 50);
+        const [track] = canvas.captureStream(20).getVideoTracks();
+        window.screenShare = benchConnections.at(-1).addTransceiver(track, { direction: 'sendonly' });
+    })()";
+    let server = Server::start()?;
+    // Whoever waits offers first, and has the other role in DTLS.
+    for peer_waits in [true, false] {
+        let browser = Browser::start(&[])?;
+        browser.before_pages(KEEP_CONNECTIONS)?;
+        let peer_flags = ["--size", "640x360"];
+        let (mut peer, page) = if peer_waits {
+            call(&server, &browser, &peer_flags)?
+        } else {
+            let page = browser.open(&format!("{}/r/{ROOM}?{DIAGNOSTIC}", server.url()))?;
+            page.wait_phase("waiting", LIMIT)?;
+            (join("peer", server.url(), ROOM, &peer_flags)?, page)
+        };
+        expect_peer_on(&page)?;
+        let is_stable = "benchConnections.at(-1).signalingState === 'stable'";
+        page.run(ADD)?;
+        page.wait_for(&format!("screenShare.mid !== null && {is_stable}"), LIMIT)?;
+        assert_eq!(page.run("screenShare.currentDirection")?, "inactive");
+        expect_peer_on(&page)?;
+        page.run("screenShare.stop()")?;
+        page.wait_for(&format!("screenShare.mid === null && {is_stable}"), LIMIT)?;
+        expect_peer_on(&page)?;
+        let generation = "benchConnections.at(-1).currentLocalDescription.sdp.match(/ufrag:.*/)[0]";
+        page.run(&format!("window.before = {generation}"))?;
+        page.run("benchConnections.at(-1).restartIce()")?;
+        page.wait_for(&format!("{generation} !== before && {is_stable}"), LIMIT)?;
+        expect_peer_on(&page)?;
+        page.click("#leave")?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        assert_eq!(summary["end_reason"], "remote-hangup");
+        expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+        expect_within(&summary, "video_received.freeze_ms", 0.0..=1500.0)?;
+    }
     Ok(())
 }

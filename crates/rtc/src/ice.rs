@@ -105,24 +105,19 @@ fn usable_addresses(all: impl Iterator<Item = IpAddr>) -> Vec<SocketAddr> {
 /// A lifetime of ICE credentials as a description names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct IceGeneration {
-    /// `a=ice-ufrag` values, one with BUNDLE.
-    ufrags: Vec<String>,
+    ufrag: Option<String>,
     /// `a=mid` of the first m-section, to which bundled candidates belong.
     pub(crate) first_mid: Option<String>,
 }
 
 impl IceGeneration {
     pub(crate) fn of(sdp: &str) -> Self {
-        let values = |name: &'static str| {
-            sdp.lines().filter_map(move |line| line.strip_prefix(name)).map(|v| v.trim().to_owned())
-        };
-        let mut ufrags: Vec<String> = values("a=ice-ufrag:").take(MAX_UFRAGS).collect();
-        ufrags.dedup();
-        Self { ufrags, first_mid: values("a=mid:").next() }
+        let value = |name| bundled(sdp, name).map(str::to_owned);
+        Self { ufrag: value("a=ice-ufrag:"), first_mid: value("a=mid:") }
     }
 
     pub(crate) fn ufrag(&self) -> Option<&str> {
-        self.ufrags.first().map(String::as_str)
+        self.ufrag.as_deref()
     }
 
     /// Whether a candidate belongs here. One that names no generation does.
@@ -131,8 +126,14 @@ impl IceGeneration {
             Some(ufrag) => Some(ufrag.as_str()),
             None => extension(&candidate.candidate, "ufrag"),
         };
-        named.is_none_or(|named| self.ufrags.iter().any(|ufrag| ufrag == named))
+        named.is_none_or(|named| self.ufrag.as_deref() == Some(named))
     }
+}
+
+/// The value of the first line that begins with `name`, which is the bundle's; sections that were rejected have
+/// credentials of their own.
+pub(crate) fn bundled<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
+    sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// A candidate line as it may be told where only relays may be known: `None` if it is another
@@ -263,7 +264,6 @@ const RELAY_WAIT: Duration = Duration::from_millis(300);
 const MAX_ADDRESSES_PER_FAMILY: usize = 4;
 /// Twice what a browser's longest line takes.
 const MAX_CANDIDATE_BYTES: usize = 512;
-const MAX_UFRAGS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -306,7 +306,9 @@ mod tests {
 
     #[test]
     fn candidates_of_another_generation_are_told_apart() {
-        let generation = IceGeneration::of("v=0\r\na=mid:x\r\na=ice-ufrag:abcd\r\n");
+        let rejected = "m=video 0\r\na=mid:y\r\na=ice-ufrag:efgh\r\n";
+        let sdp = format!("v=0\r\na=mid:x\r\na=ice-ufrag:abcd\r\n{rejected}");
+        let generation = IceGeneration::of(&sdp);
         assert_eq!(generation.first_mid.as_deref(), Some("x"));
         let mut candidate = Candidate { candidate: HOST.into(), ..Default::default() };
         assert!(generation.includes(&candidate));

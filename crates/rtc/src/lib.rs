@@ -9,7 +9,8 @@
 //! run inside it and must not wait. Sending handles ([`VideoSender`], [`AudioSender`]) may be used
 //! from any thread.
 
-pub mod clock;
+pub mod answer;
+mod clock;
 mod codecs;
 mod congestion;
 mod direct;

@@ -23,6 +23,7 @@ use webrtc::peer_connection::{
     StatsSelector,
 };
 
+use crate::answer::{self, Role};
 use crate::clock::MediaClock;
 use crate::codecs;
 use crate::congestion::NetworkEstimate;
@@ -96,6 +97,8 @@ struct Negotiation {
     early: Vec<Candidate>,
     /// An own offer to restart ICE that is applied with its answer.
     held_offer: Option<RTCSessionDescription>,
+    /// Ours in DTLS, once it is settled.
+    role: Option<Role>,
 }
 
 impl Peer {
@@ -260,8 +263,13 @@ impl Peer {
     /// [`RtcError::Stack`] in any signaling state but `have-remote-offer`.
     pub async fn create_answer(&self) -> Result<Description, RtcError> {
         let mut negotiation = self.negotiation.lock().await;
-        let answer = guarded("creating an answer", self.pc.create_answer(None)).await?;
-        let description = self.apply_local(answer, SdpKind::Answer).await?;
+        let made = guarded("creating an answer", self.pc.create_answer(None)).await?;
+        let mut description = self.apply_local(made, SdpKind::Answer).await?;
+        description.sdp = answer::with_one_of_each(&description.sdp);
+        match negotiation.role {
+            Some(role) => description.sdp = role.put_into(&description.sdp),
+            None => negotiation.role = Role::of(&description.sdp),
+        }
         negotiation.before_offer = None;
         self.refresh_senders().await;
         self.await_connection();
@@ -329,6 +337,7 @@ impl Peer {
             }
         }
         if kind == SdpKind::Answer {
+            negotiation.role = negotiation.role.or(Role::of(&description.sdp).map(Role::other));
             self.refresh_senders().await;
             self.await_connection();
         }

@@ -115,14 +115,12 @@ impl DirectPath {
     /// What the other side's description says: its credentials and first candidates. To be told
     /// before the stack begins its checks.
     pub(crate) fn remote_description(&self, sdp: &str) {
-        for line in sdp.lines() {
-            if let Some(password) = line.strip_prefix("a=ice-pwd:") {
-                self.prompt().start(password.trim().to_owned());
-            }
-            if line.starts_with("a=candidate:") {
-                self.remote_candidate(line);
-            }
+        if let Some(password) = crate::ice::bundled(sdp, "a=ice-pwd:") {
+            self.prompt().start(password.to_owned());
         }
+        sdp.lines()
+            .filter(|line| line.starts_with("a=candidate:"))
+            .for_each(|line| self.remote_candidate(line));
     }
 
     /// The stack took the description: checks that came before can be answered.
