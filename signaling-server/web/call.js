@@ -5,6 +5,9 @@
 //                 ▲────────────┘ (the other side went before media flowed)
 //   every phase ─► ended (with `endReason`, the codes of the native peers)
 //
+// While nobody is there the offer is made already, so that its candidates are known by the time that
+// somebody comes.
+//
 // Perfect negotiation as of W3C WebRTC 1.0 §10.7, with the browser's implicit rollback. Only the
 // impolite side makes the first offer; the polite side adopts the transceivers of that offer, so
 // that there are never more than one audio and one video m-line.
@@ -178,15 +181,16 @@ export class Call extends EventTarget {
     this.dispatchEvent(new CustomEvent("seat", { detail: { peerId, resumeToken } }));
     if (resumed) {
       // What has happened to the other side meanwhile follows, in its order.
-      this.#changed();
+      if (this.phase === "waiting") this.#wait();
+      else this.#changed();
     } else if (peers.length > 0) {
       this.#meet(peers[0]);
-    } else if (this.#pc) {
+    } else if (this.#pc && this.phase !== "waiting") {
       // The server was restarted, or the other side's seat is free: it may still come back.
       this.#peerGoneAt ??= performance.now();
       this.#changed();
     } else {
-      this.#setPhase("waiting");
+      this.#wait();
     }
     this.#settleLock();
   }
@@ -228,7 +232,14 @@ export class Call extends EventTarget {
     this.peer = { peerId, session, displayName };
     this.#peerGoneAt = null;
     if (!same) {
-      this.#openPeerConnection();
+      this.peerConnections += 1;
+      const isOfferMade = this.phase === "waiting" && !this.polite;
+      if (!this.#pc || !isOfferMade) this.#openPeerConnection();
+      this.#setPhase(this.connectedAt === null ? "connecting" : "reconnecting");
+      this.#restartedAt = this.#heardAt = performance.now();
+      if (this.#pc.signalingState === "have-local-offer" && !this.#makingOffer) {
+        this.#sendDescription(this.#pc);
+      }
       return;
     }
     if (this.#pc.signalingState === "have-local-offer") this.#sendDescription(this.#pc);
@@ -246,7 +257,7 @@ export class Call extends EventTarget {
       this.peer = null;
       // The other side may still have its half of the closed connection.
       this.#signaling.renew(randomSession());
-      this.#setPhase("waiting");
+      this.#wait();
     } else {
       this.#peerGoneAt = performance.now();
       this.#changed();
@@ -263,12 +274,17 @@ export class Call extends EventTarget {
     return { iceServers: this.#iceServers, bundlePolicy: "max-bundle" };
   }
 
-  /** Begins anew with the present peer; an older connection is closed. */
+  /** Makes the offer anew each time: servers, credentials and networks may be others. */
+  #wait() {
+    this.#openPeerConnection();
+    this.#setPhase("waiting");
+  }
+
+  /** Begins anew; an older connection is closed. */
   #openPeerConnection() {
     this.#closePeerConnection();
     const pc = new RTCPeerConnection(this.#configuration());
     this.#pc = pc;
-    this.peerConnections += 1;
     this.#makingOffer = this.#ignoreOffer = this.#settingAnswer = false;
     this.remoteStream = new MediaStream();
     pc.ontrack = ({ track, receiver }) => {
@@ -283,8 +299,6 @@ export class Call extends EventTarget {
     };
     pc.onconnectionstatechange = pc.oniceconnectionstatechange = () => this.#judge();
     this.dispatchEvent(new CustomEvent("stream"));
-    this.#setPhase(this.connectedAt === null ? "connecting" : "reconnecting");
-    this.#restartedAt = this.#heardAt = performance.now();
     if (!this.polite) this.#setUp(pc);
   }
 
@@ -391,6 +405,7 @@ export class Call extends EventTarget {
     }
   }
 
+  /** With the candidates that are known by now. */
   #sendDescription({ localDescription: { type, sdp } }) {
     this.#signal({ description: { type, sdp } });
   }

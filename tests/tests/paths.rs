@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
 use visavis_tests::link::{Namespace, cannot_test};
-use visavis_tests::nat::{Authority, Cell, Kind, Network, SERVER, System, hold};
+use visavis_tests::nat::{Authority, Cell, Kind, Network, ROOM, SERVER, System, enter, hold};
 use visavis_tests::program::{Program, binary, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long a call is held, so that it is measured and everybody tells all that they would.
 const CALL: Duration = Duration::from_secs(1);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
-const ROOM: &str = "abc-defg-hij";
 
 /// A call between our peer and another whose server offers neither STUN nor TURN.
 fn call_alone(kinds: [Kind; 2], right: System) -> anyhow::Result<Cell> {
@@ -65,33 +64,42 @@ fn who_waits_has_gathered_candidates_before_anybody_comes() -> anyhow::Result<()
         return Ok(());
     }
     let authority = Authority::new(&[], &SERVER)?;
-    let network = Network::new([Kind::Cone, Kind::Cone])?;
-    let _server = network.serve(&authority, &[])?;
-    let start = |side: usize| {
-        let mut command = Command::new(binary("visavis-cli")?);
-        command.args(["join", ROOM, "--server", &network.url(side), "--json"]);
-        command.env("SSL_CERT_FILE", authority.root());
-        network.peers[side].within(|| Program::start("peer", &mut command))?
-    };
-    let mut waits = start(0)?;
-    waits.wait_event("waiting", LIMIT)?;
-    std::thread::sleep(CALL);
-    network.nats[0].nft(
-        "table inet shut {
-           chain forward {
-             type filter hook forward priority filter - 1;
-             udp dport 443 drop
-           }
-         }\n",
-    )?;
-    let mut comes = start(1)?;
-    comes.wait_event("first-video-frame", LIMIT)?;
-    waits.wait_event("first-video-frame", LIMIT)?;
-    std::thread::sleep(CALL);
-    comes.terminate()?;
-    let summary = comes.wait_event("summary", LIMIT)?;
-    waits.wait_event("summary", LIMIT)?;
-    assert_eq!(summary["candidate_pair"]["remote"]["type"], "srflx", "{summary}");
+    for waiting in [System::Ours, System::Chromium] {
+        let network = Network::new([Kind::Cone, Kind::Cone])?;
+        let _server = network.serve(&authority, &[])?;
+        let (mut peer, mut browser) = (None, None);
+        match waiting {
+            System::Ours => {
+                peer.insert(enter(&network, &authority, 0, &[])?).wait_event("waiting", LIMIT)?;
+            }
+            System::Chromium => network.peers[0].within(|| {
+                let browser = browser.insert(Browser::start_at_home(&authority.home()?, &[])?);
+                let page = browser.open(&format!(
+                    "{}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1",
+                    network.url(0)
+                ))?;
+                page.wait_phase("waiting", BROWSER_LIMIT)
+            })??,
+        }
+        std::thread::sleep(CALL);
+        network.nats[0].nft(
+            "table inet shut {
+               chain forward {
+                 type filter hook forward priority filter - 1;
+                 udp dport 443 drop
+               }
+             }\n",
+        )?;
+        let mut comes = enter(&network, &authority, 1, &[])?;
+        comes.wait_event("first-video-frame", LIMIT)?;
+        if let Some(peer) = &mut peer {
+            peer.wait_event("first-video-frame", LIMIT)?;
+        }
+        std::thread::sleep(CALL);
+        comes.terminate()?;
+        let summary = comes.wait_event("summary", LIMIT)?;
+        assert_eq!(summary["candidate_pair"]["remote"]["type"], "srflx", "{waiting:?}: {summary}");
+    }
     Ok(())
 }
 
@@ -148,24 +156,36 @@ fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::R
     )?;
     let (_server, port) = serve(&ours, &["--no-relay"])?;
     let url = format!("http://10.86.0.1:{port}");
-    let mut peer = ours.within(|| join("peer", &url, ROOM, &[]))??;
-    peer.wait_event("waiting", LIMIT)?;
     let trusted = format!("--unsafely-treat-insecure-origin-as-secure={url}");
     // A page that may use camera and microphone gets to know the machine's addresses.
     let denied = "--use-fake-ui-for-media-stream=deny";
-    let browser = theirs.within(|| Browser::start(&[&trusted, denied]))??;
-    browser.before_pages(KEEP_CONNECTIONS)?;
-    let page =
-        browser.open(&format!("{url}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1"))?;
-    peer.wait_event("first-video-frame", BROWSER_LIMIT)?;
-    let told = page.run("benchConnections.at(-1).localDescription.sdp")?;
-    let told = told.as_str().unwrap_or_default();
-    peer.terminate()?;
-    let summary = peer.wait_event("summary", LIMIT)?;
-    let pair = &summary["candidate_pair"];
-    eprintln!("{pair}");
-    assert!(told.contains(".local ") && !told.contains("10.86.0.2"), "{told}");
-    assert_eq!(pair["remote"]["type"], "host", "{pair}");
+    let link = format!("{url}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1");
+    // Whoever waits tells its candidates with its offer.
+    for page_waits in [false, true] {
+        let enter = || ours.within(|| join("peer", &url, ROOM, &[]))?;
+        let browser = theirs.within(|| Browser::start(&[&trusted, denied]))??;
+        browser.before_pages(KEEP_CONNECTIONS)?;
+        let (mut peer, page);
+        if page_waits {
+            page = browser.open(&link)?;
+            page.wait_phase("waiting", BROWSER_LIMIT)?;
+            std::thread::sleep(CALL);
+            peer = enter()?;
+        } else {
+            peer = enter()?;
+            peer.wait_event("waiting", LIMIT)?;
+            page = browser.open(&link)?;
+        }
+        peer.wait_event("first-video-frame", BROWSER_LIMIT)?;
+        let told = page.run("benchConnections.at(-1).localDescription.sdp")?;
+        let told = told.as_str().unwrap_or_default();
+        peer.terminate()?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        let pair = &summary["candidate_pair"];
+        eprintln!("{pair}");
+        assert!(told.contains(".local ") && !told.contains("10.86.0.2"), "{told}");
+        assert_eq!(pair["remote"]["type"], "host", "{pair}");
+    }
     Ok(())
 }
 

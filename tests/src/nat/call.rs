@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 /// How long the call lasts once both see each other: a better path may be found meanwhile.
 const CALL: Duration = Duration::from_millis(1500);
-const ROOM: &str = "abc-defg-hij";
+/// The room of all these calls.
+pub const ROOM: &str = "abc-defg-hij";
 
 /// Whose peer it is on the right; on the left it is always ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,11 +91,11 @@ pub fn hold(
     right: System,
     flags: &[&str],
 ) -> anyhow::Result<Cell> {
-    let mut left = ours(network, authority, 0, flags)?;
+    let mut left = enter(network, authority, 0, flags)?;
     left.wait_event("waiting", LIMIT)?;
     match right {
         System::Ours => {
-            let mut right = ours(network, authority, 1, flags)?;
+            let mut right = enter(network, authority, 1, flags)?;
             right.wait_event("first-video-frame", LIMIT)?;
             left.wait_event("first-video-frame", LIMIT)?;
             std::thread::sleep(CALL);
@@ -113,7 +114,12 @@ pub fn hold(
     }
 }
 
-fn ours(
+/// Our peer on that side of `network` enters the room of all these calls.
+///
+/// # Errors
+///
+/// It does not start.
+pub fn enter(
     network: &Network,
     authority: &Authority,
     side: usize,

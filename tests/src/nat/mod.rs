@@ -27,7 +27,7 @@ use crate::program::{Program, binary};
 
 pub use access::Kind;
 pub use authority::Authority;
-pub use call::{Cell, Side, System, hold};
+pub use call::{Cell, ROOM, Side, System, enter, hold};
 pub use internet::{Access, Internet};
 
 /// From a peer to the middle.
