@@ -170,3 +170,22 @@ fn a_page_may_add_a_screen_take_it_away_and_restart_ice_mid_call() -> anyhow::Re
     }
     Ok(())
 }
+
+/// A duplicated tab, or a window that the page opens, has the seat of the first one.
+#[test]
+fn the_same_person_in_another_window_takes_the_call_over() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "320x180"])?;
+    expect_peer_on(&page)?;
+    page.run("void (window.other = window.open(location.href))")?;
+    page.wait_phase("ended", LIMIT)?;
+    assert_eq!(page.run("visavis.state().endReason")?, "replaced");
+    let in_other = |expression: &str| format!("other.{expression}");
+    page.wait_for(&in_other("visavis?.state().phase === 'connected'"), LIMIT)?;
+    page.wait_for(&in_other("visavis.readTimeCode()"), LIMIT)?;
+    page.run("other.document.getElementById('leave').click()")?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["end_reason"], "remote-hangup");
+    Ok(())
+}
