@@ -1,13 +1,15 @@
 //! One call: executes what the session says, listens to signaling and the peer connection, and
 //! keeps what the snapshot tells of them.
 
+mod connection;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
+use visavis_call::{CallState, Input, Output, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
@@ -24,7 +26,7 @@ use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::MediaWatch;
 use crate::network_watch::NetworkWatch;
-use crate::peer_task::{IdlePeer, PeerHandle, PeerParts, from_rtc_candidate};
+use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
 use crate::send::{AudioSend, VideoSend};
@@ -266,94 +268,6 @@ impl Call {
                 },
             }
         }
-    }
-
-    async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
-        self.close_peer();
-        let ice_servers = self.ice_servers();
-        let idle = match self.ahead.take() {
-            Some((idle, known)) if known == ice_servers && idle.is_fresh() => idle,
-            stale => {
-                self.ahead = stale;
-                self.drop_ahead();
-                IdlePeer::new(self.parts(ice_servers)).await?
-            }
-        };
-        let peer = idle.start(Tag { call: self.id, epoch });
-        self.context.video_send.set_target(Some(peer.peer.video_sender()));
-        self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
-        self.peer = Some(peer);
-        self.media = MediaWatch::new();
-        Ok(())
-    }
-
-    /// Gathers candidates while nobody is there, if it is we who will offer.
-    async fn look_ahead(&mut self, log: &mut Log) {
-        if !self.waiting || self.states.polite != Some(false) {
-            return self.drop_ahead();
-        }
-        let ice_servers = self.ice_servers();
-        match &self.ahead {
-            Some((idle, known)) if *known == ice_servers && idle.is_fresh() => return,
-            _ => self.drop_ahead(),
-        }
-        let made = async {
-            let mut idle = IdlePeer::new(self.parts(ice_servers.clone())).await?;
-            idle.offer_ahead().await?;
-            Ok::<_, String>(idle)
-        };
-        match made.await {
-            Ok(idle) => self.ahead = Some((idle, ice_servers)),
-            Err(why) => log.add("ice", format!("no candidates ahead: {why}")),
-        }
-    }
-
-    fn drop_ahead(&mut self) {
-        if let Some((idle, _)) = self.ahead.take() {
-            self.context.closing.spawn(idle.close());
-        }
-    }
-
-    fn ice_servers(&self) -> Vec<IceServer> {
-        self.own_ice_servers.iter().chain(&self.server_ice_servers).cloned().collect()
-    }
-
-    fn parts(&mut self, ice_servers: Vec<IceServer>) -> PeerParts {
-        PeerParts {
-            clock: self.context.clock,
-            reports: self.context.reports.clone(),
-            relay_tls: self.relay_tls(&ice_servers),
-            ice_servers,
-            relay_only: self.relay_only,
-            max_bitrate: self.context.video_send.max_bitrate(),
-            slot: self.context.shared.remote_video.clone(),
-            display_file: self.context.display_file.clone(),
-            audio: self.context.audio_receive.clone(),
-        }
-    }
-
-    /// Reads the system's certificates once, and only if a relay needs them.
-    fn relay_tls(&mut self, servers: &[IceServer]) -> Option<RelayTls> {
-        let mut urls = servers.iter().flat_map(|server| &server.urls);
-        if self.relay_tls.is_none() && urls.any(|url| url.starts_with("turns:")) {
-            self.relay_tls = visavis_signaling_client::relay_tls(self.context.trusted_certificate)
-                .inspect_err(|error| tracing::warn!(%error, "no TLS to relays"))
-                .ok();
-        }
-        self.relay_tls.clone()
-    }
-
-    fn close_peer(&mut self) {
-        let Some(peer) = self.peer.take() else { return };
-        self.context.video_send.set_target(None);
-        self.context.audio_send.set_target(None);
-        self.context.audio_receive.set_jitter(None);
-        self.context.shared.remote_video.clear();
-        self.channel_open = false;
-        self.clock_sync = ClockSync::default();
-        self.remote.microphone_on = None;
-        self.remote.camera_on = None;
-        self.context.closing.spawn(async move { peer.peer.close().await });
     }
 
     /// The lock of the room, if it is another than before.
