@@ -28,6 +28,8 @@ const GRACE_MS = 1000;
  * Chromium does for 7 s. Even a call that sends nothing has a STUN check every 2.5 s.
  */
 const SILENCE_LIMIT_MS = 3500;
+/** An offer that is not answered by then is sent again. */
+const OFFER_AGAIN_MS = 4000;
 /** Between two ICE restarts. */
 const RESTART_EVERY_MS = 6000;
 /** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
@@ -92,6 +94,7 @@ export class Call extends EventTarget {
   #ignoreOffer = false;
   #settingAnswer = false;
   #restartedAt = 0;
+  #describedAt = 0;
   #phaseSince = performance.now();
   #heardAt = 0;
   #clockAskedAt = 0;
@@ -407,6 +410,7 @@ export class Call extends EventTarget {
 
   /** With the candidates that are known by now. */
   #sendDescription({ localDescription: { type, sdp } }) {
+    this.#describedAt = performance.now();
     this.#signal({ description: { type, sdp } });
   }
 
@@ -524,7 +528,11 @@ export class Call extends EventTarget {
         return this.#end(this.#peerGoneAt === null ? this.#noPath() : "remote-lost");
       }
     }
-    if (!this.#canSignal() || pc.signalingState !== "stable") return;
+    if (!this.#canSignal()) return;
+    if (pc.signalingState === "have-local-offer" && now - this.#describedAt > OFFER_AGAIN_MS) {
+      this.#sendDescription(pc);
+    }
+    if (pc.signalingState !== "stable") return;
     if (this.#restartedAt < this.#phaseSince) {
       // The path broke. The impolite side acts at once; the other one only if nothing came of it.
       if (isDown && (!this.polite || sincePhase > POLITE_PATIENCE_MS)) this.#restartIce();

@@ -11,6 +11,7 @@ use visavis_engine::{
     CallSnapshot, CameraSource, Command, Engine, EngineConfig, JoinOptions, MicrophoneSource,
     Phase, SignalingLink, Size, SpeakerSink,
 };
+use visavis_tests::browser::Browser;
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -196,5 +197,29 @@ fn an_offer_that_is_never_answered_is_repeated_and_given_up_with_a_reason() -> a
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "connection-failed");
     assert!(!peer.wait_end(LIMIT)?);
+    Ok(())
+}
+
+#[test]
+fn a_page_too_repeats_an_offer_that_is_not_answered() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let link = format!("{}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1", server.url());
+    let page = browser.open(&link)?;
+    page.wait_phase("waiting", LIMIT)?;
+    let mut silent = ByHand::enter(&server)?;
+    let mut offers = Vec::new();
+    let begin = Instant::now();
+    while offers.len() < 3 {
+        if let Some(message) = silent.hear()?
+            && message["description"]["type"] == "offer"
+        {
+            offers.push(begin.elapsed());
+            silent.say(&json!({ "type": "ping" }))?;
+        }
+        assert!(begin.elapsed() < LIMIT, "{offers:?}");
+    }
+    assert!(offers[0] < Duration::from_secs(2), "{offers:?}");
+    assert!(offers.windows(2).all(|two| two[1] - two[0] > Duration::from_secs(3)), "{offers:?}");
     Ok(())
 }
