@@ -256,7 +256,6 @@ export class Call extends EventTarget {
     } else if (reason === "gave-up") {
       this.#end(this.#noPath());
     } else if (this.connectedAt === null) {
-      this.#closePeerConnection();
       this.peer = null;
       // The other side may still have its half of the closed connection.
       this.#signaling.renew(randomSession());

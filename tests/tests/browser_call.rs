@@ -181,9 +181,8 @@ fn the_same_person_in_another_window_takes_the_call_over() -> anyhow::Result<()>
     page.run("void (window.other = window.open(location.href))")?;
     page.wait_phase("ended", LIMIT)?;
     assert_eq!(page.run("visavis.state().endReason")?, "replaced");
-    let in_other = |expression: &str| format!("other.{expression}");
-    page.wait_for(&in_other("visavis?.state().phase === 'connected'"), LIMIT)?;
-    page.wait_for(&in_other("visavis.readTimeCode()"), LIMIT)?;
+    page.wait_for("other.visavis?.state().phase === 'connected'", LIMIT)?;
+    page.wait_for("other.visavis.readTimeCode()", LIMIT)?;
     page.run("other.document.getElementById('leave').click()")?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "remote-hangup");

@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 const CALL: Duration = Duration::from_secs(1);
 const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 
+/// What a page says once it has all its candidates.
+const GATHERED: &str = "visavis.state().states.iceGathering === 'complete'";
+
 /// A call between our peer and another whose server offers neither STUN nor TURN.
 fn call_alone(kinds: [Kind; 2], right: System) -> anyhow::Result<Cell> {
     let authority = Authority::new(&[], &SERVER)?;
@@ -71,6 +74,8 @@ fn who_waits_has_gathered_candidates_before_anybody_comes() -> anyhow::Result<()
         match waiting {
             System::Ours => {
                 peer.insert(enter(&network, &authority, 0, &[])?).wait_event("waiting", LIMIT)?;
+                // It does not say when it has gathered.
+                std::thread::sleep(CALL);
             }
             System::Chromium => network.peers[0].within(|| {
                 let browser = browser.insert(Browser::start_at_home(&authority.home()?, &[])?);
@@ -78,10 +83,10 @@ fn who_waits_has_gathered_candidates_before_anybody_comes() -> anyhow::Result<()
                     "{}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1",
                     network.url(0)
                 ))?;
-                page.wait_phase("waiting", BROWSER_LIMIT)
+                page.wait_phase("waiting", BROWSER_LIMIT)?;
+                page.wait_for(GATHERED, BROWSER_LIMIT).map(drop)
             })??,
         }
-        std::thread::sleep(CALL);
         network.nats[0].nft(
             "table inet shut {
                chain forward {
@@ -169,7 +174,7 @@ fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::R
         if page_waits {
             page = browser.open(&link)?;
             page.wait_phase("waiting", BROWSER_LIMIT)?;
-            std::thread::sleep(CALL);
+            page.wait_for(GATHERED, BROWSER_LIMIT)?;
             peer = enter()?;
         } else {
             peer = enter()?;

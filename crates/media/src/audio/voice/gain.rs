@@ -94,16 +94,18 @@ impl GainStage {
         };
         self.probe.fill(1.0);
         self.controller.process(&info, &mut [&mut frame[..], &mut self.probe[..]]);
-        self.gain_db = 20.0 * self.probe[AUDIO_FRAME_SAMPLES - 1].max(f32::MIN_POSITIVE).log10();
-        let share = self.near_share;
+        // What raises is held back where there is nothing but the rest of an echo.
+        let last = AUDIO_FRAME_SAMPLES - 1;
+        let held = |gain: f32, near_share: f32| gain.max(1.0).powf(near_share - 1.0);
+        let from = held(self.probe[0], self.near_share);
+        let to = held(self.probe[last], near_share);
         self.near_share = near_share;
-        if share.min(near_share) < 1.0 {
-            for (n, (sample, gain)) in frame.iter_mut().zip(self.probe.iter()).enumerate() {
-                let to = (n + 1) as f32 / AUDIO_FRAME_SAMPLES as f32;
-                let kept_back = 1.0 - (share + (near_share - share) * to);
-                *sample *= gain.max(1.0).powf(-kept_back);
+        if from.min(to) < 1.0 {
+            for (n, sample) in frame.iter_mut().enumerate() {
+                *sample *= from + (to - from) * (n + 1) as f32 / AUDIO_FRAME_SAMPLES as f32;
             }
         }
+        self.gain_db = 20.0 * (self.probe[last] * to).max(f32::MIN_POSITIVE).log10();
         self.limiter.process(&mut [&mut frame[..]]);
         mix(frame, &self.dry[..], self.blend.step());
     }

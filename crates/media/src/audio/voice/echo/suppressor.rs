@@ -171,7 +171,7 @@ impl Suppressor {
             }
             if SPEECH_BANDS.contains(&band) {
                 let residual = leak * echo + truth * unknown + spilt * bins.len() as f32;
-                let over = error / (residual + 2.0 * noise + 1.0);
+                let over = error / (residual + 2.0 * noise);
                 // From 6 to 15 dB over what can be explained.
                 evidence += ((over.log2() - 2.0) / 3.0).clamp(0.0, 1.0);
             }
