@@ -322,6 +322,9 @@ export class Call extends EventTarget {
       this.setMediaState(this.#mediaState);
       this.#askClock();
     };
+    // The other side's stack may have lost what we said before its channel was open, which it is now.
+    const again = () => this.setMediaState(this.#mediaState);
+    this.#channel.addEventListener("message", again, { once: true });
     this.#channel.onmessage = ({ data }) => this.#onData(data);
     this.#senders = {};
     if (this.polite) return;

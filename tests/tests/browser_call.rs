@@ -171,6 +171,40 @@ fn a_page_may_add_a_screen_take_it_away_and_restart_ice_mid_call() -> anyhow::Re
     Ok(())
 }
 
+/// The stack loses a message that comes together with the end of the SCTP handshake.
+#[test]
+fn what_is_sent_is_known_even_if_the_first_message_gets_lost() -> anyhow::Result<()> {
+    const LOSE: &str = "{
+        const make = RTCPeerConnection.prototype.createDataChannel;
+        RTCPeerConnection.prototype.createDataChannel = function (...options) {
+            const channel = make.apply(this, options);
+            const lose = (event) => {
+                event.stopImmediatePropagation();
+                window.lost = JSON.parse(event.data).type;
+            };
+            channel.addEventListener('message', lose, { once: true });
+            return channel;
+        };
+    }";
+    const KNOWN: &str = "window.lost === 'media-state' && visavis.state().remoteMedia?.camera";
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    browser.before_pages(LOSE)?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
+    page.wait_for(KNOWN, LIMIT)?;
+    page.click("#leave")?;
+    peer.wait_event("summary", LIMIT)?;
+
+    let url = format!("{}/r/abc-defg-hjm?{DIAGNOSTIC}", server.url());
+    page.goto(&url)?;
+    let other = browser.open(&url)?;
+    for (page, known) in [(&page, KNOWN), (&other, "visavis.state().remoteMedia?.camera")] {
+        page.wait_phase("connected", LIMIT)?;
+        page.wait_for(known, LIMIT)?;
+    }
+    Ok(())
+}
+
 /// A duplicated tab, or a window that the page opens, has the seat of the first one.
 #[test]
 fn the_same_person_in_another_window_takes_the_call_over() -> anyhow::Result<()> {

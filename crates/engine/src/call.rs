@@ -110,6 +110,8 @@ pub(crate) struct Call {
     told_locked: bool,
     media_state: (bool, bool),
     channel_open: bool,
+    /// Whether a message came over the channel.
+    channel_heard: bool,
     clock_sync: ClockSync,
     priorities: Priorities,
     network: NetworkWatch,
@@ -176,6 +178,7 @@ impl Call {
             told_locked: false,
             media_state: (true, true),
             channel_open: false,
+            channel_heard: false,
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
             network: NetworkWatch::default(),
@@ -411,7 +414,7 @@ impl Call {
                 }
             }
             PeerEvent::DataChannelOpen => {
-                self.channel_open = true;
+                (self.channel_open, self.channel_heard) = (true, false);
                 log.add("call", "data channel open".into());
                 self.say_media_state();
             }
@@ -446,6 +449,10 @@ impl Call {
 
     fn message(&mut self, text: &str) {
         let arrived = unix_ms();
+        // The stack of the other side may have lost what we said before its channel was open, which it is now.
+        if !std::mem::replace(&mut self.channel_heard, true) {
+            self.say_media_state();
+        }
         let Ok(message) = serde_json::from_str(text) else {
             tracing::debug!("a message of an unknown kind was ignored");
             return;
