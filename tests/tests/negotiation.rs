@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 use visavis_engine::{
-    CallSnapshot, CameraSource, Command, Engine, EngineConfig, JoinOptions, MicrophoneSource,
-    Phase, SignalingLink, Size, SpeakerSink,
+    AddressPolicy, CallSnapshot, CameraSource, Command, Engine, EngineConfig, JoinOptions,
+    MicrophoneSource, Phase, SignalingLink, Size, SpeakerSink,
 };
 use visavis_tests::browser::Browser;
 use visavis_tests::program::{Server, join};
@@ -32,7 +32,7 @@ fn enter(server: &Server) -> Engine {
         server: server.url().to_owned(),
         display_name: None,
         ice_servers: Vec::new(),
-        relay_only: false,
+        addresses: AddressPolicy::All,
     };
     assert!(engine.send(Command::Join(join)));
     engine

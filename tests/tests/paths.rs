@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
+use visavis_tests::browser::{Browser, KEEP_CONNECTIONS, Page};
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::nat::{Authority, Cell, Kind, Network, ROOM, SERVER, System, enter, hold};
 use visavis_tests::program::{Program, binary, join};
@@ -141,6 +141,14 @@ fn serve(namespace: &Namespace, flags: &[&str]) -> anyhow::Result<(Program, u16)
     Ok((server, port))
 }
 
+/// Lets in only what it asked for.
+const FIREWALL: &str = "table inet firewall {
+       chain input {
+         type filter hook input priority filter;
+         iifname \"eth\" udp dport != 5353 ct state new drop
+       }
+     }\n";
+
 /// Ours lets in only what it asked for, so that it has to make the first step, and has nothing but a name.
 #[test]
 fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::Result<()> {
@@ -151,14 +159,7 @@ fn a_name_that_a_browser_tells_instead_of_its_address_is_resolved() -> anyhow::R
     ours.cable(("eth", "10.86.0.1/24"), &theirs, ("eth", "10.86.0.2/24"))?;
     ours.ip("route add default via 10.86.0.2")?;
     theirs.ip("route add default via 10.86.0.1")?;
-    ours.nft(
-        "table inet firewall {
-           chain input {
-             type filter hook input priority filter;
-             iifname \"eth\" udp dport != 5353 ct state new drop
-           }
-         }\n",
-    )?;
+    ours.nft(FIREWALL)?;
     let (_server, port) = serve(&ours, &["--no-relay"])?;
     let url = format!("http://10.86.0.1:{port}");
     let trusted = format!("--unsafely-treat-insecure-origin-as-secure={url}");
@@ -225,6 +226,69 @@ fn eavesdrop(
         }
     });
     heard
+}
+
+/// The other one lets in only what it asked for, so that it has to make the first step, and has nothing but a name.
+#[test]
+fn a_name_that_we_tell_instead_of_our_address_is_resolved() -> anyhow::Result<()> {
+    if cannot_test() {
+        return Ok(());
+    }
+    let (ours, theirs) = (Namespace::new()?, Arc::new(Namespace::new()?));
+    ours.cable(("eth", "10.85.0.1/24"), &theirs, ("eth", "10.85.0.2/24"))?;
+    ours.ip("route add default via 10.85.0.2")?;
+    theirs.ip("route add default via 10.85.0.1")?;
+    theirs.nft(FIREWALL)?;
+    let (_server, port) = serve(&theirs, &["--no-relay"])?;
+    let server: SocketAddr = format!("10.85.0.2:{port}").parse()?;
+    let listener = theirs.within(|| TcpListener::bind("10.85.0.2:0"))??;
+    let url = format!("http://{}", listener.local_addr()?);
+    let told = eavesdrop(listener, theirs.clone(), server);
+    let trusted = format!("--unsafely-treat-insecure-origin-as-secure={url}");
+    let browser = theirs.within(|| Browser::start(&[&trusted]))??;
+    let link = format!("{url}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1");
+    for (with_page, hider_waits) in [(false, true), (false, false), (true, true), (true, false)] {
+        told.lock().unwrap().clear();
+        let flags = ["--hide-local-addresses"];
+        let hide = || ours.within(|| join("hides", &format!("http://{server}"), ROOM, &flags))?;
+        let enter = || -> anyhow::Result<(Option<Program>, Option<Page<'_>>)> {
+            if with_page {
+                return Ok((None, Some(browser.open(&link)?)));
+            }
+            Ok((Some(theirs.within(|| join("peer", &url, ROOM, &[]))??), None))
+        };
+        let (mut hides, (mut peer, page));
+        if hider_waits {
+            hides = hide()?;
+            hides.wait_event("waiting", LIMIT)?;
+            (peer, page) = enter()?;
+        } else {
+            (peer, page) = enter()?;
+            if let Some(peer) = &mut peer {
+                peer.wait_event("waiting", LIMIT)?;
+            }
+            if let Some(page) = &page {
+                page.wait_phase("waiting", BROWSER_LIMIT)?;
+            }
+            hides = hide()?;
+        }
+        hides.wait_event("first-video-frame", BROWSER_LIMIT)?;
+        hides.terminate()?;
+        let summary = hides.wait_event("summary", LIMIT)?;
+        // It knows itself what it does not tell.
+        let local = &summary["candidate_pair"]["local"];
+        assert!(local.to_string().contains("10.85.0.1:"), "{local}");
+        if let Some(peer) = &mut peer {
+            let summary = peer.wait_event("summary", LIMIT)?;
+            assert_eq!(summary["candidate_pair"]["remote"]["type"], "host", "{summary}");
+        }
+        if let Some(page) = &page {
+            page.wait_phase("ended", BROWSER_LIMIT)?;
+        }
+        let told = String::from_utf8_lossy(&told.lock().unwrap()).into_owned();
+        assert!(told.contains(".local ") && !told.contains("10.85.0.1"), "{told}");
+    }
+    Ok(())
 }
 
 /// What the server passes to each of two is written down; the left one uses relays only.

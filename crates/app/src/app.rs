@@ -181,7 +181,7 @@ impl App {
             server,
             display_name: (!name.is_empty()).then(|| name.to_owned()),
             ice_servers: Vec::new(),
-            relay_only: false,
+            addresses: self.settings.addresses,
         });
         if self.backend.send(join) {
             self.problem = None;

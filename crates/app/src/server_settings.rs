@@ -2,6 +2,7 @@
 
 use egui::accesskit::Role;
 use egui::{Align2, FontId, PopupCloseBehavior, Response, Sense, TextEdit, Ui, WidgetInfo};
+use visavis_engine::AddressPolicy;
 
 use crate::devices::{heading, item, popup, switch};
 use crate::theme::{self, ThemeChoice, Tokens, icon};
@@ -134,18 +135,42 @@ impl Editor {
                         .color(t.danger),
                 );
             }
+            ui.add_space(4.0);
+            ui.separator();
+            ui.label(theme::strong("Your addresses"));
+            ui.add(
+                egui::Label::new(
+                    theme::small("A direct call tells the other side where you are on the internet.")
+                        .color(t.muted),
+                )
+                .wrap(),
+            );
+            for (policy, words) in [
+                (AddressPolicy::All, "Tell them: quickest to connect"),
+                (AddressPolicy::HideLocal, "Hide those inside your network"),
+                (AddressPolicy::RelayOnly, "Hide them all: relayed calls only"),
+            ] {
+                if item(ui, words, view.settings.addresses == policy) {
+                    view.settings.addresses = policy;
+                }
+            }
         });
     }
 }
 
 /// Colour of the dot, and what is known without asking the server anything.
 fn status(t: &Tokens, view: &View<'_>) -> (egui::Color32, String) {
+    let relay_only = view.settings.addresses == AddressPolicy::RelayOnly;
     if let Some(server) = view.elsewhere() {
-        return (t.info, format!("Server {server} · contacted when you join"));
+        let when = if relay_only { "relayed calls only" } else { "contacted when you join" };
+        return (t.info, format!("Server {server} · {when}"));
     }
     match view.server {
         ServerStatus::Starting => (t.muted, "Server on this computer · starting".into()),
         ServerStatus::Failed(why) => (t.danger, why.clone()),
+        ServerStatus::Running { .. } if relay_only => {
+            (t.warn, "Relayed calls only, but the server on this computer has no relay".into())
+        }
         ServerStatus::Running { url, open_to_network } => {
             let place = url.split("//").nth(1).unwrap_or(url);
             let words = if *open_to_network {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use visavis_engine::{
-    CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink, Switch, VoiceProcessing,
+    AddressPolicy, CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink, Switch,
+    VoiceProcessing,
 };
 
 use crate::theme::ThemeChoice;
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) server: Option<String>,
     /// Whether the server inside listens to the whole network.
     pub(crate) open_to_network: bool,
+    /// What the other side learns of where this machine is.
+    pub(crate) addresses: AddressPolicy,
     /// Newest first.
     pub(crate) recent_rooms: Vec<RoomCode>,
     /// Colours.
@@ -66,6 +69,7 @@ impl Default for Settings {
             high_pass: true,
             server: None,
             open_to_network: false,
+            addresses: AddressPolicy::All,
             recent_rooms: Vec::new(),
             theme: ThemeChoice::System,
             reduce_motion: false,

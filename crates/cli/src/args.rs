@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visavis_engine::{
-    CameraSource, CertificateFingerprint, DisplaySink, IceServer, MicrophoneSource, RoomCode, Size,
-    SpeakerSink, Switch, parse_size,
+    AddressPolicy, CameraSource, CertificateFingerprint, DisplaySink, IceServer, MicrophoneSource,
+    RoomCode, Size, SpeakerSink, Switch, parse_size,
 };
 
 /// Visavis without a window.
@@ -81,9 +81,12 @@ pub(crate) struct JoinArgs {
     /// Trust the server's self-signed certificate with this SHA-256 fingerprint (the server prints it).
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) trust_certificate: Option<CertificateFingerprint>,
-    /// Use relayed candidates only.
+    /// Use relayed candidates only, and tell no address of this machine.
     #[arg(long)]
-    pub(crate) relay_only: bool,
+    relay_only: bool,
+    /// Tell random names for this machine's addresses in the local network, which it alone resolves.
+    #[arg(long, conflicts_with = "relay_only")]
+    hide_local_addresses: bool,
     /// Hang up after this time, such as 20s, 500ms or 2m.
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,
@@ -93,6 +96,16 @@ pub(crate) struct JoinArgs {
     /// Write a JSON line for every picture received and every 10 ms of sound played.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<std::path::PathBuf>,
+}
+
+impl JoinArgs {
+    pub(crate) fn addresses(&self) -> AddressPolicy {
+        match (self.relay_only, self.hide_local_addresses) {
+            (true, _) => AddressPolicy::RelayOnly,
+            (false, true) => AddressPolicy::HideLocal,
+            (false, false) => AddressPolicy::All,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

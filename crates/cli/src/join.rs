@@ -42,12 +42,13 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         engine.send(Command::SetMicrophoneEnabled(false));
     }
     let before_join = started.elapsed();
+    let addresses = args.addresses();
     engine.send(Command::Join(JoinOptions {
         room: args.room,
         server: args.server,
         display_name: args.name,
         ice_servers: args.ice_servers,
-        relay_only: args.relay_only,
+        addresses,
     }));
     if args.lock {
         engine.send(Command::SetRoomLocked(true));

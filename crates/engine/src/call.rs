@@ -13,7 +13,8 @@ use visavis_call::{CallState, Input, Output, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
-    DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
+    AddressPolicy, DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent,
+    PeerStats, RelayTls,
 };
 use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
@@ -90,7 +91,7 @@ pub(crate) struct Call {
     room_link: String,
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
-    relay_only: bool,
+    addresses: AddressPolicy,
     relay_tls: Option<RelayTls>,
     peer: Option<PeerHandle>,
     /// Made while we wait in the room, with the servers that it asked for candidates.
@@ -125,7 +126,7 @@ impl Call {
         context: CallContext,
         log: &mut Log,
     ) -> Result<Self, CallEndReason> {
-        let JoinOptions { room, server, display_name, ice_servers, relay_only } = options;
+        let JoinOptions { room, server, display_name, ice_servers, addresses } = options;
         let server: ServerUrl =
             server.parse().map_err(|e: <ServerUrl as std::str::FromStr>::Err| {
                 CallEndReason::ServerUnreachable(e.to_string())
@@ -161,7 +162,7 @@ impl Call {
             room_link,
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
-            relay_only,
+            addresses,
             relay_tls: None,
             peer: None,
             ahead: None,

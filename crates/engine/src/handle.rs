@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 pub use visavis_call::CallEndReason;
 pub use visavis_media::{Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoFrame};
+pub use visavis_rtc::AddressPolicy;
 pub use visavis_signaling_client::CertificateFingerprint;
 pub use visavis_signaling_protocol::{IceServer, RoomCode};
 
@@ -126,8 +127,8 @@ pub struct JoinOptions {
     pub display_name: Option<String>,
     /// In addition to what the server offers.
     pub ice_servers: Vec<IceServer>,
-    /// Only relayed candidates.
-    pub relay_only: bool,
+    /// Which addresses of this machine are told.
+    pub addresses: AddressPolicy,
 }
 
 /// What a person (or a flag) asks for.

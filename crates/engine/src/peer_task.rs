@@ -13,7 +13,7 @@ use visavis_media::Bitrate;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_rtc as rtc;
-use visavis_rtc::{MediaClock, Peer, PeerConfig, PeerEvent, RelayTls};
+use visavis_rtc::{AddressPolicy, MediaClock, Peer, PeerConfig, PeerEvent, RelayTls};
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
@@ -31,7 +31,7 @@ pub(crate) struct PeerParts {
     pub(crate) reports: mpsc::Sender<Internal>,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay_tls: Option<RelayTls>,
-    pub(crate) relay_only: bool,
+    pub(crate) addresses: AddressPolicy,
     pub(crate) max_bitrate: Bitrate,
     pub(crate) slot: VideoSlot,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
@@ -68,7 +68,7 @@ impl IdlePeer {
             reports,
             ice_servers,
             relay_tls,
-            relay_only,
+            addresses,
             max_bitrate,
             slot,
             display_file,
@@ -82,7 +82,7 @@ impl IdlePeer {
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_tls,
-            relay_only,
+            addresses,
             clock,
             max_bitrate: Some(max_bitrate),
         };

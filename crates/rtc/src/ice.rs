@@ -14,10 +14,10 @@ use webrtc::peer_connection::{
 };
 
 use crate::error::RtcError;
-use crate::types::{Candidate, IceServer};
+use crate::types::{AddressPolicy, Candidate, IceServer};
 
 /// Servers and policy for the stack.
-pub(crate) fn configuration(servers: &[IceServer], relay_only: bool) -> RTCConfiguration {
+pub(crate) fn configuration(servers: &[IceServer], addresses: AddressPolicy) -> RTCConfiguration {
     let servers = servers
         .iter()
         .map(|server| RTCIceServer {
@@ -26,7 +26,10 @@ pub(crate) fn configuration(servers: &[IceServer], relay_only: bool) -> RTCConfi
             credential: server.credential.clone().unwrap_or_default(),
         })
         .collect();
-    let policy = if relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
+    let policy = match addresses {
+        AddressPolicy::RelayOnly => RTCIceTransportPolicy::Relay,
+        AddressPolicy::All | AddressPolicy::HideLocal => RTCIceTransportPolicy::All,
+    };
     RTCConfigurationBuilder::default()
         .with_ice_servers(servers)
         .with_ice_transport_policy(policy)
@@ -34,7 +37,7 @@ pub(crate) fn configuration(servers: &[IceServer], relay_only: bool) -> RTCConfi
 }
 
 /// Timing and behaviour of the ICE agent.
-pub(crate) fn settings(relay_only: bool) -> SettingEngine {
+pub(crate) fn settings(addresses: AddressPolicy) -> SettingEngine {
     // Without multicast the stack would refuse to start; then `.local` candidates cannot be
     // resolved, but others work.
     let mdns = match MulticastSocket::new().into_std() {
@@ -45,7 +48,8 @@ pub(crate) fn settings(relay_only: bool) -> SettingEngine {
         }
     };
     // Nothing better will come if only relays are allowed.
-    let relay_wait = if relay_only { Duration::ZERO } else { RELAY_WAIT };
+    let relay_wait =
+        if addresses == AddressPolicy::RelayOnly { Duration::ZERO } else { RELAY_WAIT };
     SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_BINDING_REQUESTS))
         .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEPALIVE_INTERVAL))
@@ -134,42 +138,6 @@ impl IceGeneration {
 /// credentials of their own.
 pub(crate) fn bundled<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
     sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-/// A candidate line as it may be told where only relays may be known: `None` if it is another
-/// kind, and without the address that it was allocated from (RFC 8839 §5.1 wants one, browsers give zeros).
-pub(crate) fn relay_alone(line: &str) -> Option<String> {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    if words.get(6..8) != Some(&["typ", "relay"]) {
-        return None;
-    }
-    let zero = if words[4].contains(':') { "::" } else { "0.0.0.0" };
-    let mut previous = "";
-    let told: Vec<&str> = words
-        .into_iter()
-        .map(|word| match std::mem::replace(&mut previous, word) {
-            "raddr" => zero,
-            "rport" => "0",
-            _ => word,
-        })
-        .collect();
-    Some(told.join(" "))
-}
-
-/// Whether it is a reflexive candidate that is a host's too, for there is no NAT (RFC 8445 §5.1.3).
-pub(crate) fn is_redundant(line: &str) -> bool {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    matches!(words[..], [_, _, _, _, ip, port, "typ", "srflx", "raddr", base_ip, "rport", base_port, ..]
-        if (ip, port) == (base_ip, base_port))
-}
-
-/// A description with such candidates alone.
-pub(crate) fn with_relays_alone(sdp: &str) -> String {
-    let line = |line: &str| match line.strip_prefix("a=candidate:") {
-        Some(_) => relay_alone(line.trim_end()).map(|line| line + "\r\n").unwrap_or_default(),
-        None => line.to_owned(),
-    };
-    sdp.split_inclusive('\n').map(line).collect()
 }
 
 /// The value after `name` in the extensions of a candidate line.
@@ -317,33 +285,6 @@ mod tests {
         candidate.username_fragment = None;
         candidate.candidate = HOST.replace("abcd", "efgh");
         assert!(!generation.includes(&candidate));
-    }
-
-    #[test]
-    fn who_uses_relays_only_tells_of_nothing_else() {
-        let relayed = "candidate:3 1 udp 1677721855 198.51.100.7 49160 typ relay raddr 192.168.1.7 \
-                       rport 50000 ufrag abcd";
-        let told = relay_alone(relayed).unwrap();
-        assert!(!told.contains("192.168.1.7") && !told.contains("50000"), "{told}");
-        assert!(told.contains("raddr 0.0.0.0 rport 0 ufrag abcd"), "{told}");
-        validate(&told).unwrap();
-        assert_eq!(relay_alone(HOST), None);
-        let reflexive = "candidate:1 1 udp 1 203.0.113.1 5 typ srflx raddr 192.168.1.7 rport 5";
-        assert_eq!(relay_alone(reflexive), None);
-        let sdp = format!("v=0\r\na=mid:0\r\na={relayed}\r\na={HOST}\r\na={reflexive}\r\n");
-        assert_eq!(with_relays_alone(&sdp), format!("v=0\r\na=mid:0\r\na={told}\r\n"));
-    }
-
-    #[test]
-    fn a_reflexive_candidate_that_is_a_hosts_is_redundant() {
-        let line = |ip, port| {
-            format!("candidate:2 1 udp 1694498815 {ip} {port} typ srflx raddr 192.0.2.1 rport 5000")
-        };
-        assert!(is_redundant(&line("192.0.2.1", 5000)));
-        assert!(
-            !is_redundant(&line("192.0.2.1", 5001)) && !is_redundant(&line("203.0.113.1", 5000))
-        );
-        assert!(!is_redundant(HOST));
     }
 
     #[test]

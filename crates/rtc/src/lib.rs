@@ -14,9 +14,11 @@ mod clock;
 mod codecs;
 mod congestion;
 mod direct;
+mod disclosure;
 mod error;
 mod ice;
 mod interceptor;
+mod local_names;
 mod nack;
 mod packetize;
 mod parity;
@@ -47,7 +49,7 @@ pub use stats::{
 };
 pub use stream_stats::{InboundStats, OutboundStats};
 pub use types::{
-    Arrivals, Candidate, Description, DtlsState, IceConnectionState, IceGatheringState, IceServer,
-    MediaKind, PeerConnectionState, PeerEvent, RelayError, SdpKind, SenderReportInfo,
-    SignalingState,
+    AddressPolicy, Arrivals, Candidate, Description, DtlsState, IceConnectionState,
+    IceGatheringState, IceServer, MediaKind, PeerConnectionState, PeerEvent, RelayError, SdpKind,
+    SenderReportInfo, SignalingState,
 };

@@ -27,6 +27,7 @@ use crate::answer::{self, Role};
 use crate::clock::MediaClock;
 use crate::codecs;
 use crate::congestion::NetworkEstimate;
+use crate::disclosure::Disclosure;
 use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, LocalAddresses};
 use crate::parity;
@@ -37,7 +38,9 @@ use crate::session::{LocalStreams, Session};
 use crate::stats::{self, PeerStats};
 use crate::tcp;
 use crate::turn::StreamRelays;
-use crate::types::{Arrivals, Candidate, Description, IceServer, MediaKind, PeerEvent, SdpKind};
+use crate::types::{
+    AddressPolicy, Arrivals, Candidate, Description, IceServer, MediaKind, PeerEvent, SdpKind,
+};
 
 use events::{Handler, run_channel};
 
@@ -53,8 +56,8 @@ pub struct PeerConfig {
     pub ice_servers: Vec<IceServer>,
     /// What `turns:` relays are trusted by; without it they cannot be used.
     pub relay_tls: Option<RelayTls>,
-    /// Use relayed candidates only.
-    pub relay_only: bool,
+    /// Which addresses of this machine are told.
+    pub addresses: AddressPolicy,
     /// The clock of arrival times, shared with capture and playout.
     pub clock: MediaClock,
     /// The most that video may take, headers and parity not included. Default: 2.5 Mbps.
@@ -81,7 +84,7 @@ pub struct Peer {
     last_keyframe_request: Mutex<Option<Instant>>,
     channel_task: tokio::task::JoinHandle<()>,
     direct_task: Option<tokio::task::JoinHandle<()>>,
-    relay_only: bool,
+    disclosure: Arc<Disclosure>,
     /// The machine's addresses when it was made.
     addresses: Vec<SocketAddr>,
 }
@@ -124,8 +127,9 @@ impl Peer {
         let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
         let uses_turn = urls.any(|url| url.starts_with("turn"));
         let relays = Arc::new(StreamRelays::divert(&mut ice_servers, config.relay_tls));
-        let session =
-            Arc::new(Session::new(config.clock, local, events, uses_turn, config.relay_only));
+        let relay_only = config.addresses == AddressPolicy::RelayOnly;
+        let session = Arc::new(Session::new(config.clock, local, events, uses_turn, relay_only));
+        let disclosure = Arc::new(Disclosure::new(config.addresses));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
         let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
         #[expect(clippy::cast_precision_loss, reason = "a bitrate")]
@@ -144,12 +148,12 @@ impl Peer {
         let handler = Handler {
             session: session.clone(),
             local_ice: local_ice.clone(),
-            relay_only: config.relay_only,
+            disclosure: disclosure.clone(),
         };
         let pc = PeerConnectionBuilder::new()
-            .with_configuration(ice::configuration(&ice_servers, config.relay_only))
+            .with_configuration(ice::configuration(&ice_servers, config.addresses))
             .with_media_engine(codecs::media_engine()?)
-            .with_setting_engine(ice::settings(config.relay_only))
+            .with_setting_engine(ice::settings(config.addresses))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
             .with_runtime(Arc::new(NetRuntime::new(session.clone(), relays.clone())))
@@ -183,7 +187,7 @@ impl Peer {
         let channel_open = Arc::new(AtomicBool::new(false));
         let channel_task =
             tokio::spawn(run_channel(channel, outgoing, session.clone(), channel_open.clone()));
-        let direct_task = (!config.relay_only).then(|| {
+        let direct_task = (!relay_only).then(|| {
             let tell = session.clone();
             let moved = move |direct| tell.emit(PeerEvent::DirectPath(direct));
             tokio::spawn(session.direct.clone().run(pc.clone(), moved))
@@ -202,7 +206,7 @@ impl Peer {
             last_keyframe_request: Mutex::new(None),
             channel_task,
             direct_task,
-            relay_only: config.relay_only,
+            disclosure,
             addresses: ice::local_addresses(),
         })
     }
@@ -251,7 +255,7 @@ impl Peer {
         let mut negotiation = self.negotiation.lock().await;
         let options = RTCOfferOptions { ice_restart: true };
         let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
-        let told = self.told(SdpKind::Offer, offer.sdp.clone());
+        let told = self.told(SdpKind::Offer, &offer.sdp);
         negotiation.held_offer = Some(offer);
         Ok(told)
     }
@@ -516,12 +520,12 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        Ok(self.told(kind, sdp))
+        Ok(self.told(kind, &sdp))
     }
 
     /// A description as the other side gets it.
-    fn told(&self, kind: SdpKind, sdp: String) -> Description {
-        let told = if self.relay_only { ice::with_relays_alone(&sdp) } else { sdp };
+    fn told(&self, kind: SdpKind, sdp: &str) -> Description {
+        let told = self.disclosure.description(sdp);
         Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) }
     }
 

@@ -2,7 +2,22 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use visavis_media::MediaTime;
+
+/// Which of this machine's addresses are told (RFC 8828 §5.2 has browsers' choices).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressPolicy {
+    /// Those of its interfaces, and as STUN servers and relays see it: connects soonest.
+    #[default]
+    All,
+    /// As STUN servers and relays see it. Of its interfaces, only random names for IPv4 addresses, which the local
+    /// network alone resolves (draft-ietf-mmusic-mdns-ice-candidates).
+    HideLocal,
+    /// Addresses at relays only, and all media goes over them.
+    RelayOnly,
+}
 
 /// Type of a session description (W3C `RTCSdpType`, without `pranswer` and `rollback`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,8 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_engine::{
-    CallEndReason, CallSnapshot, Command, Phase, RoomCode, SignalingLink, Switch, VideoSlot,
+    AddressPolicy, CallEndReason, CallSnapshot, Command, Phase, RoomCode, SignalingLink, Switch,
+    VideoSlot,
 };
 
 use super::snapshots;
@@ -119,6 +120,23 @@ fn unfinished_code_is_explained_and_not_joined() {
     settle(&mut h);
     assert!(joined(&h).is_empty());
     h.get_by_label_contains("4 letters to go");
+}
+
+#[test]
+fn addresses_are_hidden_by_choice_and_a_server_without_relay_is_said() {
+    let mut h = harness(snapshots::lobby());
+    settle(&mut h);
+    h.get_by_label_contains("direct calls, no relay").click();
+    settle(&mut h);
+    h.get_by_label_contains("Hide those inside your network").click();
+    settle(&mut h);
+    assert_eq!(h.state().settings.addresses, AddressPolicy::HideLocal);
+    h.get_by_label_contains("direct calls, no relay").click();
+    settle(&mut h);
+    h.get_by_label_contains("Hide them all").click();
+    settle(&mut h);
+    assert_eq!(h.state().settings.addresses, AddressPolicy::RelayOnly);
+    h.get_by_label_contains("the server on this computer has no relay");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Call {
             reports: self.context.reports.clone(),
             relay_tls: self.relay_tls(&ice_servers),
             ice_servers,
-            relay_only: self.relay_only,
+            addresses: self.addresses,
             max_bitrate: self.context.video_send.max_bitrate(),
             slot: self.context.shared.remote_video.clone(),
             display_file: self.context.display_file.clone(),

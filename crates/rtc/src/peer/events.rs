@@ -10,7 +10,8 @@ use webrtc::peer_connection::{
     RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSignalingState,
 };
 
-use crate::ice::{self, IceGeneration};
+use crate::disclosure::Disclosure;
+use crate::ice::IceGeneration;
 use crate::session::Session;
 use crate::types::{Candidate, DtlsState, PeerEvent};
 
@@ -18,7 +19,7 @@ use crate::types::{Candidate, DtlsState, PeerEvent};
 pub(super) struct Handler {
     pub(super) session: Arc<Session>,
     pub(super) local_ice: Arc<Mutex<IceGeneration>>,
-    pub(super) relay_only: bool,
+    pub(super) disclosure: Arc<Disclosure>,
 }
 
 impl Handler {
@@ -42,16 +43,12 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
         if let Ok(init) = event.candidate.to_json()
             && !init.candidate.is_empty()
-            && !ice::is_redundant(&init.candidate)
         {
-            let told = if self.relay_only {
-                ice::relay_alone(&init.candidate)
-            } else {
-                Some(init.candidate)
-            };
-            let over_tcp = told.as_deref().and_then(|told| self.session.tcp.beside(told));
-            for told in told.into_iter().chain(over_tcp) {
-                self.session.emit(self.candidate(told));
+            let over_tcp = self.session.tcp.beside(&init.candidate);
+            for line in [Some(init.candidate), over_tcp].into_iter().flatten() {
+                if let Some(told) = self.disclosure.candidate(&line) {
+                    self.session.emit(self.candidate(told));
+                }
             }
         }
     }
