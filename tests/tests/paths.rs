@@ -273,11 +273,13 @@ fn a_name_that_we_tell_instead_of_our_address_is_resolved() -> anyhow::Result<()
             hides = hide()?;
         }
         hides.wait_event("first-video-frame", BROWSER_LIMIT)?;
+        std::thread::sleep(CALL);
         hides.terminate()?;
         let summary = hides.wait_event("summary", LIMIT)?;
         // It knows itself what it does not tell.
         let local = &summary["candidate_pair"]["local"];
         assert!(local.to_string().contains("10.85.0.1:"), "{local}");
+        eprintln!("page {with_page}, hider waits {hider_waits}: {}", summary["setup_ms"]);
         if let Some(peer) = &mut peer {
             let summary = peer.wait_event("summary", LIMIT)?;
             assert_eq!(summary["candidate_pair"]["remote"]["type"], "host", "{summary}");

@@ -21,6 +21,7 @@ const HANGUP_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> {
     let room = args.room.to_string();
+    let addresses = args.addresses();
     let engine = Engine::start(EngineConfig {
         camera: args.camera,
         microphone: args.microphone,
@@ -42,7 +43,6 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         engine.send(Command::SetMicrophoneEnabled(false));
     }
     let before_join = started.elapsed();
-    let addresses = args.addresses();
     engine.send(Command::Join(JoinOptions {
         room: args.room,
         server: args.server,
