@@ -50,9 +50,11 @@ impl Editor {
         widgets::focus_ring(ui, &response, rect, 10.0);
         let hover = match (view.elsewhere(), view.server) {
             (None, ServerStatus::Running { url, open_to_network: false }) => {
-                format!("{url}, reached from this computer only.\nClick to change the server.")
+                format!(
+                    "{url}, reached from this computer only.\nClick to change the server and what is told of your addresses."
+                )
             }
-            _ => "Click to change the server.".to_owned(),
+            _ => "Click to change the server and what is told of your addresses.".to_owned(),
         };
         let response = response.on_hover_text(theme::small(hover));
         let shown = popup(&response)
@@ -169,7 +171,7 @@ fn status(t: &Tokens, view: &View<'_>) -> (egui::Color32, String) {
         ServerStatus::Starting => (t.muted, "Server on this computer · starting".into()),
         ServerStatus::Failed(why) => (t.danger, why.clone()),
         ServerStatus::Running { .. } if relay_only => {
-            (t.warn, "Relayed calls only, but the server on this computer has no relay".into())
+            (t.warn, "Relayed calls only, but this computer has no relay".into())
         }
         ServerStatus::Running { url, open_to_network } => {
             let place = url.split("//").nth(1).unwrap_or(url);

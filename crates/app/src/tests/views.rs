@@ -136,7 +136,7 @@ fn addresses_are_hidden_by_choice_and_a_server_without_relay_is_said() {
     h.get_by_label_contains("Hide them all").click();
     settle(&mut h);
     assert_eq!(h.state().settings.addresses, AddressPolicy::RelayOnly);
-    h.get_by_label_contains("the server on this computer has no relay");
+    h.get_by_label_contains("this computer has no relay");
 }
 
 #[test]

@@ -109,6 +109,12 @@ impl DelayFinder {
         self.look(reference, newest)
     }
 
+    /// The reference is another one.
+    pub(super) fn forget(&mut self) {
+        self.cross.fill(Complex32::default());
+        self.found = None;
+    }
+
     fn look(&mut self, reference: &Reference, newest: i64) -> Option<Found> {
         self.read(reference, newest);
         let energy: f32 = self.time.iter().map(|s| s * s).sum();

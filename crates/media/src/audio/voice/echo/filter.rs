@@ -17,6 +17,8 @@ pub(super) struct KalmanFilter {
     /// Coefficients and the power of their expected error, partition by partition.
     weights: Box<[Spectrum; PARTITIONS]>,
     uncertainty: Box<[[f32; BINS]; PARTITIONS]>,
+    /// What they were lately, the newer first.
+    kept: [Kept; 2],
     /// Power of what is not echo, in the transform of the error.
     noise: Box<[f32; BINS]>,
     /// The partition whose coefficients are cut to a block's length next.
@@ -29,13 +31,23 @@ pub(super) struct KalmanFilter {
     scale: f32,
 }
 
+/// What a filter knew.
+struct Kept {
+    weights: Box<[Spectrum; PARTITIONS]>,
+    uncertainty: Box<[[f32; BINS]; PARTITIONS]>,
+}
+
 impl KalmanFilter {
     pub(super) fn new() -> Self {
+        let weights =
+            || vec![Spectrum::default(); PARTITIONS].try_into().unwrap_or_else(|_| unreachable!());
         let mut filter = Self {
-            weights: vec![Spectrum::default(); PARTITIONS]
-                .try_into()
-                .unwrap_or_else(|_| unreachable!()),
+            weights: weights(),
             uncertainty: Box::new([[0.0; BINS]; PARTITIONS]),
+            kept: std::array::from_fn(|_| Kept {
+                weights: weights(),
+                uncertainty: Box::new([[0.0; BINS]; PARTITIONS]),
+            }),
             noise: Box::new([0.0; BINS]),
             constrained: 0,
             time: Box::new([0.0; 2 * BLOCK]),
@@ -72,6 +84,22 @@ impl KalmanFilter {
         for weights in self.weights.iter_mut() {
             weights.re.iter_mut().chain(&mut weights.im).for_each(|w| *w *= by);
         }
+    }
+
+    /// Keeps what is known now, for [`Self::recall`].
+    pub(super) fn keep(&mut self) {
+        self.kept.swap(0, 1);
+        self.kept[0].weights.clone_from(&self.weights);
+        self.kept[0].uncertainty.clone_from(&self.uncertainty);
+    }
+
+    /// Knows again what was kept the last time but one, and nothing of what came after.
+    pub(super) fn recall(&mut self) {
+        let [newer, older] = &mut self.kept;
+        self.weights.clone_from(&older.weights);
+        self.uncertainty.clone_from(&older.uncertainty);
+        newer.weights.clone_from(&older.weights);
+        newer.uncertainty.clone_from(&older.uncertainty);
     }
 
     /// Moves the response by whole blocks: by `blocks` later for positive ones.

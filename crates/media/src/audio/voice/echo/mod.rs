@@ -12,6 +12,7 @@ mod alignment;
 mod delay;
 mod filter;
 mod reference;
+mod slip;
 mod spectrum;
 mod suppressor;
 
@@ -21,6 +22,7 @@ use self::alignment::Alignment;
 use self::delay::{DelayFinder, Found};
 use self::filter::{KalmanFilter, PARTITIONS};
 use self::reference::Reference;
+use self::slip::SlipFinder;
 use self::spectrum::{BLOCK, Fourier};
 use self::suppressor::Suppressor;
 use super::blend::{Blend, mix};
@@ -110,6 +112,7 @@ struct Canceller {
     finder: DelayFinder,
     filter: KalmanFilter,
     alignment: Alignment,
+    slips: SlipFinder,
     suppressor: Suppressor,
     scaled: Box<[f32; BLOCK]>,
     echo: Box<[f32; BLOCK]>,
@@ -123,8 +126,9 @@ struct Canceller {
     offset: Option<i64>,
     /// Blocks by which the filter begins after the reference's newest.
     lag: i64,
-    /// Where the echo was found last, blocks.
+    /// Where the echo was found last, blocks, and by how many samples it has slipped from there.
     found: Option<f32>,
+    slipped: f32,
     levels: Levels,
 }
 
@@ -136,6 +140,7 @@ impl Canceller {
             finder: DelayFinder::new(),
             filter: KalmanFilter::new(),
             alignment: Alignment::new(),
+            slips: SlipFinder::new(),
             suppressor: Suppressor::new(),
             scaled: Box::new([0.0; BLOCK]),
             echo: Box::new([0.0; BLOCK]),
@@ -145,6 +150,7 @@ impl Canceller {
             offset: None,
             lag: 0,
             found: None,
+            slipped: 0.0,
             levels: Levels::default(),
         }
     }
@@ -188,11 +194,23 @@ impl Canceller {
             self.filter.scale(kept);
             self.doubt();
         }
+        if self.heard % KEEP_EVERY == 0 {
+            self.filter.keep();
+        }
         self.suppressor.decide(self.filter.missed());
         self.line.copy_within(BLOCK.., 0);
         self.line[BLOCK + LOOKAHEAD..].copy_from_slice(&self.error[..]);
         if let Some(input) = self.line.first_chunk() {
             self.suppressor.apply(&mut self.fourier, input, out);
+        }
+        if let Some(samples) = self.slips.process(frame, &self.echo)
+            && self.heard > 2 * KEEP_EVERY
+            && self.reference.slip(&mut self.fourier, samples)
+        {
+            self.slipped += samples;
+            self.filter.recall();
+            self.alignment.slipped();
+            self.finder.forget();
         }
         if !self.levels.is_finite() {
             // Whatever went wrong must not last.
@@ -243,13 +261,14 @@ impl Canceller {
     }
 
     fn stats(&self) -> VoiceStats {
-        let block = BLOCK as f32 / AUDIO_RATE_HZ as f32;
+        let delay =
+            |found: f32| (found * BLOCK as f32 + self.slipped).max(0.0) / AUDIO_RATE_HZ as f32;
         VoiceStats {
             echo_return_loss_db: self.levels.ratio_db(self.levels.played, self.levels.echo),
             echo_return_loss_enhancement_db: self
                 .levels
                 .ratio_db(self.levels.heard, self.levels.error),
-            echo_delay: self.found.map(|found| Duration::from_secs_f32(found * block)),
+            echo_delay: self.found.map(|found| Duration::from_secs_f32(delay(found))),
             ..VoiceStats::default()
         }
     }
@@ -308,5 +327,7 @@ const LATEST: f32 = 3.0;
 const AIM: f32 = 1.2;
 /// Of the first uncertainty: what a changed room deserves.
 const DOUBT: f32 = 0.3;
+/// Blocks after which what the filter knows is kept: a slip is noticed within as many.
+const KEEP_EVERY: i64 = 50;
 /// Energy of a block at -80 dBFS.
 const ECHO_AUDIBLE: f32 = BLOCK as f32 * 10.0;

@@ -58,11 +58,28 @@ impl Reference {
             self.pushed[(self.written % HISTORY as u64) as usize] = *sample;
             self.written += 1;
         }
+        self.make_all(fourier);
+    }
+
+    fn make_all(&mut self, fourier: &mut Fourier) {
         while self.position + BLOCK as f64 * (1.0 + self.rate) + TAPS as f64 / 2.0
             <= self.written as f64
         {
             self.make(fourier);
         }
+    }
+
+    /// Reads `samples` earlier from now on, for it is heard so much later, and what was read lately again.
+    /// False if that is no longer there.
+    pub(super) fn slip(&mut self, fourier: &mut Fourier, samples: f32) -> bool {
+        let back = KEPT as f64 * BLOCK as f64 * (1.0 + self.rate);
+        let from = self.position - f64::from(samples) - back;
+        if from < TAPS as f64 || self.written as f64 - from > (HISTORY - TAPS) as f64 {
+            return false;
+        }
+        (self.position, self.made) = (from, self.made - KEPT as i64);
+        self.make_all(fourier);
+        true
     }
 
     fn make(&mut self, fourier: &mut Fourier) {
@@ -102,8 +119,8 @@ impl Reference {
     }
 }
 
-/// Samples pushed that are kept for reading.
-const HISTORY: usize = 4096;
+/// Samples pushed that are kept for reading: the blocks kept, and 0.3 s of slips.
+const HISTORY: usize = 1 << 16;
 /// Of the interpolation.
 const TAPS: usize = 32;
 const PHASES: usize = 128;
