@@ -31,7 +31,11 @@ impl Editor {
         let size = egui::vec2(galley.size().x + 52.0, 40.0);
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
         response.widget_info(|| {
-            WidgetInfo::labeled(Role::Button, true, format!("{words}. Change the server"))
+            WidgetInfo::labeled(
+                Role::Button,
+                true,
+                format!("{words}. Change the server or what is told of your addresses"),
+            )
         });
         let p = ui.painter();
         if response.hovered() {
@@ -48,14 +52,12 @@ impl Editor {
             t.muted,
         );
         widgets::focus_ring(ui, &response, rect, 10.0);
-        let hover = match (view.elsewhere(), view.server) {
-            (None, ServerStatus::Running { url, open_to_network: false }) => {
-                format!(
-                    "{url}, reached from this computer only.\nClick to change the server and what is told of your addresses."
-                )
-            }
-            _ => "Click to change the server and what is told of your addresses.".to_owned(),
-        };
+        let mut hover = "Click to change the server and what is told of your addresses.".to_owned();
+        if let (None, ServerStatus::Running { url, open_to_network: false }) =
+            (view.elsewhere(), view.server)
+        {
+            hover = format!("{url}, reached from this computer only.\n{hover}");
+        }
         let response = response.on_hover_text(theme::small(hover));
         let shown = popup(&response)
             .width(380.0)

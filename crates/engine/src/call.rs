@@ -150,6 +150,14 @@ impl Call {
             }
         });
         log.add("call", "Joining".into());
+        let told = match addresses {
+            AddressPolicy::All => None,
+            AddressPolicy::HideLocal => Some("names are told for addresses of this network"),
+            AddressPolicy::RelayOnly => Some("only relayed candidates are told"),
+        };
+        if let Some(told) = told {
+            log.add("ice", told.into());
+        }
         let started = Instant::now();
         Ok(Self {
             id,

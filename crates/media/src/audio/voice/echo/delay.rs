@@ -1,11 +1,8 @@
 //! Where in the reference the echo is: a search over half a second.
 
 use std::f32::consts::PI;
-use std::sync::Arc;
 
-use realfft::num_complex::Complex32;
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
-
+use super::correlator::Correlator;
 use super::reference::{COARSE, Reference};
 use super::spectrum::BLOCK;
 
@@ -56,36 +53,23 @@ pub(super) struct Found {
 
 pub(super) struct DelayFinder {
     decimator: Decimator,
-    heard: Box<[f32; SEGMENT]>,
+    /// Silence, then the microphone's last half a second.
+    heard: Box<[f32; LENGTH]>,
+    /// The reference's last second.
+    played: Box<[f32; LENGTH]>,
     count: usize,
-    forward: Arc<dyn RealToComplex<f32>>,
-    inverse: Arc<dyn ComplexToReal<f32>>,
-    time: Box<[f32; LENGTH]>,
-    played: Vec<Complex32>,
-    echo: Vec<Complex32>,
-    cross: Vec<Complex32>,
-    scratch: Vec<Complex32>,
+    correlator: Correlator,
     found: Option<f32>,
 }
 
 impl DelayFinder {
     pub(super) fn new() -> Self {
-        let mut planner = RealFftPlanner::new();
-        let forward = planner.plan_fft_forward(LENGTH);
-        let inverse = planner.plan_fft_inverse(LENGTH);
-        let scratch = forward.get_scratch_len().max(inverse.get_scratch_len());
-        let bins = || vec![Complex32::default(); LENGTH / 2 + 1];
         Self {
             decimator: Decimator::default(),
-            heard: Box::new([0.0; SEGMENT]),
+            heard: Box::new([0.0; LENGTH]),
+            played: Box::new([0.0; LENGTH]),
             count: 0,
-            forward,
-            inverse,
-            time: Box::new([0.0; LENGTH]),
-            played: bins(),
-            echo: bins(),
-            cross: bins(),
-            scratch: vec![Complex32::default(); scratch],
+            correlator: Correlator::new(LENGTH),
             found: None,
         }
     }
@@ -98,10 +82,10 @@ impl DelayFinder {
         reference: &Reference,
         newest: i64,
     ) -> Option<Found> {
-        self.heard.copy_within(COARSE.., 0);
+        self.heard.copy_within(SEGMENT + COARSE.., SEGMENT);
         let mut coarse = [0.0; COARSE];
         self.decimator.process(block, &mut coarse);
-        self.heard[SEGMENT - COARSE..].copy_from_slice(&coarse);
+        self.heard[LENGTH - COARSE..].copy_from_slice(&coarse);
         self.count += 1;
         if !self.count.is_multiple_of(LOOK_EVERY) {
             return None;
@@ -111,31 +95,19 @@ impl DelayFinder {
 
     /// The reference is another one.
     pub(super) fn forget(&mut self) {
-        self.cross.fill(Complex32::default());
+        self.correlator.forget();
         self.found = None;
     }
 
     fn look(&mut self, reference: &Reference, newest: i64) -> Option<Found> {
         self.read(reference, newest);
-        let energy: f32 = self.time.iter().map(|s| s * s).sum();
+        let energy: f32 = self.played.iter().map(|s| s * s).sum();
         if energy < LENGTH as f32 * AUDIBLE {
             return None;
         }
-        let scratch = &mut self.scratch[..self.forward.get_scratch_len()];
-        let _ = self.forward.process_with_scratch(&mut self.time[..], &mut self.played, scratch);
-        self.time.fill(0.0);
-        self.time[LENGTH - SEGMENT..].copy_from_slice(&self.heard[..]);
-        let _ = self.forward.process_with_scratch(&mut self.time[..], &mut self.echo, scratch);
-        for ((cross, x), d) in self.cross.iter_mut().zip(&self.played).zip(&self.echo) {
-            let product = x.conj() * d;
-            *cross = *cross * KEEP + product / (product.norm().powf(WHITENING) + 1e-3);
-        }
-        self.echo.copy_from_slice(&self.cross);
-        self.echo[0] = Complex32::default();
-        self.echo[LENGTH / 2] = Complex32::default();
-        let scratch = &mut self.scratch[..self.inverse.get_scratch_len()];
-        let _ = self.inverse.process_with_scratch(&mut self.echo, &mut self.time[..], scratch);
-        let lags = &self.time[..SEGMENT];
+        let bins = 1..LENGTH / 2;
+        self.correlator.add(&self.played[..], &self.heard[..], KEEP, bins, |_, _, _| 1.0);
+        let lags = &self.correlator.lags()[..SEGMENT];
         let (mut best, mut peak, mut sum) = (0, 0.0, 0.0);
         for (lag, value) in lags.iter().enumerate() {
             sum += value * value;
@@ -152,19 +124,19 @@ impl DelayFinder {
         let sure = self.found.is_some_and(|found| (found - delay).abs() < 0.5);
         self.found = Some(delay);
         sure.then(|| {
-            self.read(reference, newest);
-            let loudness = loudness(&self.time[LENGTH - SEGMENT - best..], &self.heard[..]);
+            let played = &self.played[LENGTH - SEGMENT - best..];
+            let loudness = loudness(played, &self.heard[LENGTH - SEGMENT..]);
             Found { delay, loudness }
         })
     }
 
     /// The reference's last second, up to its block `newest`.
     fn read(&mut self, reference: &Reference, newest: i64) {
-        self.time.fill(0.0);
+        self.played.fill(0.0);
         for age in 0..LENGTH / COARSE {
             if let Some(coarse) = reference.coarse(newest - age as i64) {
                 let end = LENGTH - age * COARSE;
-                self.time[end - COARSE..end].copy_from_slice(coarse);
+                self.played[end - COARSE..end].copy_from_slice(coarse);
             }
         }
     }
@@ -189,8 +161,6 @@ const LENGTH: usize = 2 * SEGMENT;
 const LOOK_EVERY: usize = 20;
 /// What is kept of earlier looks.
 const KEEP: f32 = 0.6;
-/// 1 is the phase transform, which weighs all frequencies alike.
-const WHITENING: f32 = 0.85;
 /// A peak against the rest.
 const CLEAR: f32 = 7.0;
 /// Share of what is heard that the echo must be, as it comes by one path.

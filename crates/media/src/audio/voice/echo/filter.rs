@@ -14,11 +14,9 @@ use super::spectrum::{BINS, BLOCK, Fourier, Spectrum};
 pub(super) const PARTITIONS: usize = 20;
 
 pub(super) struct KalmanFilter {
-    /// Coefficients and the power of their expected error, partition by partition.
-    weights: Box<[Spectrum; PARTITIONS]>,
-    uncertainty: Box<[[f32; BINS]; PARTITIONS]>,
-    /// What they were lately, the newer first.
-    kept: [Kept; 2],
+    known: Response,
+    /// What was known lately, the newer first.
+    kept: [Response; 2],
     /// Power of what is not echo, in the transform of the error.
     noise: Box<[f32; BINS]>,
     /// The partition whose coefficients are cut to a block's length next.
@@ -31,23 +29,53 @@ pub(super) struct KalmanFilter {
     scale: f32,
 }
 
-/// What a filter knew.
-struct Kept {
+/// Partition by partition.
+struct Response {
+    /// Coefficients.
     weights: Box<[Spectrum; PARTITIONS]>,
+    /// Power of their expected error.
     uncertainty: Box<[[f32; BINS]; PARTITIONS]>,
+}
+
+impl Response {
+    fn new() -> Self {
+        Self {
+            weights: vec![Spectrum::default(); PARTITIONS]
+                .try_into()
+                .unwrap_or_else(|_| unreachable!()),
+            uncertainty: Box::new([[0.0; BINS]; PARTITIONS]),
+        }
+    }
+
+    fn copy_from(&mut self, other: &Self) {
+        self.weights.clone_from(&other.weights);
+        self.uncertainty.clone_from(&other.uncertainty);
+    }
+
+    /// See [`KalmanFilter::shift`].
+    fn shift(&mut self, blocks: isize, scale: f32) {
+        let by = blocks.unsigned_abs().min(PARTITIONS);
+        let new = if blocks >= 0 {
+            self.weights.rotate_right(by);
+            self.uncertainty.rotate_right(by);
+            0..by
+        } else {
+            self.weights.rotate_left(by);
+            self.uncertainty.rotate_left(by);
+            PARTITIONS - by..PARTITIONS
+        };
+        for partition in new {
+            self.weights[partition] = Spectrum::default();
+            self.uncertainty[partition].fill(prior(partition) * scale * 0.1);
+        }
+    }
 }
 
 impl KalmanFilter {
     pub(super) fn new() -> Self {
-        let weights =
-            || vec![Spectrum::default(); PARTITIONS].try_into().unwrap_or_else(|_| unreachable!());
         let mut filter = Self {
-            weights: weights(),
-            uncertainty: Box::new([[0.0; BINS]; PARTITIONS]),
-            kept: std::array::from_fn(|_| Kept {
-                weights: weights(),
-                uncertainty: Box::new([[0.0; BINS]; PARTITIONS]),
-            }),
+            known: Response::new(),
+            kept: [Response::new(), Response::new()],
             noise: Box::new([0.0; BINS]),
             constrained: 0,
             time: Box::new([0.0; 2 * BLOCK]),
@@ -64,7 +92,7 @@ impl KalmanFilter {
     pub(super) fn expect(&mut self, loudness: f32) {
         let scale = (LOUDER * loudness).min(LOUDEST);
         let power = |weights: &Spectrum| TOLD_BY.map(|k| weights.power(k)).sum::<f32>();
-        let known = self.weights.iter().map(power).sum::<f32>() / TOLD_BY.len() as f32;
+        let known = self.known.weights.iter().map(power).sum::<f32>() / TOLD_BY.len() as f32;
         if scale > 1.5 * self.scale && known < LITTLE_KNOWN * loudness {
             self.scale = scale;
             self.doubt(1.0);
@@ -73,7 +101,7 @@ impl KalmanFilter {
 
     /// Expects every coefficient to be wrong by its prior power times `share` at least.
     pub(super) fn doubt(&mut self, share: f32) {
-        for (partition, row) in self.uncertainty.iter_mut().enumerate() {
+        for (partition, row) in self.known.uncertainty.iter_mut().enumerate() {
             let prior = prior(partition) * self.scale * share;
             row.iter_mut().for_each(|p| *p = p.max(prior));
         }
@@ -81,7 +109,7 @@ impl KalmanFilter {
 
     /// Makes the response weaker.
     pub(super) fn scale(&mut self, by: f32) {
-        for weights in self.weights.iter_mut() {
+        for weights in self.known.weights.iter_mut() {
             weights.re.iter_mut().chain(&mut weights.im).for_each(|w| *w *= by);
         }
     }
@@ -89,37 +117,20 @@ impl KalmanFilter {
     /// Keeps what is known now, for [`Self::recall`].
     pub(super) fn keep(&mut self) {
         self.kept.swap(0, 1);
-        self.kept[0].weights.clone_from(&self.weights);
-        self.kept[0].uncertainty.clone_from(&self.uncertainty);
+        self.kept[0].copy_from(&self.known);
     }
 
     /// Knows again what was kept the last time but one, and nothing of what came after.
     pub(super) fn recall(&mut self) {
         let [newer, older] = &mut self.kept;
-        self.weights.clone_from(&older.weights);
-        self.uncertainty.clone_from(&older.uncertainty);
-        newer.weights.clone_from(&older.weights);
-        newer.uncertainty.clone_from(&older.uncertainty);
+        self.known.copy_from(older);
+        newer.copy_from(older);
     }
 
     /// Moves the response by whole blocks: by `blocks` later for positive ones.
     pub(super) fn shift(&mut self, blocks: isize) {
-        let by = blocks.unsigned_abs().min(PARTITIONS);
-        if blocks >= 0 {
-            self.weights.rotate_right(by);
-            self.uncertainty.rotate_right(by);
-            self.forget(0..by);
-        } else {
-            self.weights.rotate_left(by);
-            self.uncertainty.rotate_left(by);
-            self.forget(PARTITIONS - by..PARTITIONS);
-        }
-    }
-
-    fn forget(&mut self, partitions: std::ops::Range<usize>) {
-        for partition in partitions {
-            self.weights[partition] = Spectrum::default();
-            self.uncertainty[partition].fill(prior(partition) * self.scale * 0.1);
+        for response in self.kept.iter_mut().chain([&mut self.known]) {
+            response.shift(blocks, self.scale);
         }
     }
 
@@ -131,7 +142,7 @@ impl KalmanFilter {
         echo: &mut [f32; BLOCK],
     ) {
         *self.spectrum = Spectrum::default();
-        for (weights, x) in self.weights.iter().zip(reference) {
+        for (weights, x) in self.known.weights.iter().zip(reference) {
             let Some(x) = x else { continue };
             self.spectrum.add_product(weights, x);
         }
@@ -160,7 +171,7 @@ impl KalmanFilter {
             self.innovation[k] = 1.0 / (self.echo_power[k] + 2.0 * noise);
         }
         for ((weights, uncertainty), x) in
-            self.weights.iter_mut().zip(self.uncertainty.iter_mut()).zip(reference)
+            self.known.weights.iter_mut().zip(self.known.uncertainty.iter_mut()).zip(reference)
         {
             let Some(x) = x else { continue };
             for (k, uncertain) in uncertainty.iter_mut().enumerate() {
@@ -179,7 +190,7 @@ impl KalmanFilter {
         // One partition after the other is cut back to a block; all every time would cost more
         // than all the rest and makes next to no difference.
         for _ in 0..CONSTRAINED_AT_ONCE {
-            let weights = &mut self.weights[self.constrained];
+            let weights = &mut self.known.weights[self.constrained];
             fourier.inverse(weights, &mut self.time);
             self.time[BLOCK..].fill(0.0);
             fourier.forward(&self.time, weights);
@@ -191,7 +202,7 @@ impl KalmanFilter {
     /// blocks.
     fn predict(&mut self, reference: &[Option<&Spectrum>; PARTITIONS]) {
         self.echo_power.fill(0.0);
-        for (uncertainty, x) in self.uncertainty.iter().zip(reference) {
+        for (uncertainty, x) in self.known.uncertainty.iter().zip(reference) {
             let Some(x) = x else { continue };
             for (k, uncertain) in uncertainty.iter().enumerate() {
                 self.echo_power[k] += uncertain * x.power(k);

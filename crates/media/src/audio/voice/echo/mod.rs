@@ -9,6 +9,7 @@
 //! All on the microphone's thread, 48 kHz, in blocks of 10 ms; nothing is allocated while it runs.
 
 mod alignment;
+mod correlator;
 mod delay;
 mod filter;
 mod reference;

@@ -1,46 +1,27 @@
 //! Whether the echo has slipped: a sound system that ran dry plays on a little later, with the same room around it.
 //! Then what the filter knows is right at another time, and is found again by where its estimate is in what is heard.
 
-use std::sync::Arc;
-
 use realfft::num_complex::Complex32;
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
+use super::correlator::Correlator;
 use super::spectrum::BLOCK;
 
 pub(super) struct SlipFinder {
     heard: Box<[f32; LENGTH]>,
     echo: Box<[f32; LENGTH]>,
     count: usize,
-    forward: Arc<dyn RealToComplex<f32>>,
-    inverse: Arc<dyn ComplexToReal<f32>>,
-    time: Vec<f32>,
-    heard_bins: Vec<Complex32>,
-    echo_bins: Vec<Complex32>,
-    cross: Vec<Complex32>,
-    scratch: Vec<Complex32>,
+    correlator: Correlator,
     /// Where it seemed to be lately, and at which block.
     seen: Option<(f32, usize)>,
 }
 
 impl SlipFinder {
     pub(super) fn new() -> Self {
-        let mut planner = RealFftPlanner::new();
-        let forward = planner.plan_fft_forward(LENGTH);
-        let inverse = planner.plan_fft_inverse(LENGTH);
-        let scratch = forward.get_scratch_len().max(inverse.get_scratch_len());
-        let bins = || vec![Complex32::default(); LENGTH / 2 + 1];
         Self {
             heard: Box::new([0.0; LENGTH]),
             echo: Box::new([0.0; LENGTH]),
             count: 0,
-            forward,
-            inverse,
-            time: vec![0.0; LENGTH],
-            heard_bins: bins(),
-            echo_bins: bins(),
-            cross: bins(),
-            scratch: vec![Complex32::default(); scratch],
+            correlator: Correlator::new(LENGTH),
             seen: None,
         }
     }
@@ -61,8 +42,8 @@ impl SlipFinder {
         let seen = self.seen.replace((samples, self.count));
         seen.filter(|(seen, at)| (seen - samples).abs() < 1.5 && self.count - at <= REMEMBERED)?;
         self.seen = None;
-        self.cross.fill(Complex32::default());
-        // Of before.
+        self.correlator.forget();
+        // It was estimated by what was read before.
         self.echo.fill(0.0);
         Some(samples)
     }
@@ -76,26 +57,16 @@ impl SlipFinder {
         if echo < LENGTH as f32 * AUDIBLE || error < RIGHT * echo {
             return None;
         }
-        for (line, bins) in [(&self.heard, &mut self.heard_bins), (&self.echo, &mut self.echo_bins)]
-        {
-            self.time.copy_from_slice(&line[..]);
-            let scratch = &mut self.scratch[..self.forward.get_scratch_len()];
-            let _ = self.forward.process_with_scratch(&mut self.time, bins, scratch);
-        }
-        for k in TOLD_BY {
-            let product = self.echo_bins[k].conj() * self.heard_bins[k];
-            // Bins count by how far the echo stands out of the near end around them.
+        // Bins count by how far the echo stands out of the near end around them.
+        let weight = |k: usize, echo: &[Complex32], heard: &[Complex32]| {
             let power = |bins: &[Complex32]| {
                 bins[k - AROUND..=k + AROUND].iter().map(Complex32::norm_sqr).sum::<f32>()
             };
-            let (echo, heard) = (power(&self.echo_bins), power(&self.heard_bins));
-            let weight = (echo / (heard + 1.0)).min(1.0) / (product.norm().powf(WHITENING) + 1.0);
-            self.cross[k] = self.cross[k] * KEEP + product * weight;
-        }
-        self.echo_bins.copy_from_slice(&self.cross);
-        let scratch = &mut self.scratch[..self.inverse.get_scratch_len()];
-        let _ = self.inverse.process_with_scratch(&mut self.echo_bins, &mut self.time, scratch);
-        let at = |lag: isize| self.time[lag.rem_euclid(LENGTH as isize) as usize];
+            (power(echo) / (power(heard) + 1.0)).min(1.0)
+        };
+        self.correlator.add(&self.echo[..], &self.heard[..], KEEP, TOLD_BY, weight);
+        let lags = self.correlator.lags();
+        let at = |lag: isize| lags[lag.rem_euclid(LENGTH as isize) as usize];
         let (mut best, mut peak, mut sum) = (0, 0.0, 0.0);
         for lag in -FARTHEST..=FARTHEST {
             let value = at(lag);
@@ -119,14 +90,11 @@ impl SlipFinder {
 /// Samples that are compared, 171 ms, and how far the echo may have slipped, 43 ms.
 const LENGTH: usize = 8192;
 const FARTHEST: isize = 2048;
-/// Blocks.
+/// Blocks between looks, and for how many a look is remembered.
 const LOOK_EVERY: usize = 10;
-/// Blocks.
 const REMEMBERED: usize = 30;
 /// What is kept of earlier looks.
 const KEEP: f32 = 0.5;
-/// 1 is the phase transform, which weighs all frequencies alike.
-const WHITENING: f32 = 0.85;
 /// Bins on either side.
 const AROUND: usize = 8;
 /// Bins of 100 Hz to 8 kHz.
