@@ -8,9 +8,6 @@ use super::spectrum::{BINS, BLOCK, Spectrum};
 pub(super) struct Alignment {
     /// By how much the speaker's clock is fast, as a ratio.
     rate: f64,
-    /// What it was lately, the newest first, and blocks since then.
-    rates: [f64; RATES],
-    since: usize,
     /// The most that a block has told about the clock lately.
     telling: f32,
     error_mean: Box<[f32; BINS]>,
@@ -26,8 +23,6 @@ impl Alignment {
     pub(super) fn new() -> Self {
         Self {
             rate: 0.0,
-            rates: [0.0; RATES],
-            since: 0,
             telling: 0.0,
             error_mean: Box::new([0.0; BINS]),
             echo_mean: Box::new([0.0; BINS]),
@@ -40,12 +35,6 @@ impl Alignment {
     /// By how much the speaker's clock is fast, as a ratio.
     pub(super) fn rate(&self) -> f64 {
         self.rate
-    }
-
-    /// The echo has slipped, which looked like a clock that runs faster or slower.
-    pub(super) fn slipped(&mut self) {
-        self.rate = self.rates[RATES - 1];
-        self.rates.fill(self.rate);
     }
 
     /// Takes the spectra of what the filter left and of what it took for echo. If the echo's path has
@@ -80,12 +69,6 @@ impl Alignment {
         self.telling = (self.telling * TELLING_KEPT).max(told);
         let samples = late / (told + TRUSTED_SHARE * self.telling + TRUSTED_LEAST);
         let samples = f64::from(samples.clamp(-MOST_LATE, MOST_LATE));
-        self.since += 1;
-        if self.since == RATE_EVERY {
-            self.since = 0;
-            self.rates.rotate_right(1);
-            self.rates[0] = self.rate;
-        }
         self.rate = (self.rate - FOLLOW * samples / BLOCK as f64).clamp(-MAX_DRIFT, MAX_DRIFT);
     }
 
@@ -132,9 +115,6 @@ const FLOOR: f32 = 100.0;
 const FOLLOW: f64 = 1.5e-3;
 /// The most that a block may claim, samples.
 const MOST_LATE: f32 = 4.0;
-/// Rates that are kept, for as long as a slip may go unnoticed, and blocks between them.
-const RATES: usize = 8;
-const RATE_EVERY: usize = 10;
 /// More than any two sound cards in order are apart.
 const MAX_DRIFT: f64 = 400e-6;
 /// Blocks that tell little against those that told much lately, in double talk above all, move the rate

@@ -210,7 +210,6 @@ impl Canceller {
         {
             self.slipped += samples;
             self.filter.recall();
-            self.alignment.slipped();
             self.finder.forget();
         }
         if !self.levels.is_finite() {
