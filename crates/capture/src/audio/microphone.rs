@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,10 @@ use visavis_media::{
     AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, AudioFrame, MediaError, MediaTime,
 };
 
+use super::complaints::Complaints;
 use super::{
     AudioDeviceFormat, AudioStats, Counters, STREAM_TIMEOUT, convert, failure, find, format_of,
-    name_of, watch_errors, with_small_blocks,
+    name_of, with_small_blocks,
 };
 use crate::worker::{Stop, Worker};
 use crate::{CaptureError, Clock, DeviceId, DeviceKind, OnEnd};
@@ -104,6 +104,7 @@ struct Intake {
 
 impl Intake {
     fn take(&mut self, data: &cpal::Data, info: &cpal::InputCallbackInfo) {
+        self.counters.blocks.fetch_add(1, Ordering::Relaxed);
         let stamp = info.timestamp();
         let age = stamp.callback.saturating_duration_since(stamp.capture).min(RING);
         let now = Instant::now();
@@ -124,7 +125,7 @@ struct Input {
     format: AudioDeviceFormat,
     samples: rtrb::Consumer<f32>,
     marks: rtrb::Consumer<Mark>,
-    errors: Receiver<cpal::Error>,
+    complaints: Complaints,
     _stream: cpal::Stream,
 }
 
@@ -146,7 +147,7 @@ impl Input {
         let (rate, channels) = (format.config.sample_rate, format.config.channels);
         let capacity = rate as usize * RING.as_millis() as usize / 1000;
         let thread = std::thread::current();
-        let (on_error, errors) = watch_errors(counters.clone(), thread.clone());
+        let (complaints, on_error) = Complaints::new(counters.clone(), thread.clone());
         let mut ends = None;
         let stream = with_small_blocks(format, |config| {
             let (samples, samples_out) = rtrb::RingBuffer::new(capacity);
@@ -179,7 +180,7 @@ impl Input {
             channels,
             block_frames: stream.buffer_size().ok(),
         };
-        Ok(Self { format, samples, marks, errors, _stream: stream })
+        Ok(Self { format, samples, marks, complaints, _stream: stream })
     }
 
     /// Hands out frames until told to stop.
@@ -198,7 +199,7 @@ impl Input {
         let mut raw: Vec<f32> = Vec::new();
         let mut pending: Vec<f32> = Vec::new();
         while !stop.requested() {
-            if let Ok(error) = self.errors.try_recv() {
+            if let Some(error) = self.complaints.fatal(Instant::now()) {
                 return Err(failure(DeviceKind::Microphone, &self.format.name, &error));
             }
             raw.clear();

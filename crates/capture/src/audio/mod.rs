@@ -4,15 +4,13 @@
 //! out of a lock-free ring (it never locks, allocates or logs), and one of this crate, which does
 //! the rest.
 
+mod complaints;
 mod convert;
 mod microphone;
 mod speaker;
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Thread;
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
@@ -52,6 +50,8 @@ pub struct AudioStats {
 struct Counters {
     xruns: AtomicU64,
     gaps: AtomicU64,
+    /// Blocks moved.
+    blocks: AtomicU64,
 }
 
 impl Counters {
@@ -278,27 +278,6 @@ fn with_small_blocks<S>(
         }
         other => other,
     }
-}
-
-/// What a stream's error callback does: counts, or wakes the device's thread with the reason to
-/// end.
-fn watch_errors(
-    counters: Arc<Counters>,
-    thread: Thread,
-) -> (impl FnMut(cpal::Error) + Send + Clone + 'static, Receiver<cpal::Error>) {
-    // One error ends the device; further ones say nothing new.
-    let (tx, rx) = sync_channel(1);
-    let callback = move |error: cpal::Error| match error.kind() {
-        ErrorKind::Xrun => {
-            counters.xruns.fetch_add(1, Ordering::Relaxed);
-        }
-        ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
-        _ => {
-            let _ = tx.try_send(error);
-            thread.unpark();
-        }
-    };
-    (callback, rx)
 }
 
 /// Sorts an error of the sound system by its kind.

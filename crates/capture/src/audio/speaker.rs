@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,10 @@ use cpal::traits::{DeviceTrait, StreamTrait};
 use visavis_media::audio::resample::Resampler;
 use visavis_media::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaError};
 
+use super::complaints::Complaints;
 use super::{
     AudioDeviceFormat, AudioStats, Counters, STREAM_TIMEOUT, convert, failure, find, format_of,
-    name_of, watch_errors, with_small_blocks,
+    name_of, with_small_blocks,
 };
 use crate::worker::{Stop, Worker};
 use crate::{CaptureError, DeviceId, DeviceKind, OnEnd};
@@ -126,6 +126,7 @@ struct Outlet {
 impl Outlet {
     fn give(&mut self, data: &mut cpal::Data, info: &cpal::OutputCallbackInfo) {
         let frames = (data.len() / self.channels) as u64;
+        self.shared.counters.blocks.fetch_add(1, Ordering::Relaxed);
         // A large block (the first one always is) is forgotten within half a second.
         let before = self.shared.recent_block.load(Ordering::Relaxed);
         self.shared.recent_block.store(frames.max(before - before / 16), Ordering::Relaxed);
@@ -147,7 +148,7 @@ struct Output {
     format: AudioDeviceFormat,
     feed: Feed,
     shared: Arc<Shared>,
-    errors: Receiver<cpal::Error>,
+    complaints: Complaints,
     stream: cpal::Stream,
 }
 
@@ -166,7 +167,7 @@ impl Output {
         let format = format_of(kind, &device).map_err(missing)?;
         let (rate, channels) = (format.config.sample_rate, format.config.channels);
         let thread = std::thread::current();
-        let (on_error, errors) = watch_errors(shared.counters.clone(), thread.clone());
+        let (complaints, on_error) = Complaints::new(shared.counters.clone(), thread.clone());
         let mut ring = None;
         let stream = with_small_blocks(format, |config| {
             let (samples_in, samples) = rtrb::RingBuffer::new(frames(RING, rate));
@@ -196,7 +197,7 @@ impl Output {
         shared.recent_block.store(first_block, Ordering::Relaxed);
         let format = AudioDeviceFormat { name, rate_hz: rate, channels, block_frames };
         let feed = Feed::new(rate, ring).map_err(|e| broken(&format.name, &e))?;
-        Ok(Self { format, feed, shared, errors, stream })
+        Ok(Self { format, feed, shared, complaints, stream })
     }
 
     /// Feeds the ring until told to stop.
@@ -218,7 +219,7 @@ impl Output {
         fill(&mut self.feed)?;
         self.stream.play().map_err(|e| failed(&e))?;
         while !stop.requested() {
-            if let Ok(error) = self.errors.try_recv() {
+            if let Some(error) = self.complaints.fatal(Instant::now()) {
                 return Err(failed(&error));
             }
             fill(&mut self.feed)?;
