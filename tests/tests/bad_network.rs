@@ -61,24 +61,20 @@ fn call_goes_on_at_ten_percent_loss() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without copies of earlier packets it is 5 to 8 %. Work beside the test can only add to it, hence the
-/// better of two calls.
+/// Without copies of earlier packets it is XXX %.
 #[test]
 fn page_hears_sound_through_ten_percent_loss() -> anyhow::Result<()> {
     if cannot_test() {
         return Ok(());
     }
-    let call = |sender| -> anyhow::Result<f64> {
+    for sender in [System::Ours, System::Chromium] {
         let lossy = Schedule::constant(OPEN.with_loss(0.1, 1.0));
         let emulator = Emulator::start(lossy, Schedule::constant(OPEN), 1)?;
-        let length = Duration::from_secs(12);
+        let length = Duration::from_secs(20);
         let f = measure_lip_sync(&emulator, sender, System::Chromium, length)?;
         eprintln!("{sender:?}: {f:.1?}");
-        Ok(f["concealed_percent"])
-    };
-    for sender in [System::Ours, System::Chromium] {
-        let percent = call(sender)?;
-        assert!(percent <= 4.0 || call(sender)? <= 4.0, "{percent} %");
+        // Of most seconds: work beside the test can stop a second's sound, whatever is copied.
+        assert!(f["concealed_p50_percent"] <= 2.0, "{f:?}");
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use visavis_tests::browser::{Browser, KEEP_CONNECTIONS, Page};
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::nat::{Authority, Cell, Kind, Network, ROOM, SERVER, System, enter, hold};
-use visavis_tests::program::{Program, binary, join};
+use visavis_tests::program::{Program, binary, join, scratch};
+use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long a call is held, so that it is measured and everybody tells all that they would.
@@ -129,6 +130,55 @@ fn where_udp_does_not_get_through_they_meet_over_tcp() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// UDP gets through, and then no more.
+#[test]
+fn a_call_over_tcp_takes_udp_while_that_gets_through() -> anyhow::Result<()> {
+    if cannot_test() {
+        return Ok(());
+    }
+    let (left, right) = (Namespace::new()?, Namespace::new()?);
+    left.cable(("eth", "10.88.0.1/24"), &right, ("eth", "10.88.0.2/24"))?;
+    let (_server, port) = serve(&left, &["--no-relay"])?;
+    let url = format!("http://10.88.0.1:{port}");
+    right.nft(WITHOUT_UDP)?;
+    let folder = scratch("over-tcp")?;
+    let traces = ["left.jsonl", "right.jsonl"].map(|name| folder.join(name));
+    let enter = |side: &Namespace, n: usize| {
+        let flags = ["--trace", traces[n].to_str().unwrap()];
+        side.within(|| join("peer", &url, ROOM, &flags))?
+    };
+    let mut there = enter(&right, 1)?;
+    there.wait_event("waiting", LIMIT)?;
+    let mut here = enter(&left, 0)?;
+    for side in [&mut here, &mut there] {
+        side.wait_event("first-video-frame", LIMIT)?;
+    }
+    let change = |rules: &str| -> anyhow::Result<f64> {
+        std::thread::sleep(LOOK);
+        right.nft(rules)?;
+        Ok(unix_ms())
+    };
+    let lifted = change("delete table inet without_udp")?;
+    let blocked = change(WITHOUT_UDP)?;
+    std::thread::sleep(LOOK);
+    here.terminate()?;
+    let summary = here.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["candidate_pair"]["local"]["protocol"], "tcp", "{summary}");
+    for trace in &traces {
+        let text = std::fs::read_to_string(trace)?;
+        let paths = times(&text, 0.0, |line| line["event"] == "path");
+        let (gap, sounds) = longest_gap(&text, lifted, is_heard);
+        eprintln!("{}: {paths:.0?} of {lifted:.0} and {blocked:.0}; {gap:.2} s", trace.display());
+        let [to_udp, to_tcp] = paths[..] else { panic!("{paths:?}") };
+        assert!(lifted < to_udp && to_udp < lifted + 3000.0, "{to_udp} of {lifted}");
+        assert!(blocked < to_tcp && to_tcp < blocked + 3000.0, "{to_tcp} of {blocked}");
+        // The longest is that after the block.
+        assert!(sounds > 300 && gap < 3.0, "{sounds} sounds, {gap} s");
+    }
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
 /// Starts a server in `namespace` on this address, and gives its port.
 fn serve(namespace: &Namespace, flags: &[&str]) -> anyhow::Result<(Program, u16)> {
     let mut command = Command::new(binary("visavis-signaling")?);
@@ -140,6 +190,15 @@ fn serve(namespace: &Namespace, flags: &[&str]) -> anyhow::Result<(Program, u16)
     })?;
     Ok((server, port))
 }
+
+const WITHOUT_UDP: &str = "table inet without_udp {
+       chain input {
+         type filter hook input priority filter;
+         meta l4proto udp drop
+       }
+     }\n";
+/// Long enough to see what becomes of a call.
+const LOOK: Duration = Duration::from_secs(4);
 
 /// Lets in only what it asked for.
 const FIREWALL: &str = "table inet firewall {

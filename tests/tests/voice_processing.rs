@@ -10,9 +10,10 @@ use visavis_media::audio::speech::Talker;
 use visavis_tests::network::speech;
 use visavis_tests::program::{Program, Server, binary, expect_within, join, scratch};
 use visavis_tests::pulse::PulseServer;
+use visavis_tests::sound::median;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// STOI. Without echo cancellation it is 0.7, with it 0.95 as a rule.
+/// STOI, the median of a call. Without echo cancellation it is 0.7, with it 0.95 as a rule.
 const WELL_UNDERSTOOD: f64 = 0.83;
 
 #[test]
@@ -34,7 +35,11 @@ fn no_packet_of_a_muted_microphone_reaches_the_other_side() -> anyhow::Result<()
 
 /// What a talker hears of a call whose other side has its microphone right at its speaker, where
 /// somebody may say something too.
-fn heard_by_a_talker(echo_cancellation: &str, said_there: Option<&[f32]>) -> Vec<f32> {
+fn heard_by_a_talker(
+    echo_cancellation: &str,
+    said_there: Option<&[f32]>,
+    length: Duration,
+) -> Vec<f32> {
     let folder = scratch(&format!("echo-{echo_cancellation}")).unwrap();
     let (spoken, heard) = (folder.join("spoken.wav"), folder.join("heard.wav"));
     speech::write(&speech::recording(5), &spoken).unwrap();
@@ -55,7 +60,8 @@ fn heard_by_a_talker(echo_cancellation: &str, said_there: Option<&[f32]>) -> Vec
     room.wait_event("waiting", LIMIT).unwrap();
     let _somebody = said_there.map(|said| sound.play("room", said).unwrap());
     let files = [spoken, heard.clone()].map(|file| format!("file:{}", file.display()));
-    let mut talker = join("talker", &files[0], &files[1], &["--duration", "12s"]);
+    let length = format!("{}s", length.as_secs());
+    let mut talker = join("talker", &files[0], &files[1], &["--duration", &length]);
     talker.wait_event("summary", LIMIT).unwrap();
     talker.wait_end(LIMIT).unwrap();
     let heard = speech::read(&heard).unwrap();
@@ -67,7 +73,8 @@ fn heard_by_a_talker(echo_cancellation: &str, said_there: Option<&[f32]>) -> Vec
 fn what_the_speaker_plays_does_not_come_back_through_the_microphone() {
     // From the fourth second on: the room is learnt by then.
     let level = |heard: Vec<f32>| Level::of(&heard[4 * AUDIO_RATE_HZ as usize..]).rms_dbfs;
-    let (off, on) = (level(heard_by_a_talker("off", None)), level(heard_by_a_talker("auto", None)));
+    let [off, on] =
+        ["off", "auto"].map(|mode| level(heard_by_a_talker(mode, None, Duration::from_secs(12))));
     eprintln!("own voice {off:.1} dBFS without, {on:.1} dBFS with echo cancellation");
     assert!(off > -30.0, "nothing came back: {off} dBFS");
     assert!(on < off - 30.0, "{on} dBFS of {off} dBFS");
@@ -76,16 +83,11 @@ fn what_the_speaker_plays_does_not_come_back_through_the_microphone() {
 #[test]
 fn who_talks_while_the_speaker_plays_is_understood() {
     let said = Talker::new(8, 200.0).take(30.0);
-    let score = || {
-        let heard = heard_by_a_talker("auto", Some(&said));
-        let score = speech::intelligibility(&said, &heard[3 * AUDIO_RATE_HZ as usize..]).unwrap();
-        eprintln!("STOI {score:.2}");
-        score
-    };
-    // In one call of ten the sound system runs dry, which cuts the voice itself and moves the echo.
-    let mut best = score();
-    if best < WELL_UNDERSTOOD {
-        best = best.max(score());
-    }
-    assert!(best > WELL_UNDERSTOOD, "{best}");
+    let heard = heard_by_a_talker("auto", Some(&said), Duration::from_secs(24));
+    let heard = &heard[3 * AUDIO_RATE_HZ as usize..];
+    let mut stretches = speech::intelligibility_of_stretches(&said, heard);
+    eprintln!("STOI {stretches:.2?}");
+    assert!(stretches.len() > 5, "{stretches:?}");
+    // In one call of ten the sound system of a busy machine runs dry, which cuts the voice itself.
+    assert!(median(&mut stretches).unwrap() > WELL_UNDERSTOOD, "{stretches:?}");
 }

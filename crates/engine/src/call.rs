@@ -435,7 +435,7 @@ impl Call {
                 self.context.shared.push_event(Event::RelayProblem(words));
             }
             PeerEvent::DirectPath(direct) => {
-                let way = if direct { "directly" } else { "by the relay again" };
+                let way = if direct { "directly" } else { "by relay or TCP again" };
                 log.add("ice", format!("media goes {way}"));
                 tracing::trace!(target: crate::TRACE, direct, "path");
             }

@@ -122,7 +122,8 @@ pub enum PeerEvent {
     PeerConnectionState(PeerConnectionState),
     /// The state of the DTLS transport changed, as far as the other states tell.
     DtlsState(DtlsState),
-    /// Media goes directly now though the selected pair is relayed, or (false) by the relay again.
+    /// Media goes by a direct pair of UDP now though the selected one is relayed or over TCP, or (false) by
+    /// that one again.
     DirectPath(bool),
     /// The remote side wants a keyframe of our video (PLI or FIR).
     KeyframeRequested,

@@ -28,8 +28,9 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// `count` beeps. For a headless receiver also `account_ms`, what it said itself at the same times; for a
 /// page that sends `source_ms`, which is subtracted from the others: by how much sound is late as its
 /// WebRTC stack gets it, for its canvas and its audio context have delays of their own. For a page that
-/// receives `concealed_percent`, the share of the sound that it made up once playout had settled; the silence
-/// between beeps, of which hardly a packet tells, is not counted.
+/// receives `concealed_percent`, the share of the sound that it made up once playout had settled, and
+/// `concealed_p50_percent`, the median of its seconds; the silence between beeps, of which hardly a packet
+/// tells, is not counted.
 ///
 /// # Errors
 ///
@@ -76,15 +77,22 @@ pub fn measure(
     if let Some(page) = &sender_page {
         left.within(|| page.run("watchSent()"))??;
     }
-    let sound = || -> anyhow::Result<Option<(f64, f64)>> {
-        let Some(page) = &receiver_page else { return Ok(None) };
+    // What was made up so far, and all that was played, in samples.
+    let sound = |page: &Page<'_>| -> anyhow::Result<(f64, f64)> {
         let concealed = concealed_of(&right.within(|| page.run_async(STATS))??);
-        Ok(concealed.map(|[made_up, silent, all]| (made_up - silent, all)))
+        let [made_up, silent, all] = concealed.context("the page has no sound")?;
+        Ok((made_up - silent, all))
     };
     let sleep_until =
         |at: Duration| std::thread::sleep((begun + at).saturating_duration_since(Instant::now()));
     sleep_until(SETTLING.min(duration));
-    let settled = sound()?;
+    let mut played = Vec::new();
+    if let Some(page) = &receiver_page {
+        for second in 0..=duration.saturating_sub(SETTLING).as_secs() {
+            sleep_until(SETTLING + Duration::from_secs(second));
+            played.push(sound(page)?);
+        }
+    }
     sleep_until(duration);
     let offsets = |page: &Page<'_>, side: &Namespace, list: &str| -> anyhow::Result<Vec<_>> {
         let list = side.within(|| page.run(list))??;
@@ -94,10 +102,14 @@ pub fn measure(
     let mut figures = Figures::new();
     let mut received = match &receiver_page {
         Some(page) => {
-            let share = settled.zip(sound()?).map(|((before, of), (made_up, all))| {
+            let percent = |(before, of): (f64, f64), (made_up, all): (f64, f64)| {
                 100.0 * (made_up - before) / (all - of).max(1.0)
-            });
+            };
+            let share = played.first().zip(played.last()).map(|(a, b)| percent(*a, *b));
             figures.extend(share.map(|percent| ("concealed_percent".to_owned(), percent)));
+            let seconds = played.windows(2).map(|pair| percent(pair[0], pair[1])).collect();
+            let middle = median(seconds).map(|p| ("concealed_p50_percent".to_owned(), p));
+            figures.extend(middle);
             offsets(page, right, "benchReceived")?
         }
         None => {

@@ -52,10 +52,17 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<f32>> {
 /// holds no two seconds of `sent`.
 #[expect(clippy::cast_precision_loss, reason = "a count of stretches")]
 pub fn intelligibility(sent: &[f32], heard: &[f32]) -> Option<f64> {
-    let lag = delay_by_loudness(sent, heard)?;
+    let scores = intelligibility_of_stretches(sent, heard);
+    (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+}
+
+/// STOI of each stretch of two seconds in which something is said, each at the delay where it fits
+/// best.
+pub fn intelligibility_of_stretches(sent: &[f32], heard: &[f32]) -> Vec<f64> {
     let mut scores = Vec::new();
+    let Some(lag) = delay_by_loudness(sent, heard) else { return scores };
     for (n, reference) in sent.chunks_exact(STRETCH).enumerate() {
-        let place = i64::try_from(n * STRETCH).ok()? + lag;
+        let place = (n * STRETCH) as i64 + lag;
         let Ok(place) = usize::try_from(place) else { continue };
         if place < AROUND || place + STRETCH + AROUND > heard.len() {
             continue;
@@ -75,7 +82,7 @@ pub fn intelligibility(sent: &[f32], heard: &[f32]) -> Option<f64> {
         let fine = best(&mut (coarse.saturating_sub(16)..(coarse + 16).min(heard.len() - STRETCH)));
         scores.push(stoi(reference, &heard[fine..fine + STRETCH], AUDIO_RATE_HZ));
     }
-    (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    scores
 }
 
 /// Where in `heard` the beginning of `sent` is (before its own beginning if negative), samples.

@@ -10,13 +10,13 @@ use super::{ActivePair, Pair};
 /// What the stack's agent knows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Situation {
-    /// Whether the pair that it selected goes over a relay. Without that nothing is checked.
-    pub(super) relayed: bool,
+    /// Whether the pair that it selected goes over a relay or TCP. Without that nothing is checked.
+    pub(super) detour: bool,
     pub(super) controlling: bool,
     pub(super) generation: Generation,
     /// Our sockets.
     pub(super) locals: Vec<SocketAddr>,
-    /// Candidates of the other side, relays left out.
+    /// Candidates of the other side, relays and those of TCP left out.
     pub(super) remotes: Vec<Remote>,
 }
 
@@ -86,10 +86,10 @@ impl Checks {
 
     /// Gives the checks that are due, and leaves an active pair that has fallen silent.
     pub(super) fn tick(&mut self, now: Instant, situation: &Situation) -> Vec<Check> {
-        if !situation.relayed || situation.generation != self.generation {
+        if !situation.detour || situation.generation != self.generation {
             *self = Self { generation: situation.generation.clone(), ..Self::default() };
         }
-        if !situation.relayed {
+        if !situation.detour {
             return Vec::new();
         }
         self.controlling = situation.controlling;
@@ -235,7 +235,7 @@ const EAGER: Duration = Duration::from_secs(60);
 const LATE_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two checks of the pair in use.
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(400);
-/// Without an answer for so long the pair in use is left for the relay: three checks and a long
+/// Without an answer for so long the pair in use is left for the detour: three checks and a long
 /// round trip.
 pub(super) const SILENCE: Duration = Duration::from_millis(1600);
 /// A pair that broke rests for so long, twice as long each time up to 32 s.

@@ -17,7 +17,7 @@ fn address(text: &str) -> SocketAddr {
 
 fn situation(controlling: bool) -> Situation {
     Situation {
-        relayed: true,
+        detour: true,
         controlling,
         generation: Generation {
             local_ufrag: "ours".into(),
@@ -189,7 +189,7 @@ fn other_credentials_or_a_direct_pair_end_it() {
     assert_eq!(world.active(), None);
     world.run(2 * SECOND, |_| true);
     assert!(world.active().is_some());
-    world.situation.relayed = false;
+    world.situation.detour = false;
     assert!(world.checks.tick(world.now, &world.situation).is_empty());
     assert_eq!(world.active(), None);
 }

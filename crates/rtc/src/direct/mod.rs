@@ -1,11 +1,12 @@
-//! From a relayed pair to a direct one, and back when it breaks, without a gap and below the stack.
+//! From a detour (a relayed pair, or one over TCP) to a direct pair, and back when it breaks, without a gap
+//! and below the stack.
 //!
-//! The stack's agent keeps the pair that it nominated first: when that is a relayed one, it stays so
+//! The stack's agent keeps the pair that it nominated first: when that is a detour, it stays so
 //! until ICE restarts, and a restart is silent for three round trips. So while the selected pair
-//! is relayed, [`Checks`] goes on checking the pairs without a relay from the same sockets and with the
+//! is one, [`Checks`] goes on checking the pairs of UDP without a relay from the same sockets and with the
 //! same credentials, which both sides do and so open their NATs to each other. Once such a pair
 //! answers, [`SteeredSocket`] sends the stack's media and DTLS over it; the stack goes on
-//! believing in its relay, and keeps it alive with its own checks, to return to within
+//! believing in its detour, and keeps it alive with its own checks, to return to within
 //! [`checks::SILENCE`].
 //!
 //! As in ICE, the controlling side decides, and the controlled one follows when media comes that
@@ -272,7 +273,7 @@ impl DirectPath {
             let due = checks.tick(now, situation);
             (due, checks.active())
         };
-        self.checking.store(situation.relayed, Ordering::Relaxed);
+        self.checking.store(situation.detour, Ordering::Relaxed);
         self.publish(active);
         for check in due {
             self.send(check.pair, &check.request);
@@ -329,13 +330,18 @@ impl DirectPath {
         Some((pair, self.socket(pair.local)?))
     }
 
-    /// Works until it is aborted; `moved` is told each time media changes between relay and
-    /// direct pair.
-    pub(crate) async fn run(self: Arc<Self>, pc: Arc<dyn PeerConnection>, moved: impl Fn(bool)) {
+    /// Works until it is aborted; `moved` is told each time media changes between the detour and a
+    /// direct pair. What is sent to an address for which `is_tcp` is true goes over TCP.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        pc: Arc<dyn PeerConnection>,
+        is_tcp: impl Fn(SocketAddr) -> bool,
+        moved: impl Fn(bool),
+    ) {
         let mut told = false;
         loop {
-            let situation = self.look(pc.as_ref()).await;
-            let relayed = situation.as_ref().is_some_and(|s| s.relayed);
+            let situation = self.look(pc.as_ref(), &is_tcp).await;
+            let detour = situation.as_ref().is_some_and(|s| s.detour);
             if let Some(situation) = &situation {
                 self.tick(Instant::now(), situation);
             }
@@ -344,7 +350,7 @@ impl DirectPath {
                 told = direct;
                 moved(direct);
             }
-            if relayed {
+            if detour {
                 let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
             } else {
                 self.wake.notified().await;
@@ -352,7 +358,11 @@ impl DirectPath {
         }
     }
 
-    async fn look(&self, pc: &dyn PeerConnection) -> Option<Situation> {
+    async fn look(
+        &self,
+        pc: &dyn PeerConnection,
+        is_tcp: &impl Fn(SocketAddr) -> bool,
+    ) -> Option<Situation> {
         let ice = pc.sctp().await?.transport().ice_transport();
         let selected = ice.get_selected_candidate_pair().await.ok()?;
         let remotes = ice.get_remote_candidates().await.ok()?;
@@ -361,12 +371,13 @@ impl DirectPath {
             .filter(|c| c.typ == RTCIceCandidateType::Relay)
             .filter_map(address)
             .collect();
-        let relayed = selected.as_ref().is_some_and(|pair| {
+        let by_detour = |remote: &SocketAddr| relays.contains(remote) || is_tcp(*remote);
+        let detour = selected.as_ref().is_some_and(|pair| {
             pair.local().typ == RTCIceCandidateType::Relay
                 || pair.remote().typ == RTCIceCandidateType::Relay
-                || address(pair.remote()).is_some_and(|remote| relays.contains(&remote))
+                || address(pair.remote()).as_ref().is_some_and(by_detour)
         });
-        if !relayed {
+        if !detour {
             return Some(Situation::default());
         }
         let remote = ice.get_remote_parameters().await.ok()??;
@@ -376,10 +387,10 @@ impl DirectPath {
             .filter(|c| c.typ != RTCIceCandidateType::Relay)
             .filter_map(|c| Some(Remote { address: address(c)?, priority: c.priority }))
             // A relay's address may come as a peer-reflexive one, too.
-            .filter(|c| !relays.contains(&c.address))
+            .filter(|c| !by_detour(&c.address))
             .collect();
         Some(Situation {
-            relayed: true,
+            detour: true,
             controlling: ice.role().await.ok()? == RTCIceRole::Controlling,
             generation: Generation {
                 local_ufrag,
@@ -405,7 +416,7 @@ fn address(candidate: &RTCIceCandidate) -> Option<SocketAddr> {
 const KEEP_OPEN: Duration = Duration::from_secs(10);
 /// Servers times sockets.
 const MAX_PAIRS: usize = 64;
-/// How often the task looks while the stack's pair is relayed.
+/// How often the task looks while the stack's pair is a detour.
 const TICK: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

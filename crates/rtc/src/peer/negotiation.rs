@@ -1,0 +1,364 @@
+//! The exchange of descriptions and candidates: W3C `setLocalDescription()` and its kin, with what the stack
+//! lacks around them.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use rtc::peer_connection::configuration::RTCOfferOptions;
+use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
+use webrtc::peer_connection::{
+    PeerConnection, RTCIceCandidateInit, RTCSdpType, RTCSessionDescription,
+};
+
+use super::Peer;
+use crate::answer::{self, Role};
+use crate::codecs;
+use crate::error::RtcError;
+use crate::ice::{self, IceGeneration};
+use crate::parity;
+use crate::tcp;
+use crate::types::{Candidate, Description, SdpKind};
+
+/// What belongs to the exchange of descriptions.
+#[derive(Debug, Default)]
+pub(super) struct Negotiation {
+    /// The remote generation; `None` before the first remote description.
+    remote: Option<IceGeneration>,
+    /// What `remote` was before the pending remote offer.
+    before_offer: Option<Option<IceGeneration>>,
+    /// Candidates that came before the description they belong to.
+    early: Vec<Candidate>,
+    /// An own offer to restart ICE that is applied with its answer.
+    held_offer: Option<RTCSessionDescription>,
+    /// Ours in DTLS, once it is settled.
+    role: Option<Role>,
+}
+
+impl Peer {
+    /// Makes an offer and sets it as the local description (W3C `setLocalDescription()`).
+    /// With `ice_restart` new sockets are bound and new candidates gathered at once, so media
+    /// pauses until the answer: restart when the path is broken, not to be safe.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `stable`.
+    pub async fn create_offer(&self, ice_restart: bool) -> Result<Description, RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        // The stack has taken up that one's credentials and would apply them without saying so.
+        let ice_restart = negotiation.held_offer.take().is_some() || ice_restart;
+        let options = RTCOfferOptions { ice_restart };
+        let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
+        self.apply_local(offer, SdpKind::Offer).await
+    }
+
+    /// As [`Peer::create_offer`], before anybody is there to tell it to: candidates are gathered, and what NATs
+    /// have opened for them is kept open until the other side is described.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn offer_ahead(&self) -> Result<Description, RtcError> {
+        let offer = self.create_offer(false).await?;
+        tokio::spawn(self.session.direct.clone().keep_open());
+        Ok(offer)
+    }
+
+    /// Whether the machine has the addresses that candidates were gathered for.
+    pub fn has_current_addresses(&self) -> bool {
+        ice::local_addresses() == self.addresses
+    }
+
+    /// Makes an offer with an ICE restart that is applied only by [`Peer::set_remote`] with its
+    /// answer: until then media goes on by the old pair, if that pair comes back. Candidates
+    /// are gathered then, too. Another offer, ours or theirs, or [`Peer::rollback`] drops it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] if the stack makes none.
+    pub async fn offer_restart(&self) -> Result<Description, RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        let options = RTCOfferOptions { ice_restart: true };
+        let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
+        let told = self.told(SdpKind::Offer, &offer.sdp);
+        negotiation.held_offer = Some(offer);
+        Ok(told)
+    }
+
+    /// Makes the answer to the remote offer and sets it as the local description.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `have-remote-offer`.
+    pub async fn create_answer(&self) -> Result<Description, RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        let made = guarded("creating an answer", self.pc.create_answer(None)).await?;
+        let mut description = self.apply_local(made, SdpKind::Answer).await?;
+        description.sdp = answer::with_one_of_each(&description.sdp);
+        match negotiation.role {
+            Some(role) => description.sdp = role.put_into(&description.sdp),
+            None => negotiation.role = Role::of(&description.sdp),
+        }
+        negotiation.before_offer = None;
+        self.refresh_senders().await;
+        self.await_connection();
+        Ok(description)
+    }
+
+    /// Sets the remote description and then adds the candidates that came before it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidDescription`] if it cannot be parsed, [`RtcError::Stack`] if it does not
+    /// fit: an offer while ours is pending wants [`Peer::rollback`] first. [`RtcError::Broken`]
+    /// means that the connection is to be given up.
+    pub async fn set_remote(&self, description: Description) -> Result<(), RtcError> {
+        if description.sdp.len() > MAX_SDP_BYTES {
+            return Err(RtcError::InvalidDescription("too long".into()));
+        }
+        let mut negotiation = self.negotiation.lock().await;
+        if let Some(offer) = negotiation.held_offer.take()
+            && description.kind == SdpKind::Answer
+        {
+            self.apply_local(offer, SdpKind::Offer).await?;
+        }
+        let generation = IceGeneration::of(&description.sdp);
+        let parity = parity::is_announced(&description.sdp);
+        let kind = description.kind;
+        let was_connected = self.session.direct.is_selected();
+        if negotiation.remote.as_ref() != Some(&generation) {
+            self.session.restart_ice();
+        }
+        let (sdp, over_tcp) = tcp::take_out(&description.sdp);
+        self.session.direct.remote_description(&sdp);
+        let applied = guarded("applying the remote description", async {
+            let parsed = match kind {
+                SdpKind::Offer => RTCSessionDescription::offer(sdp),
+                SdpKind::Answer => RTCSessionDescription::answer(sdp),
+            };
+            match parsed {
+                Ok(parsed) => self.pc.set_remote_description(parsed).await.map(Ok),
+                Err(e) => Ok(Err(RtcError::InvalidDescription(e.to_string()))),
+            }
+        })
+        .await
+        .and_then(|result| result);
+        if applied.is_err() && was_connected {
+            // Nothing began anew.
+            self.session.direct.connected();
+        }
+        applied?;
+        self.session.direct.described();
+        self.session.parity.store(parity, Ordering::Relaxed);
+        let previous = negotiation.remote.replace(generation);
+        negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
+        let first_mid = negotiation.remote.as_ref().and_then(|remote| remote.first_mid.clone());
+        let over_tcp = over_tcp.into_iter().filter(|line| ice::validate(line).is_ok());
+        let over_tcp = over_tcp.map(|candidate| Candidate {
+            candidate,
+            sdp_mid: first_mid.clone(),
+            ..Candidate::default()
+        });
+        let early = std::mem::take(&mut negotiation.early);
+        for candidate in over_tcp.chain(early) {
+            if let Err(error) = self.add_to_stack(&negotiation, candidate).await {
+                tracing::warn!(%error, "early candidate refused");
+            }
+        }
+        if kind == SdpKind::Answer {
+            negotiation.role = negotiation.role.or(Role::of(&description.sdp).map(Role::other));
+            self.refresh_senders().await;
+            self.await_connection();
+        }
+        Ok(())
+    }
+
+    /// Takes back the pending offer, ours or theirs (W3C rollback).
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::NothingPending`] if there is none.
+    pub async fn rollback(&self) -> Result<(), RtcError> {
+        let mut negotiation = self.negotiation.lock().await;
+        if negotiation.held_offer.take().is_some() {
+            return Ok(());
+        }
+        let mut rollback = RTCSessionDescription::default();
+        rollback.sdp_type = RTCSdpType::Rollback;
+        if self.pc.pending_local_description().await.is_some() {
+            guarded("rolling back", self.pc.set_local_description(rollback)).await?;
+            self.remember_local().await;
+        } else if self.pc.pending_remote_description().await.is_some() {
+            guarded("rolling back", self.pc.set_remote_description(rollback)).await?;
+            if let Some(previous) = negotiation.before_offer.take() {
+                negotiation.remote = previous;
+            }
+        } else {
+            return Err(RtcError::NothingPending);
+        }
+        self.refresh_senders().await;
+        Ok(())
+    }
+
+    /// Adds a remote candidate, or keeps it until there is a remote description. Candidates of an
+    /// older ICE generation, those of TCP (RFC 6544) and the end-of-candidates mark are accepted and ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidCandidate`] if it cannot be used, [`RtcError::TooManyCandidates`] if too
+    /// many wait already.
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), RtcError> {
+        if candidate.candidate.is_empty() {
+            return Ok(());
+        }
+        ice::validate(&candidate.candidate)?;
+        let mut negotiation = self.negotiation.lock().await;
+        if negotiation.remote.is_some() {
+            return self.add_to_stack(&negotiation, candidate).await;
+        }
+        if negotiation.early.len() >= MAX_EARLY_CANDIDATES {
+            return Err(RtcError::TooManyCandidates);
+        }
+        negotiation.early.push(candidate);
+        Ok(())
+    }
+
+    async fn apply_local(
+        &self,
+        description: RTCSessionDescription,
+        kind: SdpKind,
+    ) -> Result<Description, RtcError> {
+        let sdp = description.sdp.clone();
+        // Before it is set: candidates are gathered at once and carry its user name fragment.
+        self.set_local_ice(IceGeneration::of(&sdp));
+        guarded("applying the local description", self.pc.set_local_description(description))
+            .await?;
+        Ok(self.told(kind, &sdp))
+    }
+
+    /// A description as the other side gets it.
+    fn told(&self, kind: SdpKind, sdp: &str) -> Description {
+        let told = self.disclosure.description(sdp);
+        Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) }
+    }
+
+    async fn remember_local(&self) {
+        if let Some(current) = self.pc.current_local_description().await {
+            self.set_local_ice(IceGeneration::of(&current.sdp));
+        }
+    }
+
+    fn set_local_ice(&self, generation: IceGeneration) {
+        let mut local = self.local_ice.lock().unwrap_or_else(PoisonError::into_inner);
+        if *local != generation {
+            self.session.restart_ice();
+            self.session.direct.local_description(generation.ufrag().unwrap_or_default());
+            *local = generation;
+        }
+    }
+
+    async fn add_to_stack(
+        &self,
+        negotiation: &Negotiation,
+        candidate: Candidate,
+    ) -> Result<(), RtcError> {
+        if !negotiation.remote.as_ref().is_some_and(|remote| remote.includes(&candidate)) {
+            tracing::debug!("candidate of another ICE generation ignored");
+            return Ok(());
+        }
+        let Some(candidate) = self.session.tcp.filter(candidate) else { return Ok(()) };
+        self.session.direct.remote_candidate(&candidate.candidate);
+        tell_stack(self.pc.as_ref(), candidate).await
+    }
+
+    /// Both sides are described: if nothing connects, the stack hears of candidates of TCP.
+    fn await_connection(&self) {
+        let (session, pc) = (self.session.clone(), self.pc.clone());
+        tokio::spawn(async move {
+            for candidate in session.tcp.needed(|| session.direct.is_selected()).await {
+                tracing::debug!(candidate.candidate, "nothing else connects");
+                if let Err(error) = tell_stack(pc.as_ref(), candidate).await {
+                    tracing::warn!(%error, "candidate of TCP refused");
+                }
+            }
+        });
+    }
+
+    /// Tells the sending handles what was negotiated.
+    async fn refresh_senders(&self) {
+        let (mut audio, mut video, mut red) = (None, None, None);
+        for transceiver in self.pc.get_transceivers().await {
+            let Ok(Some(sender)) = transceiver.sender().await else { continue };
+            let direction = transceiver.current_direction().await.unwrap_or_default();
+            let sends = matches!(
+                direction,
+                RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
+            );
+            if !sends {
+                continue;
+            }
+            let Ok(parameters) = sender.get_parameters().await else { continue };
+            let codec = |c: &RTCRtpCodecParameters, subtype: &str| {
+                let (_, theirs) = c.rtp_codec.mime_type.split_once('/').unwrap_or_default();
+                theirs.eq_ignore_ascii_case(subtype)
+            };
+            let codecs = &parameters.rtp_parameters.codecs;
+            let find = |subtype| codecs.iter().find(|c| codec(c, subtype)).map(|c| c.payload_type);
+            match sender.track().kind().await {
+                RtpCodecKind::Audio => {
+                    audio = find("opus");
+                    // Around the same Opus only; more levels than we know are the sender's matter.
+                    let inner = audio.map(|opus| format!("{opus}/"));
+                    red = codecs
+                        .iter()
+                        .find(|c| codec(c, "red"))
+                        .filter(|c| {
+                            inner.is_some_and(|i| c.rtp_codec.sdp_fmtp_line.starts_with(&i))
+                        })
+                        .map(|c| c.payload_type);
+                }
+                RtpCodecKind::Video => video = find("h264"),
+                _ => {}
+            }
+        }
+        self.session.opus_payload_type.store(audio.unwrap_or(0), Ordering::Relaxed);
+        self.session.red_payload_type.store(red.unwrap_or(0), Ordering::Relaxed);
+        self.audio.set_payload_type(audio);
+        self.video.set_payload_type(video);
+    }
+}
+
+/// Gives the stack a candidate of the other side.
+async fn tell_stack(pc: &dyn PeerConnection, candidate: Candidate) -> Result<(), RtcError> {
+    let init = RTCIceCandidateInit {
+        candidate: candidate.candidate,
+        sdp_mid: candidate.sdp_mid,
+        sdp_mline_index: candidate.sdp_m_line_index,
+        username_fragment: candidate.username_fragment,
+        url: None,
+    };
+    guarded("adding a candidate", pc.add_ice_candidate(init)).await.map_err(|e| match e {
+        RtcError::Stack { message, .. } => RtcError::InvalidCandidate(message),
+        other => other,
+    })
+}
+
+/// Runs an operation of the stack; a panic on the remote side's input becomes an error.
+async fn guarded<T>(
+    operation: &'static str,
+    run: impl Future<Output = Result<T, webrtc::error::Error>>,
+) -> Result<T, RtcError> {
+    // The stack's locks are not poisoned by a panic; after one the connection is given up.
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(result) => result.map_err(RtcError::stack(operation)),
+        Err(_) => Err(RtcError::Broken { operation }),
+    }
+}
+
+/// Chromium's offers with all codecs take about 10 kB.
+const MAX_SDP_BYTES: usize = 128 * 1024;
+/// Candidates that may come before the first description.
+const MAX_EARLY_CANDIDATES: usize = 64;
