@@ -13,8 +13,8 @@ use visavis_tests::pulse::PulseServer;
 use visavis_tests::sound::median;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// STOI, the median of a call. Without echo cancellation it is 0.7, with it 0.95 as a rule.
-const WELL_UNDERSTOOD: f64 = 0.83;
+/// STOI, the median of a call. Without echo cancellation it is 0.69, with it 0.95.
+const WELL_UNDERSTOOD: f64 = 0.78;
 
 #[test]
 fn no_packet_of_a_muted_microphone_reaches_the_other_side() -> anyhow::Result<()> {
@@ -82,12 +82,13 @@ fn what_the_speaker_plays_does_not_come_back_through_the_microphone() {
 
 #[test]
 fn who_talks_while_the_speaker_plays_is_understood() {
-    let said = Talker::new(8, 200.0).take(30.0);
+    // Quiet beside what the speaker plays.
+    let said: Vec<f32> = Talker::new(8, 200.0).take(30.0).iter().map(|s| 0.5 * s).collect();
     let heard = heard_by_a_talker("auto", Some(&said), Duration::from_secs(24));
     let heard = &heard[3 * AUDIO_RATE_HZ as usize..];
     let mut stretches = speech::intelligibility_of_stretches(&said, heard);
     eprintln!("STOI {stretches:.2?}");
     assert!(stretches.len() > 5, "{stretches:?}");
-    // In one call of ten the sound system of a busy machine runs dry, which cuts the voice itself.
+    // On a busy machine the sound system runs dry now and then, which cuts the voice itself.
     assert!(median(&mut stretches).unwrap() > WELL_UNDERSTOOD, "{stretches:?}");
 }
