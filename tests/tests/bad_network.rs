@@ -6,10 +6,15 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use visavis_tests::link::{Conditions, Direction, Emulator, Schedule, StreamKind, cannot_test};
+use visavis_tests::link::{
+    Conditions, Direction, Emulator, Namespace, Schedule, StreamKind, cannot_test,
+};
 use visavis_tests::network::figures::{Figures, figures};
 use visavis_tests::network::{Case, Extra, System, measure_lip_sync, measure_ours};
+use visavis_tests::program::{Server, join};
 
+const LIMIT: Duration = Duration::from_secs(30);
+const ROOM: &str = "abc-defg-hkm";
 const DELAY: Duration = Duration::from_millis(25);
 const OPEN: Conditions = Conditions::open(DELAY);
 
@@ -73,8 +78,36 @@ fn page_hears_sound_through_ten_percent_loss() -> anyhow::Result<()> {
         let length = Duration::from_secs(20);
         let f = measure_lip_sync(&emulator, sender, System::Chromium, length)?;
         eprintln!("{sender:?}: {f:.1?}");
+        // Beeps of a tenth of a second.
+        assert!(f["energy"] > 0.01, "{f:?}");
         // Of most seconds: work beside the test can stop a second's sound, whatever is copied.
         assert!(f["concealed_p50_percent"] <= 3.0, "{f:?}");
+    }
+    Ok(())
+}
+
+/// The stack alone gives up when the DTLS client's last flight is lost.
+#[test]
+fn calls_come_about_though_every_third_packet_is_lost() -> anyhow::Result<()> {
+    if cannot_test() {
+        return Ok(());
+    }
+    let lossy = || Schedule::constant(OPEN.with_loss(0.33, 1.0));
+    let emulator = Emulator::start(lossy(), lossy(), 1)?;
+    emulator.begin();
+    let server = emulator.left().within(|| Server::listen(&format!("{}:0", Emulator::LEFT)))??;
+    for call in 0..6 {
+        let enter = |side: &Namespace| side.within(|| join("peer", server.url(), ROOM, &[]))?;
+        let mut waits = enter(emulator.right())?;
+        waits.wait_event("waiting", LIMIT)?;
+        let mut comes = enter(emulator.left())?;
+        for side in [&mut comes, &mut waits] {
+            side.wait_event("first-video-frame", LIMIT)?;
+        }
+        comes.terminate()?;
+        let setup = comes.wait_event("summary", LIMIT)?["setup_ms"].take();
+        eprintln!("call {call}: {setup}");
+        waits.wait_end(LIMIT)?;
     }
     Ok(())
 }

@@ -3,8 +3,6 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,13 +17,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 const DIRECT_WITHIN: Duration = Duration::from_secs(5);
 const BLOCK: &str = "table inet block {\n  chain forward {\n    type filter hook forward priority 0; \
                      policy drop;\n  }\n}\n";
-
-fn nft(rules: &str) -> anyhow::Result<()> {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    nft.stdin.take().unwrap().write_all(rules.as_bytes())?;
-    anyhow::ensure!(nft.wait()?.success(), "nft refuses the rules");
-    Ok(())
-}
 
 fn moves(trace: &str, from_ms: f64, direct: bool) -> Option<f64> {
     times(trace, from_ms, |line| line["event"] == "path" && line["direct"] == direct)
@@ -52,10 +43,8 @@ fn blocked() -> anyhow::Result<Option<Blocked>> {
     right.cable(("eth", "10.83.2.2/24"), &middle, ("m2", "10.83.2.1/24"))?;
     left.ip("route add default via 10.83.1.1")?;
     right.ip("route add default via 10.83.2.1")?;
-    middle.within(|| {
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        nft(BLOCK)
-    })??;
+    middle.set("ipv4/ip_forward", "1")?;
+    middle.nft(BLOCK)?;
     let server = middle.within(|| Server::listen("0.0.0.0:0"))??;
     let port = server.address().rsplit_once(':').unwrap().1.to_owned();
     let urls = ["10.83.1.1", "10.83.2.1"].map(|host| format!("http://{host}:{port}"));
@@ -81,13 +70,13 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     sleep(Duration::from_secs(3));
 
     let lifted = unix_ms();
-    middle.within(|| nft("delete table inet block"))??;
+    middle.nft("delete table inet block")?;
     sleep(DIRECT_WITHIN);
     let blocked = unix_ms();
-    middle.within(|| nft(BLOCK))??;
+    middle.nft(BLOCK)?;
     sleep(Duration::from_secs(4));
     let lifted_again = unix_ms();
-    middle.within(|| nft("delete table inet block"))??;
+    middle.nft("delete table inet block")?;
     sleep(DIRECT_WITHIN);
 
     here.terminate()?;
@@ -176,7 +165,7 @@ fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
     assert!(before.as_str().is_some_and(|pair| pair.contains("relay")), "{before}");
 
     let (lifted, begun) = (unix_ms(), Instant::now());
-    middle.within(|| nft("delete table inet block"))??;
+    middle.nft("delete table inet block")?;
     let mut theirs_s = None;
     while begun.elapsed() < DIRECT_WITHIN + Duration::from_secs(3) {
         let pair = page.run_async(PAIR)?;

@@ -2,8 +2,6 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,10 +32,8 @@ impl Network {
         right.cable(("eth", "10.82.2.2/24"), &middle, ("m2", "10.82.2.1/24"))?;
         left.ip("route add default via 10.82.1.1")?;
         right.ip("route add default via 10.82.2.1")?;
-        middle.within(|| {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
-            nft(rules)
-        })??;
+        middle.set("ipv4/ip_forward", "0")?;
+        middle.nft(rules)?;
         let server = middle.within(|| Server::listen("0.0.0.0:0"))??;
         let port = server.address().rsplit_once(':').unwrap().1.to_owned();
         let urls = ["10.82.1.1", "10.82.2.1"].map(|host| format!("http://{host}:{port}"));
@@ -59,13 +55,6 @@ impl Network {
         eprintln!("{} {}", summary["candidate_pair"], summary["setup_ms"]);
         Ok(summary)
     }
-}
-
-fn nft(rules: &str) -> anyhow::Result<()> {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    nft.stdin.take().unwrap().write_all(rules.as_bytes())?;
-    anyhow::ensure!(nft.wait()?.success(), "nft refuses the rules");
-    Ok(())
 }
 
 fn assert_relayed(summary: &Value) {

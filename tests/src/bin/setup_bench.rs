@@ -15,6 +15,7 @@ const USAGE: &str = "\
 usage: ./dev bench setup [FLAGS]
   --runs N           calls for each system (20)
   --round-trip MS    of the link (100)
+  --loss PERCENT     of its packets, either way (0)
   --only WHICH       ours or chromium";
 /// The stages of a side of ours, in order; each is said as milliseconds after `remote_peer`.
 const STAGES: [&str; 5] =
@@ -35,37 +36,38 @@ const WATCH: &str = "(() => {
 })()";
 
 fn main() -> anyhow::Result<()> {
-    let (mut runs, mut round_trip_ms, mut only) = (20usize, 100u64, None);
+    let (mut runs, mut round_trip_ms, mut loss, mut only) = (20usize, 100u64, 0.0, None);
     let mut given = std::env::args().skip(1);
     while let Some(flag) = given.next() {
         let value = given.next().context(USAGE)?;
         match flag.as_str() {
             "--runs" => runs = value.parse()?,
             "--round-trip" => round_trip_ms = value.parse()?,
+            "--loss" => loss = value.parse::<f64>()? / 100.0,
             "--only" => only = Some(value),
             _ => bail!("{USAGE}"),
         }
     }
     let wanted = |system: &str| only.as_deref().is_none_or(|only| only == system);
+    let open = Conditions::open(Duration::from_millis(round_trip_ms) / 2);
+    let way = || Schedule::constant(if loss > 0.0 { open.with_loss(loss, 1.0) } else { open });
+    let emulator = Emulator::start(way(), way(), 1)?;
+    emulator.begin();
     println!(
-        "| round trip {round_trip_ms} ms, {runs} runs; ms | median | p95 |\n| --- | --- | --- |"
+        "| round trip {round_trip_ms} ms, {:.0} % lost, {runs} runs; ms | median | p95 |\n\
+         | --- | --- | --- |",
+        100.0 * loss
     );
     if wanted("ours") {
-        ours(runs, round_trip_ms)?;
+        ours(runs, &emulator)?;
     }
     if wanted("chromium") {
-        chromium(runs, round_trip_ms)?;
+        chromium(runs, &emulator)?;
     }
     Ok(())
 }
 
-fn emulator(round_trip_ms: u64) -> anyhow::Result<Emulator> {
-    let way = || Schedule::constant(Conditions::open(Duration::from_millis(round_trip_ms) / 2));
-    Emulator::start(way(), way(), 1)
-}
-
-fn ours(runs: usize, round_trip_ms: u64) -> anyhow::Result<()> {
-    let emulator = emulator(round_trip_ms)?;
+fn ours(runs: usize, emulator: &Emulator) -> anyhow::Result<()> {
     let (left, right) = (emulator.left(), emulator.right());
     let server = left.within(|| Server::listen(&format!("{}:0", Emulator::LEFT)))??;
     let mut all: [[Vec<f64>; STAGES.len()]; 2] = Default::default();
@@ -93,8 +95,7 @@ fn ours(runs: usize, round_trip_ms: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chromium(runs: usize, round_trip_ms: u64) -> anyhow::Result<()> {
-    let emulator = emulator(round_trip_ms)?;
+fn chromium(runs: usize, emulator: &Emulator) -> anyhow::Result<()> {
     let (left, right) = (emulator.left(), emulator.right());
     let server = left.within(|| Server::listen(&format!("{}:0", Emulator::LEFT)))??;
     let secure = format!("--unsafely-treat-insecure-origin-as-secure={}", server.url());

@@ -136,6 +136,11 @@ pub(super) fn concealed_of(stats: &Value) -> Option<[f64; 3]> {
     ])
 }
 
+/// `totalAudioEnergy` of what a page received.
+pub(super) fn energy_of(stats: &Value) -> Option<f64> {
+    stream(stats, "inbound-rtp", "audio")?["totalAudioEnergy"].as_f64()
+}
+
 fn stream<'v>(stats: &'v Value, kind: &str, media: &str) -> Option<&'v Value> {
     stats.as_array()?.iter().find(|s| s["type"] == kind && s["kind"] == media)
 }

@@ -27,7 +27,7 @@ pub(super) fn is_success(datagram: &[u8]) -> bool {
     datagram.starts_with(&[1, 1])
 }
 
-/// The media or DTLS in a datagram, out of its ChannelData or Send indication if it has one.
+/// The media or DTLS in a datagram, out of its ChannelData or Send or Data indication if it has one.
 pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let inner = match datagram.first()? {
         first if is_payload(*first) => datagram,
@@ -36,7 +36,9 @@ pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
             let ([_, _, a, b], data) = datagram.split_first_chunk::<4>()?;
             data.get(..usize::from(u16::from_be_bytes([*a, *b])))?
         }
-        0 if datagram.get(1) == Some(&SEND_INDICATION) => stun_attribute(datagram, DATA)?,
+        0 if matches!(datagram.get(1), Some(&(SEND_INDICATION | DATA_INDICATION))) => {
+            stun_attribute(datagram, DATA)?
+        }
         _ => return None,
     };
     inner.first().copied().is_some_and(is_payload).then_some(inner)
@@ -58,6 +60,7 @@ pub(super) fn check(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// RFC 8656 §17, §18.
 const SEND_INDICATION: u8 = 0x16;
+const DATA_INDICATION: u8 = 0x17;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 const MESSAGE_INTEGRITY: u16 = 0x0008;

@@ -15,11 +15,12 @@
 //!
 //! Before a pair is selected, [`prompt::Prompt`] saves the round trip of a nomination, and DTLS that
 //! comes early waits here instead of being lost; so do checks that overtake the description by which they
-//! can be answered.
+//! can be answered. [`flights::Flights`] repeats what of DTLS's handshake may be lost.
 //!
 //! Threads: one task for each peer sends the checks; sockets are polled in the driver.
 
 mod checks;
+mod flights;
 mod frames;
 mod prompt;
 mod socket;
@@ -39,6 +40,7 @@ use webrtc::runtime::AsyncUdpSocket;
 pub(crate) use socket::SteeredSocket;
 
 use checks::{Checks, Generation, Remote, Situation};
+use flights::Flights;
 use prompt::{Fate, Prompt};
 use socket::Inbox;
 
@@ -75,6 +77,9 @@ pub(crate) struct DirectPath {
     /// that has to be the driver.
     senders: Mutex<Vec<(SocketAddr, Weak<UdpSocket>)>>,
     prompt: Mutex<Prompt>,
+    flights: Mutex<Flights>,
+    /// Whether DTLS's handshake is over; read for each packet.
+    settled: AtomicBool,
     /// Our user name fragment; the stack tells that of an offer that is not applied yet.
     local_ufrag: Mutex<String>,
     /// Whether the stack has had a description of the other side.
@@ -197,6 +202,33 @@ impl DirectPath {
         self.prompt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stack sends this, of a handshake perhaps. True if a flight begins.
+    fn sends_flight(&self, pair: Pair, datagram: &[u8]) -> bool {
+        let Some(payload) = frames::payload(datagram) else { return false };
+        let round_trip = self.prompt().round_trip();
+        let mut flights = self.flights();
+        let to = (pair.remote, datagram);
+        let begins = flights.on_send(Instant::now(), pair.local, to, payload, round_trip);
+        self.settled.store(flights.is_settled(), Ordering::Relaxed);
+        begins
+    }
+
+    /// The other side sent this, of a handshake perhaps.
+    fn receives_flight(&self, datagram: &[u8]) {
+        let Some(payload) = frames::payload(datagram) else { return };
+        let mut flights = self.flights();
+        flights.on_receive(payload);
+        self.settled.store(flights.is_settled(), Ordering::Relaxed);
+    }
+
     /// What becomes of a datagram of the stack while no pair is selected.
     fn before_selection(&self, pair: Pair, datagram: &[u8]) -> Fate {
         self.prompt().on_send(Instant::now(), pair, datagram)
@@ -284,7 +316,7 @@ impl DirectPath {
     /// A datagram came. True if it is the answer to a check of ours, and nobody else's.
     fn on_datagram(&self, pair: Pair, datagram: &[u8]) -> bool {
         if !self.is_selected() && datagram.first() == Some(&1) {
-            self.prompt().on_response(pair, datagram);
+            self.prompt().on_response(Instant::now(), pair, datagram);
         }
         match datagram.first() {
             // Responses of the class that answers a Binding request (RFC 8489 §5).

@@ -35,10 +35,21 @@ pub(super) struct Prompt {
     password: Option<String>,
     /// Addresses of its relays.
     relays: Vec<SocketAddr>,
-    /// Checks with USE-CANDIDATE that are not answered yet.
-    asked: HashMap<Transaction, Pair>,
+    /// Checks that are not answered yet.
+    asked: HashMap<Transaction, Asked>,
+    /// The shortest of a check.
+    round_trip: Option<Duration>,
     proven: Vec<Pair>,
     spacing: HashMap<Destination, (u32, Instant)>,
+}
+
+/// A check without a relay that went out.
+#[derive(Debug)]
+struct Asked {
+    pair: Pair,
+    at: Instant,
+    /// With USE-CANDIDATE.
+    nominating: bool,
 }
 
 /// Who gets a check: an address, and behind a relay's the peer as the frame's header names it.
@@ -83,28 +94,33 @@ impl Prompt {
         }
         let nominating =
             self.password.as_ref().and_then(|password| stun::with_use_candidate(check, password));
-        match (nominating, stun::transaction(check)) {
-            (Some(nominating), Some(transaction)) => {
-                if self.asked.len() < MAX_KNOWN {
-                    self.asked.insert(transaction, pair);
-                }
-                Fate::Replace(nominating)
-            }
-            _ => Fate::Pass,
+        if let Some(transaction) = stun::transaction(check)
+            && self.asked.len() < MAX_KNOWN
+        {
+            let nominating = nominating.is_some();
+            self.asked.insert(transaction, Asked { pair, at: now, nominating });
         }
+        nominating.map_or(Fate::Pass, Fate::Replace)
     }
 
     /// An answer came, which the stack gets in any case.
-    pub(super) fn on_response(&mut self, pair: Pair, datagram: &[u8]) {
+    pub(super) fn on_response(&mut self, now: Instant, pair: Pair, datagram: &[u8]) {
         let Some(transaction) = stun::transaction(datagram) else { return };
-        if self.asked.get(&transaction) == Some(&pair)
+        if self.asked.get(&transaction).is_some_and(|asked| asked.pair == pair)
             && self.password.as_ref().is_some_and(|p| stun::is_success(datagram, p))
+            && let Some(asked) = self.asked.remove(&transaction)
         {
-            self.asked.remove(&transaction);
-            if !self.proven.contains(&pair) {
+            let round_trip = now.saturating_duration_since(asked.at);
+            self.round_trip = Some(self.round_trip.map_or(round_trip, |r| r.min(round_trip)));
+            if asked.nominating && !self.proven.contains(&pair) {
                 self.proven.push(pair);
             }
         }
+    }
+
+    /// The shortest that an answered check took; none where all pairs are relayed.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     fn is_too_soon(&mut self, now: Instant, to: Destination, nominates: bool) -> bool {

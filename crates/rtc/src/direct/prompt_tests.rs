@@ -49,14 +49,17 @@ fn the_check_that_proves_a_pair_nominates_it() {
     assert_eq!(prompt.on_send(now, pair(), &nomination), Fate::Pass);
     // Whoever does not know the password proves nothing.
     let forged = stun::success(transaction, pair().local, "guessed").unwrap();
-    prompt.on_response(pair(), &forged);
+    prompt.on_response(now, pair(), &forged);
     assert_eq!(prompt.on_send(now, pair(), &nomination), Fate::Pass);
 
     let answer = stun::success(transaction, pair().local, PASSWORD).unwrap();
     let elsewhere = Pair { remote: "10.0.0.3:2000".parse().unwrap(), ..pair() };
-    prompt.on_response(elsewhere, &answer);
+    prompt.on_response(now, elsewhere, &answer);
     assert_eq!(prompt.on_send(now, pair(), &nomination), Fate::Pass);
-    prompt.on_response(pair(), &answer);
+    assert_eq!(prompt.round_trip(), None);
+    let later = now + Duration::from_millis(40);
+    prompt.on_response(later, pair(), &answer);
+    assert_eq!(prompt.round_trip(), Some(later - now));
     let (own, nomination) = check(true, true);
     let Fate::Answer(answer) = prompt.on_send(now, pair(), &nomination) else { panic!("sent") };
     assert!(genuine(&answer) && stun::is_success(&answer, PASSWORD));
@@ -72,7 +75,13 @@ fn relays_controlled_agents_and_strangers_are_left_alone() {
     prompt.add_relay(pair().remote);
     assert_eq!(prompt.on_send(now, pair(), &plain), Fate::Pass);
     let elsewhere = Pair { remote: "10.0.0.3:2000".parse().unwrap(), ..pair() };
-    assert_eq!(prompt.on_send(now, elsewhere, &check(false, false).1), Fate::Pass);
+    let (transaction, controlled) = check(false, false);
+    assert_eq!(prompt.on_send(now, elsewhere, &controlled), Fate::Pass);
+    // It takes the time only.
+    let answer = stun::success(transaction, elsewhere.local, PASSWORD).unwrap();
+    prompt.on_response(now, elsewhere, &answer);
+    assert_eq!(prompt.round_trip(), Some(Duration::ZERO));
+    assert_eq!(prompt.on_send(now, elsewhere, &check(true, true).1), Fate::Pass);
     assert_eq!(prompt.on_send(now, elsewhere, &[128, 0, 0, 0]), Fate::Pass);
     // A request to a STUN server.
     let mut binding = Message::new();

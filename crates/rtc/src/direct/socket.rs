@@ -1,12 +1,16 @@
 //! The UDP socket that the stack sees, with media going another way than the stack thinks.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
+use tokio::time::Sleep;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::prompt::Fate;
@@ -21,6 +25,8 @@ pub(crate) struct SteeredSocket {
     path: Arc<DirectPath>,
     local: SocketAddr,
     inbox: Arc<Inbox>,
+    /// When a flight of DTLS goes again.
+    repeat: Mutex<Option<Pin<Box<Sleep>>>>,
     /// For [`DirectPath`], which does not keep it.
     _sender: Arc<UdpSocket>,
 }
@@ -44,6 +50,13 @@ struct Letters {
 impl Inbox {
     fn letters(&self) -> MutexGuard<'_, Letters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the socket polled.
+    fn wake(&self) {
+        if let Some(reader) = self.letters().reader.take() {
+            reader.wake();
+        }
     }
 
     fn deliver(&self, from: SocketAddr, datagram: Vec<u8>) {
@@ -136,7 +149,14 @@ impl SteeredSocket {
     ) -> io::Result<Self> {
         let (inbox, sender) = (Arc::default(), Arc::new(sender));
         path.add_socket(plain, &sender, &inbox);
-        Ok(Self { local: inner.local_addr()?, inner, path, inbox, _sender: sender })
+        Ok(Self {
+            local: inner.local_addr()?,
+            inner,
+            path,
+            inbox,
+            repeat: Mutex::default(),
+            _sender: sender,
+        })
     }
 
     /// Sends what is media by the direct pair. `None` if it is something else.
@@ -164,6 +184,50 @@ impl SteeredSocket {
         Some(self.counted(sent, payload.len()))
     }
 
+    /// Passes on what goes the stack's way, and remembers it if it is of DTLS's handshake.
+    fn send_as_it_is(
+        &self,
+        cx: &mut Context<'_>,
+        transmit: &Transmit<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let sent = self.inner.poll_send(cx, transmit);
+        if !self.path.is_settled() && transmit.segment_size.is_none() && sent.is_ready() {
+            let pair = Pair { local: self.local, remote: transmit.destination };
+            if self.path.sends_flight(pair, transmit.contents) {
+                // For the time of its repetition, which reading waits for.
+                self.inbox.wake();
+            }
+        }
+        sent
+    }
+
+    /// Sends a flight of DTLS again if it is time, and sees to it that there is a next time. Called by who
+    /// reads, for the socket wakes only one task.
+    fn repeat_flight(&self, cx: &mut Context<'_>) {
+        let mut repeat = self.repeat.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let (due, next) = self.path.flights().due(Instant::now(), self.local);
+            for (destination, contents) in due {
+                let contents = contents.as_slice();
+                let again =
+                    Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
+                // What does not fit is lost like on the way.
+                let _ = self.inner.poll_send(cx, &again);
+            }
+            let Some(next) = next.map(tokio::time::Instant::from_std) else {
+                *repeat = None;
+                return;
+            };
+            let sleep = repeat.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if sleep.deadline() != next {
+                sleep.as_mut().reset(next);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
     fn counted(&self, sent: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
         if matches!(sent, Poll::Ready(Ok(_))) {
             self.path.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -179,6 +243,9 @@ impl SteeredSocket {
             let end = (at + stride).min(meta.len);
             let pair = Pair { local: self.local, remote: meta.addr };
             let datagram = &buffer[at..end];
+            if !self.path.is_settled() {
+                self.path.receives_flight(datagram);
+            }
             let early_dtls = frames::is_dtls(datagram) && !self.path.is_selected();
             let early_check = frames::is_request(datagram) && !self.path.is_described();
             if early_dtls {
@@ -231,7 +298,7 @@ impl AsyncUdpSocket for SteeredSocket {
                 }
             }
         }
-        self.inner.poll_send(cx, transmit)
+        self.send_as_it_is(cx, transmit)
     }
 
     fn poll_recv(
@@ -240,6 +307,9 @@ impl AsyncUdpSocket for SteeredSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if !self.path.is_settled() {
+            self.repeat_flight(cx);
+        }
         if let Some((from, datagram)) = self.inbox.take(cx)
             && let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut())
         {
@@ -321,6 +391,46 @@ mod tests {
                 assert_eq!(read(&socket).await, *wanted);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_nobody_answers_goes_again_until_data_comes() {
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (near, far) = (bind(), bind());
+        let (to, peer) = (near.local_addr().unwrap(), far.local_addr().unwrap());
+        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let sender = near.try_clone().unwrap();
+        let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
+        let path = Arc::new(DirectPath::default());
+        path.described();
+        path.connected();
+        let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
+        let socket = Arc::new(socket);
+        let reading = socket.clone();
+        let reader = tokio::spawn(async move { read(&reading).await });
+        // The reader waits before there is anything to repeat.
+        tokio::task::yield_now().await;
+        let flight = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+        let transmit = Transmit {
+            destination: peer,
+            ecn: None,
+            contents: &flight,
+            segment_size: None,
+            src_ip: None,
+        };
+        poll_fn(|cx| socket.poll_send(cx, &transmit)).await.unwrap();
+        let far = tokio::task::spawn_blocking(move || {
+            for _ in 0..3 {
+                let mut buffer = [0; 64];
+                let (length, _) = far.recv_from(&mut buffer).unwrap();
+                assert_eq!(buffer[..length], flight);
+            }
+            far.send_to(&[128, 0, 0, 0], to).unwrap();
+            far
+        });
+        far.await.unwrap();
+        assert_eq!(reader.await.unwrap(), [128, 0, 0, 0]);
+        assert!(path.is_settled());
     }
 
     #[tokio::test]
