@@ -13,6 +13,7 @@ use rtc::interceptor::{Attribute, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
+use visavis_media::depacketize::inspect;
 
 use crate::interceptor::{Queues, Stage};
 use crate::receive::RemoteStreams;
@@ -29,6 +30,8 @@ pub(crate) struct GapTracker {
     measured_rtt: Option<Duration>,
     /// How late packets come that were not lost but overtaken.
     lateness: Duration,
+    /// The first packet seen, as long as the stream's first is not known to have come.
+    first_seen: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +68,24 @@ impl GapTracker {
             }
         }
         self.highest = Some(unwrapped);
+    }
+
+    /// The stream's first packet that came is in the middle of a picture: those before it were lost.
+    pub(crate) fn begins_within(&mut self, now: Instant) {
+        let Some(first) = self.highest else { return };
+        self.first_seen = Some(first);
+        for lost in first - MAX_BEFORE_FIRST..first {
+            self.missing.insert(lost, Gap { since: now, requests: 0, last_request: None });
+        }
+    }
+
+    /// With this packet a picture begins.
+    pub(crate) fn picture_begins(&mut self, sequence: u16) {
+        if let Some(first) = self.first_seen.take() {
+            let begin = unwrap(first, sequence);
+            // The first picture's, or another one, by which that is of no use any more.
+            self.missing.retain(|lost, _| *lost >= begin || *lost > first);
+        }
     }
 
     /// The sequence numbers to ask for at `now`; forgets what is too old to be of use.
@@ -195,7 +216,17 @@ impl Stage for NackGenerator {
             if packet.message.attributes.iter().any(|a| matches!(a, Attribute::RecoveredByFec)) {
                 self.gaps.on_repaired(packet.now, original);
             } else {
+                let first = self.gaps.highest.is_none();
                 self.gaps.on_packet(packet.now, original, stream.rtx);
+                if first || self.gaps.first_seen.is_some() {
+                    // A packet that comes again begins with its number (RFC 4588 §4).
+                    let payload = rtp.payload.get(if stream.rtx { 2 } else { 0 }..);
+                    if payload.and_then(inspect).is_some_and(|info| info.leads_picture) {
+                        self.gaps.picture_begins(original);
+                    } else if first {
+                        self.gaps.begins_within(packet.now);
+                    }
+                }
             }
         }
         queues.read.push_back(packet);
@@ -240,6 +271,8 @@ const MAX_REQUESTS: u8 = 10;
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// Gaps kept at once: more than a keyframe of packets is not repaired packet by packet.
 const MAX_MISSING: usize = 256;
+/// Packets asked for before the first one that came: a first picture has about five.
+const MAX_BEFORE_FIRST: u64 = 8;
 /// A jump beyond this is not loss: four times the longest likely burst of losses.
 const MAX_GAP: u64 = 100;
 

@@ -51,6 +51,33 @@ fn a_retransmission_fills_its_gap() {
 }
 
 #[test]
+fn what_was_lost_before_the_first_packet_that_came_is_asked_for() {
+    let start = Instant::now();
+    let mut gaps = GapTracker::default();
+    gaps.on_packet(start, 2, false);
+    gaps.begins_within(start);
+    let asked = gaps.due(start + ms(5), RTT);
+    assert_eq!(asked.len(), MAX_BEFORE_FIRST as usize);
+    assert!(asked.ends_with(&[65_535, 0, 1]), "{asked:?}");
+    // The picture began with 0: there is nothing before it.
+    gaps.on_packet(start + ms(35), 0, true);
+    gaps.picture_begins(0);
+    assert_eq!(gaps.due(start + ms(100), RTT), vec![1]);
+}
+
+#[test]
+fn a_picture_that_begins_anew_needs_nothing_from_before_the_first_packet() {
+    let start = Instant::now();
+    let mut gaps = GapTracker::default();
+    gaps.on_packet(start, 100, false);
+    gaps.begins_within(start);
+    gaps.on_packet(start, 102, false);
+    gaps.on_packet(start, 103, false);
+    gaps.picture_begins(103);
+    assert_eq!(gaps.due(start + ms(5), RTT), vec![101]);
+}
+
+#[test]
 fn the_round_trip_is_learnt_from_answers() {
     let start = Instant::now();
     let mut gaps = GapTracker::default();
