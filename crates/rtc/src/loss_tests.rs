@@ -122,11 +122,16 @@ mod tests {
         let mut tick = tokio::time::interval(Duration::from_millis(5));
         for n in 0..400u32 {
             tick.tick().await;
-            let mut data = vec![0, 0, 0, 1, 0x65];
+            let keyframe = n % 30 == 0;
+            let mut data = Vec::new();
+            if keyframe {
+                data.extend([0, 0, 0, 1, 0x67, 66, 0, 31, 0, 0, 0, 1, 0x68, 1]);
+            }
+            data.extend([0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
             data.extend(std::iter::repeat_n(7u8, 4000));
             let frame = EncodedVideoFrame {
                 data: Bytes::from(data),
-                keyframe: n % 30 == 0,
+                keyframe,
                 time: a.clock.now(),
                 size: Size::new(640, 360),
             };

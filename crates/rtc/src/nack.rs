@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::types::MediaKind;
 
 /// The gaps of one stream, sans-IO.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct GapTracker {
     /// Highest sequence number seen, unwrapped; `None` before the first packet.
     highest: Option<u64>,
@@ -74,8 +74,10 @@ impl GapTracker {
     pub(crate) fn begins_within(&mut self, now: Instant) {
         let Some(first) = self.highest else { return };
         self.first_seen = Some(first);
+        // Not all of them need exist.
+        let requests = MAX_REQUESTS - MAX_REQUESTS_BEFORE_FIRST;
         for lost in first - MAX_BEFORE_FIRST..first {
-            self.missing.insert(lost, Gap { since: now, requests: 0, last_request: None });
+            self.missing.insert(lost, Gap { since: now, requests, last_request: None });
         }
     }
 
@@ -273,6 +275,7 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 const MAX_MISSING: usize = 256;
 /// Packets asked for before the first one that came: a first picture has about five.
 const MAX_BEFORE_FIRST: u64 = 8;
+const MAX_REQUESTS_BEFORE_FIRST: u8 = 3;
 /// A jump beyond this is not loss: four times the longest likely burst of losses.
 const MAX_GAP: u64 = 100;
 

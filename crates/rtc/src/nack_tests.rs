@@ -59,6 +59,9 @@ fn what_was_lost_before_the_first_packet_that_came_is_asked_for() {
     let asked = gaps.due(start + ms(5), RTT);
     assert_eq!(asked.len(), MAX_BEFORE_FIRST as usize);
     assert!(asked.ends_with(&[65_535, 0, 1]), "{asked:?}");
+    let mut stubborn = gaps.clone();
+    let later = (1..50).map(|n| stubborn.due(start + ms(5 + 20 * n), RTT).len());
+    assert_eq!(later.sum::<usize>(), 2 * asked.len());
     // The picture began with 0: there is nothing before it.
     gaps.on_packet(start + ms(35), 0, true);
     gaps.picture_begins(0);
