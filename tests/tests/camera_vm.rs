@@ -65,7 +65,7 @@ $join --camera device:platform:vivid-000 --microphone silence --duration 90s > s
 sender=$!
 # Long enough for the rate to settle and the picture to be sharp.
 until grep -q first-video-frame receiver || ! kill -0 $receiver; do sleep 0.1; done
-sleep 4
+sleep 8
 kill $sender
 wait $sender $receiver
 kill $server
