@@ -1,6 +1,7 @@
 //! Reads what `visavis-cli join --trace` writes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -24,6 +25,33 @@ pub fn times(trace: &str, from_ms: f64, wanted: impl Fn(&Value) -> bool) -> Vec<
         .collect();
     times.sort_by(f64::total_cmp);
     times
+}
+
+/// Waits until `count` events came after `from_ms`; their times, in order.
+///
+/// # Errors
+///
+/// There is no such file, or they do not come within `limit`.
+pub fn wait_times(
+    trace: &Path,
+    from_ms: f64,
+    count: usize,
+    limit: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Vec<f64>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let found = times(&std::fs::read_to_string(trace)?, from_ms, &wanted);
+        if found.len() >= count {
+            return Ok(found);
+        }
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{found:?} in {} within {limit:?}",
+            trace.display()
+        );
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 /// The longest time without such an event after half a second before `from_ms`, seconds, and how many came.

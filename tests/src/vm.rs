@@ -219,9 +219,6 @@ cd {GUEST_FOLDER}
 ip link set lo up
 modprobe vivid {parameters}
 modprobe snd-aloop
-# The last of its nodes.
-tries=0
-until [ -e /dev/snd/controlC0 ] || [ $tries = 100 ]; do sleep 0.1; tries=$((tries + 1)); done
 (
 {script}
 ) >script.log 2>&1

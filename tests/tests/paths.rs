@@ -9,11 +9,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
 use visavis_tests::browser::{Browser, KEEP_CONNECTIONS, Page};
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::nat::{Authority, Cell, Kind, Network, ROOM, SERVER, System, enter, hold};
 use visavis_tests::program::{Program, binary, join, scratch};
-use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
+use visavis_tests::trace::{is_heard, longest_gap, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long a call is held, so that it is measured and everybody tells all that they would.
@@ -153,27 +154,32 @@ fn a_call_over_tcp_takes_udp_while_that_gets_through() -> anyhow::Result<()> {
     for side in [&mut here, &mut there] {
         side.wait_event("first-video-frame", LIMIT)?;
     }
-    let change = |rules: &str| -> anyhow::Result<f64> {
-        std::thread::sleep(LOOK);
+    let is_move = |line: &Value| line["event"] == "path";
+    // When each side's media goes another way after this.
+    let moved = |rules: &str| -> anyhow::Result<(f64, [f64; 2])> {
+        let before = unix_ms();
         right.nft(rules)?;
-        Ok(unix_ms())
+        let first =
+            |trace| Ok::<_, anyhow::Error>(wait_times(trace, before, 1, LIMIT, is_move)?[0]);
+        Ok((before, [first(&traces[0])?, first(&traces[1])?]))
     };
-    let lifted = change("delete table inet without_udp")?;
-    let blocked = change(WITHOUT_UDP)?;
-    std::thread::sleep(LOOK);
+    let (lifted, to_udp) = moved("delete table inet without_udp")?;
+    let (blocked, to_tcp) = moved(WITHOUT_UDP)?;
+    for (trace, back) in traces.iter().zip(to_tcp) {
+        // A second of sound.
+        wait_times(trace, back, 100, LIMIT, is_heard)?;
+    }
     here.terminate()?;
     let summary = here.wait_event("summary", LIMIT)?;
     assert_eq!(summary["candidate_pair"]["local"]["protocol"], "tcp", "{summary}");
-    for trace in &traces {
+    for (side, trace) in traces.iter().enumerate() {
         let text = std::fs::read_to_string(trace)?;
-        let paths = times(&text, 0.0, |line| line["event"] == "path");
-        let (gap, sounds) = longest_gap(&text, lifted, is_heard);
-        eprintln!("{}: {paths:.0?} of {lifted:.0} and {blocked:.0}; {gap:.2} s", trace.display());
-        let [to_udp, to_tcp] = paths[..] else { panic!("{paths:?}") };
-        assert!(lifted < to_udp && to_udp < lifted + 3000.0, "{to_udp} of {lifted}");
-        assert!(blocked < to_tcp && to_tcp < blocked + 3000.0, "{to_tcp} of {blocked}");
+        let (taken, left) = (to_udp[side] - lifted, to_tcp[side] - blocked);
         // The longest is that after the block.
-        assert!(sounds > 300 && gap < 3.0, "{sounds} sounds, {gap} s");
+        let (gap, _) = longest_gap(&text, lifted, is_heard);
+        eprintln!("UDP after {taken:.0} ms, TCP after {left:.0} ms, longest gap {gap:.2} s");
+        assert!(taken < 3000.0 && left < 3000.0, "{taken} and {left} ms");
+        assert!(gap < 3.0, "{gap} s");
     }
     std::fs::remove_dir_all(folder)?;
     Ok(())
@@ -197,8 +203,6 @@ const WITHOUT_UDP: &str = "table inet without_udp {
          meta l4proto udp drop
        }
      }\n";
-/// Long enough to see what becomes of a call.
-const LOOK: Duration = Duration::from_secs(4);
 
 /// Lets in only what it asked for.
 const FIREWALL: &str = "table inet firewall {
