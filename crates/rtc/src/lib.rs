@@ -16,6 +16,7 @@ mod congestion;
 mod direct;
 mod disclosure;
 mod error;
+mod guard;
 mod ice;
 mod interceptor;
 mod local_names;
