@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{WebSocketStream, client_async};
-use visavis_signaling::{Limits, Server, ServerConfig, ServerError};
+use visavis_signaling::{Limits, MetricsAt, Server, ServerConfig, ServerError};
 
 pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const ROOM: &str = "abc-defg-hjk";
@@ -45,6 +45,9 @@ pub fn serve(config: ServerConfig) -> Running {
 
 pub fn serve_on(address: &str, mut config: ServerConfig) -> Running {
     config.listen = vec![address.parse().unwrap()];
+    if config.metrics == MetricsAt::Nowhere {
+        config.metrics = MetricsAt::Page;
+    }
     let server = Server::bind(config).unwrap();
     let address = server.address();
     let (shutdown, asked) = oneshot::channel::<()>();
