@@ -1,5 +1,6 @@
 //! Who gets a TCP connection: counts for the server and for each address, passes that give
-//! themselves back, and a stream that ends when nobody reads from its other end. Any thread.
+//! themselves back, and streams that end when the other end does not read or does not begin. Any
+//! thread.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum_server::accept::Accept;
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -221,6 +224,92 @@ impl AsyncWrite for Guarded {
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
         self.limited(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Accepts what another acceptor does, as [`InTime`].
+#[derive(Clone)]
+pub(crate) struct AcceptInTime<A> {
+    pub(crate) inner: A,
+    /// Time for the first bytes to arrive.
+    pub(crate) limit: Duration,
+}
+
+impl<A, I, S> Accept<I, S> for AcceptInTime<A>
+where
+    A: Accept<I, S>,
+    A::Future: Send + 'static,
+{
+    type Stream = InTime<A::Stream>;
+    type Service = A::Service;
+    type Future = BoxFuture<'static, io::Result<(InTime<A::Stream>, A::Service)>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let (accepted, limit) = (self.inner.accept(stream, service), self.limit);
+        Box::pin(async move {
+            let (stream, service) = accepted.await?;
+            let deadline = Box::pin(sleep(limit));
+            Ok((InTime { stream, missing: VERSION_BYTES, deadline }, service))
+        })
+    }
+}
+
+/// As many bytes as the HTTP server looks at to tell HTTP/2 from HTTP/1, for which it would wait for
+/// ever; its own limit for a request's head begins after them.
+const VERSION_BYTES: usize = 24;
+
+/// A stream that ends if its first bytes do not arrive in time.
+pub(crate) struct InTime<T> {
+    stream: T,
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for InTime<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.missing > 0 {
+            self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
+            if outcome.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        outcome
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for InTime<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {

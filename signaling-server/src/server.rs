@@ -18,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use visavis_signaling_protocol::IceServer;
 
-use crate::gate::{Gate, TOO_MANY, TOO_MANY_OF_ADDRESS};
+use crate::gate::{AcceptInTime, Gate, TOO_MANY, TOO_MANY_OF_ADDRESS};
 use crate::hub::{self, Hub, TICK};
 use crate::ice::TurnSecret;
 use crate::limits::{Full, Limits};
@@ -331,10 +331,13 @@ fn serve(
     async move {
         let server = axum_server::from_tcp(listener)?.handle(handle);
         match tls {
-            None => prepare(server.acceptor(before), head_limit).serve(service).await,
+            None => {
+                let acceptor = AcceptInTime { inner: before, limit: head_limit };
+                prepare(server.acceptor(acceptor), head_limit).serve(service).await
+            }
             Some(config) => {
                 let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(before);
-                let acceptor = InsideTls { tls, relay };
+                let acceptor = AcceptInTime { inner: InsideTls { tls, relay }, limit: head_limit };
                 prepare(server.acceptor(acceptor), head_limit).serve(service).await
             }
         }
