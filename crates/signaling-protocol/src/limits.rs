@@ -7,6 +7,13 @@ use std::time::Duration;
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Longest display name, in Unicode scalar values.
 pub const MAX_DISPLAY_NAME_CHARS: usize = 64;
+/// ICE servers that a client takes from its signaling server.
+pub const MAX_ICE_SERVERS: usize = 8;
+/// URLs of one ICE server that a client takes.
+pub const MAX_ICE_URLS: usize = 4;
+/// Longest URL, user name or credential of an ICE server that a client takes, bytes. RFC 8489 §14.3
+/// has user names below 509.
+pub const MAX_ICE_TEXT_BYTES: usize = 512;
 /// Sustained messages a second from one connection.
 pub const MESSAGES_PER_SECOND: u32 = 50;
 /// Messages that may arrive at once before the sustained rate counts (trickled candidates).
