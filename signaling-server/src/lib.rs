@@ -19,6 +19,9 @@ mod web;
 pub use embedded::EmbeddedServer;
 pub use ice::{TurnSecret, parse_ice_server, parse_turn_url};
 pub use limits::Limits;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use relay::fuzzing;
 pub use relay::{RelayConfig, RelayLimits};
 pub use server::{Server, ServerConfig, ServerError};
 pub use tls::{Tls, machine_addresses};
