@@ -22,6 +22,9 @@ pub use embedded::EmbeddedServer;
 pub use ice::{TurnSecret, parse_ice_server, parse_turn_url};
 pub use limits::{Limits, MESSAGE_COST_BYTES};
 pub use proxy::TrustedProxy;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use relay::fuzzing;
 pub use relay::{RelayConfig, RelayLimits};
 pub use server::{MetricsAt, Server, ServerConfig, ServerError};
 pub use tls::{Tls, machine_addresses};

@@ -16,6 +16,9 @@ mod congestion;
 mod direct;
 mod disclosure;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod ice;
 mod interceptor;

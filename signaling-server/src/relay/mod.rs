@@ -9,6 +9,8 @@ mod allocation;
 mod auth;
 mod core;
 mod demux;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod net;
 mod policy;
 mod refusal;

@@ -464,6 +464,25 @@ fn address(candidate: &RTCIceCandidate) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, candidate.port))
 }
 
+/// Everything here that reads datagrams reads this one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(datagram: &[u8]) {
+    let address = SocketAddr::from(([192, 0, 2, 1], 1));
+    let pair = Pair { local: address, remote: address };
+    let path = DirectPath::default();
+    path.remote_description("a=ice-pwd:password\r\n");
+    path.note_server(pair, datagram);
+    path.checking.store(true, Ordering::Relaxed);
+    let _ = path.on_datagram(pair, datagram);
+    path.sends_flight(pair, datagram);
+    path.receives_flight(datagram);
+    let _ = path.before_selection(pair, datagram);
+    let _ = (frames::payload(datagram), frames::check(datagram));
+    let _ = (stun::transaction(datagram), stun::has_use_candidate(datagram));
+    let _ = stun::with_use_candidate(datagram, "password");
+    let _ = stun::is_success(datagram, "password");
+}
+
 /// NATs forget UDP after 30 s at the earliest; libwebrtc asks its STUN servers every 10 s, too.
 const KEEP_OPEN: Duration = Duration::from_secs(10);
 /// Servers times sockets.

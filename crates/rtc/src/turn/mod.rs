@@ -120,6 +120,19 @@ impl StreamRelay {
     }
 }
 
+/// Everything here that reads datagrams reads this one, as an answer to itself.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(datagram: &[u8]) {
+    let from = SocketAddr::from(([192, 0, 2, 1], 1));
+    let mut permissions = Permissions::default();
+    let _ = permissions.on_send(from, datagram);
+    permissions.on_receive(datagram);
+    let mut refusals = Refusals::default();
+    refusals.on_send(datagram);
+    let _ = refusals.on_receive(datagram, std::time::Duration::ZERO);
+    let _ = granted(datagram);
+}
+
 /// No name ends so (RFC 6761 §6.4).
 const DOMAIN: &str = ".relay.invalid";
 /// As many as the documentation networks (RFC 5737, RFC 3849) have addresses to stand in.
