@@ -280,3 +280,24 @@ fn route_address(v6: bool) -> Option<IpAddr> {
     let usable = |ip: &IpAddr| !ip.is_unspecified() && ip.is_ipv6() == v6;
     routed.ok().filter(usable).or_else(|| machine_addresses().into_iter().find(usable))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod policy_tests {
+    use super::*;
+
+    #[test]
+    fn the_public_address_behind_nat_is_not_relayed_to() {
+        let external = vec!["1.2.3.4".parse().unwrap(), "2606:4700::1".parse().unwrap()];
+        let config = RelayConfig { external, ..RelayConfig::default() };
+        let bound = Bound::new(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let policy = bound.policy();
+        for own in ["1.2.3.4", "::ffff:1.2.3.4", "64:ff9b::1.2.3.4", "2606:4700::1"] {
+            assert!(!policy.allows(own.parse().unwrap()), "{own}");
+        }
+        assert!(policy.allows("1.2.3.5".parse().unwrap()));
+        for own in machine_addresses() {
+            assert!(!policy.allows(own), "{own}");
+        }
+    }
+}
