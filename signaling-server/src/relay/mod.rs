@@ -105,13 +105,13 @@ impl Default for RelayLimits {
     fn default() -> Self {
         Self {
             allocations: 4000,
-            // Six each for a hundred people behind one NAT.
-            allocations_per_address: 600,
+            // Ten each for a hundred people behind one NAT: browsers make one for each URL and network.
+            allocations_per_address: 1000,
             allocations_per_user: 24,
             bytes_per_second: 2_000_000,
             requests_per_second: 200,
             connections: 4000,
-            connections_per_address: 400,
+            connections_per_address: 600,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(30),
         }
