@@ -16,7 +16,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use visavis_signaling::{RelayConfig, RelayLimits, ServerConfig, Tls};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use visavis_signaling::{Limits, RelayConfig, RelayLimits, ServerConfig, Tls};
 
 /// Peers on this machine are what the tests have.
 fn open() -> RelayConfig {
@@ -413,7 +414,7 @@ async fn credentials_end_when_their_client_hangs_up() {
     turn.bind(0x4000, peer_address).await.unwrap();
 
     client.send(json!({"type": "leave"})).await;
-    client.closed(tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Normal).await;
+    client.closed(CloseCode::Normal).await;
     let (code, reason) = turn.bind(0x4000, peer_address).await.unwrap_err();
     assert_eq!(code, 401);
     assert!(reason.contains("ended with the seat"), "{reason}");
@@ -424,4 +425,39 @@ async fn credentials_end_when_their_client_hangs_up() {
         assert!(begin.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Its seat is freed for silence; it comes back with its token, and its call never noticed.
+#[tokio::test]
+async fn a_relayed_call_outlives_the_loss_of_its_websocket() {
+    let limits = Limits { silence: Duration::from_secs(2), ..Limits::default() };
+    let config = ServerConfig { relay: Some(open()), limits, ..ServerConfig::default() };
+    let server = serve_on("127.0.0.1:0", config);
+    let (client, joined) = Client::join(server.address, ROOM).await;
+    let ice = joined["iceServers"].clone();
+    let mut turn = Turn::udp(server.address, &ice).await;
+    let relayed = turn.allocate(false).await.unwrap();
+    let (peer, peer_address) = peer("127.0.0.1:0").await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    drop(client);
+    let begin = Instant::now();
+    while metric(server.address, "seats").await > 0 {
+        assert!(begin.elapsed() < DEADLINE);
+    }
+    exchange(&mut turn, relayed, &peer, 0x4000).await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    let mut fresh = Turn::udp(server.address, &ice).await;
+    assert_eq!(fresh.allocate(false).await.unwrap_err().0, 401);
+
+    let mut client = Client::open(server.address).await;
+    let token = joined["resumeToken"].clone();
+    client
+        .send(json!({"type": "join", "protocolVersion": 1, "room": ROOM, "resumeToken": token}))
+        .await;
+    assert_ne!(client.next().await["peerId"], joined["peerId"], "another seat");
+    fresh.allocate(false).await.unwrap();
+    exchange(&mut turn, relayed, &peer, 0x4000).await;
+    client.send(json!({"type": "leave"})).await;
+    client.closed(CloseCode::Normal).await;
+    assert_eq!(turn.bind(0x4000, peer_address).await.unwrap_err().0, 401);
 }
