@@ -16,6 +16,10 @@ mod congestion;
 mod direct;
 mod disclosure;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod guard;
 mod ice;
 mod interceptor;
 mod local_names;

@@ -262,7 +262,7 @@ pub enum ErrorCode {
     TooLarge,
     /// Too many messages a second. Fatal.
     RateLimited,
-    /// Too many joins a minute from this address. Fatal.
+    /// Too many joins a minute, or too many seats, from this address. Fatal.
     TooManyJoins,
     /// `protocolVersion` is not spoken here. Fatal.
     UnsupportedVersion,
@@ -272,7 +272,7 @@ pub enum ErrorCode {
     RoomFull,
     /// The people inside have locked the room. Fatal.
     RoomLocked,
-    /// The server holds as many rooms as it may. Fatal.
+    /// The server holds as many rooms as it may, in all or from this address. Fatal.
     TooManyRooms,
     /// A message other than `join` or `ping` came first. Fatal.
     NotJoined,
@@ -339,5 +339,12 @@ impl ErrorCode {
     /// Whether a client should connect again after it.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::IdleTimeout | Self::ServerShutdown | Self::RateLimited)
+    }
+
+    /// Whether a client that had a seat in the room before should connect again after it: the server
+    /// is too busy, as when all who sit behind one address come back after its restart, and
+    /// media may flow meanwhile.
+    pub fn is_transient_for_members(self) -> bool {
+        self.is_transient() || matches!(self, Self::TooManyJoins | Self::TooManyRooms)
     }
 }

@@ -209,6 +209,24 @@ impl Framing {
     }
 }
 
+/// The datagrams of a stream that comes in pieces, until one is malformed.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn cut<'a>(turn: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Bytes> {
+    let framing = if turn { Framing::Turn } else { Framing::Length };
+    let (mut buffer, mut datagrams) = (BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match framing.take(&mut buffer) {
+                Ok(Some(datagram)) => datagrams.push(datagram),
+                Ok(None) => break,
+                Err(_) => return datagrams,
+            }
+        }
+    }
+    datagrams
+}
+
 /// TCP and TLS together; a name that cannot be looked up counts in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);

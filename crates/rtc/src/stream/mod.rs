@@ -3,4 +3,6 @@
 mod lane;
 mod socket;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use lane::cut;
 pub(crate) use socket::StreamSocket;

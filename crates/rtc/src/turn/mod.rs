@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 pub(crate) use permissions::Permissions;
-pub(crate) use refusals::{Refusal, Refusals, attribute as stun_attribute, granted};
+pub(crate) use refusals::{
+    Refusal, Refusals, attribute as stun_attribute, granted, stun_header, xor_address,
+};
 
 use crate::types::IceServer;
 
@@ -116,6 +118,19 @@ impl StreamRelay {
         let stream = parsed.proto == ProtoType::Tcp && (tls || parsed.scheme == SchemeType::Turn);
         stream.then(|| Self { url: url.to_owned(), host: parsed.host, port: parsed.port, tls })
     }
+}
+
+/// Everything here that reads datagrams reads this one, as an answer to itself.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(datagram: &[u8]) {
+    let from = SocketAddr::from(([192, 0, 2, 1], 1));
+    let mut permissions = Permissions::default();
+    let _ = permissions.on_send(from, datagram);
+    permissions.on_receive(datagram);
+    let mut refusals = Refusals::default();
+    refusals.on_send(datagram);
+    let _ = refusals.on_receive(datagram, std::time::Duration::ZERO);
+    let _ = granted(datagram);
 }
 
 /// No name ends so (RFC 6761 §6.4).

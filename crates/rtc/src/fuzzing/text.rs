@@ -1,0 +1,104 @@
+//! Text out of signaling: session descriptions and candidates.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use rtc::crypto::default_provider;
+use rtc::peer_connection::certificate::RTCCertificate;
+use rtc::peer_connection::configuration::RTCConfigurationBuilder;
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::sdp::description::session::SessionDescription;
+
+use crate::answer::{self, Role};
+use crate::direct::DirectPath;
+use crate::disclosure::Disclosure;
+use crate::ice::{self, IceGeneration};
+use crate::tcp::{self, TcpCandidates};
+use crate::types::{AddressPolicy, Candidate, MediaKind};
+use crate::{codecs, parity};
+
+/// A connection as the program makes it, but without sockets.
+fn connection() -> Option<RTCPeerConnection> {
+    static CERTIFICATE: LazyLock<Option<RTCCertificate>> = LazyLock::new(|| {
+        let provider = default_provider().ok()?;
+        let made = rtc::dtls::crypto::Certificate::generate_self_signed(
+            vec!["peer".into()],
+            provider.crypto(),
+        );
+        let far = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
+        Some(RTCCertificate::from_existing(made.ok()?, far))
+    });
+    let configuration =
+        RTCConfigurationBuilder::new().with_certificates(vec![CERTIFICATE.clone()?]).build();
+    let mut connection = RTCPeerConnectionBuilder::new()
+        .with_configuration(configuration)
+        .with_media_engine(codecs::media_engine().ok()?)
+        .build(Instant::now())
+        .ok()?;
+    connection.add_track(codecs::local_track(MediaKind::Audio, 21)).ok()?;
+    connection.add_track(codecs::local_track(MediaKind::Video, 22)).ok()?;
+    Some(connection)
+}
+
+/// A description: what we read from it and write into it, and the stack's parser. The first byte says whether
+/// it is an offer, an answer, or goes to the parser only.
+pub fn session_description(input: &[u8]) {
+    let Some((kind, text)) = input.split_first() else { return };
+    let Ok(sdp) = std::str::from_utf8(text) else { return };
+    if let Ok(parsed) = SessionDescription::unmarshal(&mut std::io::Cursor::new(text)) {
+        let again = parsed.marshal();
+        let parsed = SessionDescription::unmarshal(&mut std::io::Cursor::new(again.as_bytes()));
+        assert!(parsed.is_ok(), "{again}");
+    }
+    let generation = IceGeneration::of(sdp);
+    let _ = (generation.ufrag(), parity::is_announced(sdp), parity::announce(sdp), Role::of(sdp));
+    let preferred = codecs::prefer_red(sdp);
+    let _ = answer::with_one_of_each(&Role::Server.put_into(&preferred));
+    let told = Disclosure::new(AddressPolicy::RelayOnly).description(sdp);
+    assert!(told.len() <= sdp.len() + 64);
+    let (sdp, over_tcp) = tcp::take_out(sdp);
+    over_tcp.iter().for_each(|line| candidate(line.as_bytes()));
+    DirectPath::default().remote_description(&sdp);
+
+    let Some(mut connection) = connection() else { return };
+    let now = Instant::now();
+    match kind & 3 {
+        0 => {
+            let Ok(offer) = RTCSessionDescription::offer(sdp) else { return };
+            if connection.set_remote_description(now, offer).is_ok()
+                && let Ok(answer) = connection.create_answer(None)
+            {
+                let _ = connection.set_local_description(now, answer);
+            }
+        }
+        1 => {
+            if let Ok(offer) = connection.create_offer(None)
+                && connection.set_local_description(now, offer).is_ok()
+                && let Ok(answer) = RTCSessionDescription::answer(sdp)
+            {
+                let _ = connection.set_remote_description(now, answer);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A candidate line: ours, and for what we let through the stack's.
+pub fn candidate(input: &[u8]) {
+    let Ok(line) = std::str::from_utf8(input) else { return };
+    let _ = Disclosure::new(AddressPolicy::All).candidate(line);
+    let _ = Disclosure::new(AddressPolicy::RelayOnly).candidate(line);
+    DirectPath::default().remote_candidate(line);
+    let candidate = Candidate { candidate: line.to_owned(), ..Default::default() };
+    let _ = IceGeneration::default().includes(&candidate);
+    if ice::validate(line).is_err() {
+        return;
+    }
+    let Some(candidate) = TcpCandidates::new(true).filter(candidate) else { return };
+    let line = candidate.candidate.trim_start_matches("a=").trim_start_matches("candidate:");
+    if let Ok(known) = rtc::ice::candidate::unmarshal_candidate(line) {
+        let again = rtc::ice::candidate::unmarshal_candidate(&known.marshal());
+        assert!(again.is_ok(), "{}", known.marshal());
+    }
+}
