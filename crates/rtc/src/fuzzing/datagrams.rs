@@ -337,11 +337,6 @@ pub fn data_channel(input: &[u8]) {
             6 => PayloadProtocolIdentifier::BinaryEmpty,
             _ => PayloadProtocolIdentifier::Binary,
         };
-        // rtc-datachannel 0.21.1 reads a type that is internal to it, and panics where it is short
-        // (docs/security.md, "Faults in dependencies").
-        if ppi == PayloadProtocolIdentifier::Dcep && bytes.first() == Some(&0) && bytes.len() < 6 {
-            continue;
-        }
         if let Ok(mut accepted) = DataChannel::accept(config.clone(), 0, 1, ppi, bytes) {
             while accepted.poll_write().is_some() {}
         }
