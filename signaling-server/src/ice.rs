@@ -26,8 +26,9 @@ impl std::fmt::Debug for TurnSecret {
 }
 
 impl TurnSecret {
-    /// How long credentials live unless told otherwise.
-    pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+    /// How long credentials live unless told otherwise. They cannot be revoked, so that they are
+    /// good for new allocations no longer than most calls last; what is open lives on.
+    pub const LIFETIME: Duration = Duration::from_secs(6 * 60 * 60);
 
     /// Credentials for `peer`: user name `UNIX-EXPIRY:PEER`, password
     /// `base64(HMAC-SHA1(secret, user name))`.

@@ -6,10 +6,12 @@
 //! runtime; [`EmbeddedServer`] brings its own thread.
 
 mod embedded;
+mod gate;
 mod hub;
 mod ice;
 mod limits;
 mod metrics;
+mod proxy;
 mod relay;
 mod rooms;
 mod server;
@@ -18,10 +20,11 @@ mod web;
 
 pub use embedded::EmbeddedServer;
 pub use ice::{TurnSecret, parse_ice_server, parse_turn_url};
-pub use limits::Limits;
+pub use limits::{Limits, MESSAGE_COST_BYTES};
+pub use proxy::TrustedProxy;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use relay::fuzzing;
 pub use relay::{RelayConfig, RelayLimits};
-pub use server::{Server, ServerConfig, ServerError};
+pub use server::{MetricsAt, Server, ServerConfig, ServerError};
 pub use tls::{Tls, machine_addresses};

@@ -1,7 +1,7 @@
 //! The signaling server as a program.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 use visavis_signaling::{
-    Limits, RelayConfig, RelayLimits, Server, ServerConfig, ServerError, Tls, TurnSecret,
-    parse_ice_server, parse_turn_url,
+    Limits, MetricsAt, RelayConfig, RelayLimits, Server, ServerConfig, ServerError, Tls,
+    TrustedProxy, TurnSecret, parse_ice_server, parse_turn_url,
 };
 use visavis_signaling_protocol::{IceServer, limits};
 
@@ -51,10 +51,14 @@ struct Args {
     /// The same from a file, which keeps it out of the list of processes.
     #[arg(long, value_name = "FILE", conflicts_with = "turn_secret")]
     turn_secret_file: Option<PathBuf>,
-    /// How long such credentials live, seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = TurnSecret::LIFETIME.as_secs(),
+    /// How long TURN credentials live, seconds. Those for the own relay end with their seat anyway
+    /// [default: 21600 with --turn-url, 86400 for the own relay].
+    #[arg(long, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(60..=31_536_000))]
-    turn_lifetime: u64,
+    turn_lifetime: Option<u64>,
+
+    #[command(flatten)]
+    shares: ShareArgs,
 
     /// Rooms in all.
     #[arg(long, value_name = "COUNT", default_value_t = limits::MAX_ROOMS as u64,
@@ -64,10 +68,16 @@ struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 3 * limits::MAX_ROOMS as u64,
           value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     max_connections: u64,
-    /// Joins a minute from one address.
-    #[arg(long, value_name = "COUNT", default_value_t = limits::JOINS_PER_MINUTE,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    max_joins_per_minute: u32,
+    /// TCP connections in all, whatever they are for. No more than three quarters of the files that
+    /// the process may open.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().tcp_connections as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    max_tcp_connections: u64,
+    /// Bytes of messages kept for all clients that are away or slow; beyond it the largest backlogs
+    /// give way.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().kept_bytes as u64,
+          value_parser = clap::value_parser!(u64).range(1_048_576..))]
+    max_kept_bytes: u64,
     /// Sustained messages a second from one connection; four times as many may come at once.
     #[arg(long, value_name = "COUNT", default_value_t = limits::MESSAGES_PER_SECOND,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -81,12 +91,65 @@ struct Args {
           value_parser = clap::value_parser!(u64).range(5..=3600))]
     silence_seconds: u64,
 
-    /// Take clients' addresses from X-Forwarded-For. Only behind a reverse proxy that sets it.
+    /// A reverse proxy, or a network of them, that is believed about where requests come from
+    /// (X-Forwarded-For, or Forwarded where there is none). Repeatable.
+    #[arg(long, value_name = "ADDRESS[/PREFIX]")]
+    trust_proxy: Vec<TrustedProxy>,
+    /// Where /metrics is served by plain HTTP: an address of its own, `page` for that of the page,
+    /// or `off` [default: 127.0.0.1:9464, or off if that is taken].
+    #[arg(long, value_name = "ADDRESS:PORT|page|off", value_parser = parse_metrics)]
+    metrics_listen: Option<MetricsAt>,
+    /// Do not tell browsers to use https alone for this host name (Strict-Transport-Security), for
+    /// a name that serves plain http on other ports. Only with --tls-cert are they told.
     #[arg(long)]
-    trust_forwarded_for: bool,
+    no_hsts: bool,
     /// Another origin (https://host) whose pages may use this server. Repeatable.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+}
+
+/// What one address (IPv6: one /64) may have.
+#[derive(Debug, clap::Args)]
+struct ShareArgs {
+    /// Joins a minute from one address. Resuming a seat is none.
+    #[arg(long, value_name = "COUNT", default_value_t = limits::JOINS_PER_MINUTE,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_joins_per_minute: u32,
+    /// Joins a minute from one IPv6 /48.
+    #[arg(long, value_name = "COUNT", default_value_t = limits::JOINS_PER_MINUTE_PER_SITE,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_joins_per_minute_per_site: u32,
+    /// Rooms opened from one address.
+    #[arg(long, value_name = "COUNT", default_value_t = limits::MAX_ROOMS_PER_ADDRESS as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    max_rooms_per_address: u64,
+    /// Seats taken from one address.
+    #[arg(long, value_name = "COUNT", default_value_t = limits::MAX_SEATS_PER_ADDRESS as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    max_seats_per_address: u64,
+    /// WebSockets from one address.
+    #[arg(long, value_name = "COUNT", default_value_t = limits::MAX_WEBSOCKETS_PER_ADDRESS as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    max_connections_per_address: u64,
+    /// TCP connections from one address, whatever they are for.
+    #[arg(long, value_name = "COUNT",
+          default_value_t = Limits::default().tcp_connections_per_address as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    max_tcp_connections_per_address: u64,
+    /// New TCP connections a second from one address; twenty times as many may come at once.
+    #[arg(long, value_name = "COUNT",
+          default_value_t = Limits::default().tcp_connections_per_second,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tcp_connections_per_second: u32,
+    /// HTTP requests a second from one address; twenty times as many may come at once.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().requests_per_second,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    requests_per_second: u32,
+    /// Bytes of messages a second from one address, each message counted as at least 1024; eight
+    /// times as many may come at once.
+    #[arg(long, value_name = "BYTES", default_value_t = limits::BYTES_PER_SECOND_PER_ADDRESS,
+          value_parser = clap::value_parser!(u32).range(65_536..))]
+    message_bytes_per_second: u32,
 }
 
 /// The own relay.
@@ -114,9 +177,27 @@ struct RelayArgs {
     #[arg(long)]
     relay_allow_private: bool,
     /// Relay allocations in all.
-    #[arg(long, value_name = "COUNT", default_value_t = 1000,
+    #[arg(long, value_name = "COUNT", default_value_t = RelayLimits::default().allocations as u64,
           value_parser = clap::value_parser!(u64).range(1..=65_536))]
     relay_max_allocations: u64,
+    /// Relay allocations of one client address (IPv6: of one /64).
+    #[arg(long, value_name = "COUNT",
+          default_value_t = RelayLimits::default().allocations_per_address as u64,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    relay_max_allocations_per_address: u64,
+    /// TCP and TLS connections to the relay.
+    #[arg(long, value_name = "COUNT", default_value_t = RelayLimits::default().connections as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    relay_max_streams: u64,
+    /// TCP and TLS connections to the relay from one address.
+    #[arg(long, value_name = "COUNT",
+          default_value_t = RelayLimits::default().connections_per_address as u64,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    relay_max_streams_per_address: u64,
+    /// STUN and TURN requests a second from one address; five times as many may come at once.
+    #[arg(long, value_name = "COUNT", default_value_t = RelayLimits::default().requests_per_second,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    relay_requests_per_second: u32,
     /// Relay allocations of one peer; a browser makes one for each URL and network interface.
     #[arg(long, value_name = "COUNT", default_value_t = 24,
           value_parser = clap::value_parser!(u64).range(1..=65_536))]
@@ -145,7 +226,11 @@ impl RelayArgs {
             lifetime,
             limits: RelayLimits {
                 allocations: self.relay_max_allocations as usize,
+                allocations_per_address: self.relay_max_allocations_per_address as usize,
                 allocations_per_user: self.relay_max_allocations_per_user as usize,
+                requests_per_second: self.relay_requests_per_second,
+                connections: self.relay_max_streams as usize,
+                connections_per_address: self.relay_max_streams_per_address as usize,
                 bytes_per_second: self.relay_bytes_per_second,
                 ..RelayLimits::default()
             },
@@ -155,6 +240,17 @@ impl RelayArgs {
 
 fn parse_host(text: &str) -> Result<String, String> {
     parse_turn_url(&format!("turn:{text}:3478")).map(|_| text.to_owned())
+}
+
+fn parse_metrics(text: &str) -> Result<MetricsAt, String> {
+    match text {
+        "off" => Ok(MetricsAt::Nowhere),
+        "page" => Ok(MetricsAt::Page),
+        address => address
+            .parse()
+            .map(MetricsAt::Address)
+            .map_err(|_| "expected ADDRESS:PORT, `page` or `off`".to_owned()),
+    }
 }
 
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -181,10 +277,11 @@ impl Args {
             ),
             (None, None) => None,
         };
-        let lifetime = Duration::from_secs(self.turn_lifetime);
+        let lifetime =
+            |default| self.turn_lifetime.map_or(default, |seconds| Duration::from_secs(seconds));
         let turn = match (secret, self.turn_url) {
             (Some(secret), urls) if !urls.is_empty() && !secret.is_empty() => {
-                Some(TurnSecret { urls, secret, lifetime })
+                Some(TurnSecret { urls, secret, lifetime: lifetime(TurnSecret::LIFETIME) })
             }
             (Some(secret), _) if secret.is_empty() => return Err("the TURN secret is empty".into()),
             (Some(_), _) => return Err("--turn-secret needs a --turn-url".into()),
@@ -198,25 +295,43 @@ impl Args {
             tls,
             ice_servers: self.ice_server,
             turn,
-            relay: self.relay.into_config(self.listen, self.trust_forwarded_for, lifetime),
+            relay: self.relay.into_config(
+                self.listen,
+                !self.trust_proxy.is_empty(),
+                lifetime(RelayConfig::LIFETIME),
+            ),
             limits: Limits {
                 message_bytes: self.max_message_bytes as usize,
                 messages_per_second: self.messages_per_second,
                 message_burst: 4 * self.messages_per_second,
-                joins_per_minute: self.max_joins_per_minute,
+                joins_per_minute: self.shares.max_joins_per_minute,
+                joins_per_minute_per_site: self.shares.max_joins_per_minute_per_site,
                 rooms: self.max_rooms as usize,
+                rooms_per_address: self.shares.max_rooms_per_address as usize,
+                seats_per_address: self.shares.max_seats_per_address as usize,
                 connections: self.max_connections as usize,
+                websockets_per_address: self.shares.max_connections_per_address as usize,
+                tcp_connections: self.max_tcp_connections as usize,
+                tcp_connections_per_address: self.shares.max_tcp_connections_per_address as usize,
+                tcp_connections_per_second: self.shares.tcp_connections_per_second,
+                requests_per_second: self.shares.requests_per_second,
+                bytes_per_second_per_address: self.shares.message_bytes_per_second,
+                kept_bytes: self.max_kept_bytes as usize,
                 silence: Duration::from_secs(self.silence_seconds),
                 ..Limits::default()
             },
-            trust_forwarded_for: self.trust_forwarded_for,
+            trusted_proxies: self.trust_proxy,
+            metrics: self.metrics_listen.unwrap_or(MetricsAt::Address(METRICS_ADDRESS)),
+            hsts: !self.no_hsts,
             allowed_origins: self.allow_origin,
         })
     }
 }
 
 fn main() -> ExitCode {
-    let config = match Args::parse().into_config() {
+    let args = Args::parse();
+    let metrics_by_default = args.metrics_listen.is_none();
+    let mut config = match args.into_config() {
         Ok(config) => config,
         // Says it as clap says it, and ends with 2.
         Err(error) => {
@@ -232,7 +347,14 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match run(config) {
+    if let Some(files) = raise_open_files() {
+        let limits = &mut config.limits;
+        limits.tcp_connections = limits.tcp_connections.min(files / 4 * 3);
+        // Even where few files may be opened, one address does not get all of them.
+        let share = (limits.tcp_connections / 4).max(1);
+        limits.tcp_connections_per_address = limits.tcp_connections_per_address.min(share);
+    }
+    match run(config, metrics_by_default) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -241,8 +363,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: ServerConfig) -> Result<(), ServerError> {
-    let server = Server::bind(config)?;
+/// Where `/metrics` is served unless told otherwise: the port that OpenTelemetry's exporters for
+/// Prometheus have.
+const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// Asks for as many open files as the system allows; how many there may be now.
+fn raise_open_files() -> Option<usize> {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+        usize::try_from(if raised { hard } else { soft }).ok()
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+fn run(mut config: ServerConfig, metrics_by_default: bool) -> Result<(), ServerError> {
+    let server = match Server::bind(config.clone()) {
+        // Another server on this machine has it, and nobody asked for this one.
+        Err(ServerError::ListenMetrics { address, source }) if metrics_by_default => {
+            tracing::warn!(%address, %source, "no /metrics: see --metrics-listen");
+            config.metrics = MetricsAt::Nowhere;
+            Server::bind(config)?
+        }
+        server => server?,
+    };
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         // Before the first line is printed: whoever has read it may send a signal.
@@ -258,6 +405,9 @@ fn run(config: ServerConfig) -> Result<(), ServerError> {
             let relayed: Vec<_> =
                 server.relayed_addresses().iter().map(IpAddr::to_string).collect();
             println!("  relay on {address}, UDP and TCP, from {}", relayed.join(" and "));
+        }
+        if let Some(address) = server.metrics_address() {
+            println!("  metrics at http://{address}/metrics");
         }
         server.run(asked).await
     })

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::gate::Gate;
+use crate::hub::Hub;
 use crate::relay::Relay;
 use crate::rooms::Rooms;
 
@@ -48,10 +50,27 @@ impl Figures {
 
 const PREFIX: &str = "visavis_signaling_";
 
-/// All figures of the rooms and of the relay.
-pub(crate) fn text(rooms: &Rooms, relay: Option<&Relay>) -> String {
-    let counters = rooms.counters();
+/// All figures of the rooms, of connections and of the relay.
+pub(crate) fn text(hub: &Hub, gate: &Gate, relay: Option<&Relay>) -> String {
     let mut figures = Figures::default();
+    hub.with_rooms(|rooms| write_rooms(&mut figures, rooms));
+    let (kept, gave_way) = hub.kept();
+    figures.gauge("kept_bytes", "Bytes kept for clients.", kept as u64);
+    figures.counter(
+        "gave_way_total",
+        "Backlogs and slow WebSockets dropped for want of memory.",
+        gave_way,
+    );
+    figures.gauge("tcp_connections", "Open TCP connections.", gate.open() as u64);
+    figures.counter("tcp_refused_total", "TCP connections refused.", gate.refused());
+    if let Some(relay) = relay {
+        relay.write_figures(&mut figures);
+    }
+    figures.text
+}
+
+fn write_rooms(figures: &mut Figures, rooms: &Rooms) {
+    let counters = rooms.counters();
     figures.gauge("rooms", "Rooms with somebody in them.", rooms.room_count() as u64);
     figures.gauge("seats", "Taken seats.", rooms.seat_count() as u64);
     figures.gauge("connections", "Open WebSockets.", rooms.connection_count() as u64);
@@ -63,8 +82,4 @@ pub(crate) fn text(rooms: &Rooms, relay: Option<&Relay>) -> String {
     figures.counter("relayed_signals_total", "Signals passed on.", counters.signals_relayed);
     let errors = counters.errors.iter().map(|(code, count)| (code, *count));
     figures.counters("errors_total", "Errors answered.", "code", errors);
-    if let Some(relay) = relay {
-        relay.write_figures(&mut figures);
-    }
-    figures.text
 }

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -17,9 +18,11 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use visavis_signaling_protocol::IceServer;
 
+use crate::gate::{AcceptInTime, Gate, TOO_MANY, TOO_MANY_OF_ADDRESS};
 use crate::hub::{self, Hub, TICK};
 use crate::ice::TurnSecret;
-use crate::limits::Limits;
+use crate::limits::{Full, Limits};
+use crate::proxy::{TrustedProxy, client_address};
 use crate::relay::{self, BeforeTls, InsideTls, Relay, RelayConfig};
 use crate::tls::{self, Tls};
 use crate::{metrics, web};
@@ -40,11 +43,26 @@ pub struct ServerConfig {
     pub relay: Option<RelayConfig>,
     /// What is allowed.
     pub limits: Limits,
-    /// Behind a reverse proxy: the client's address is the last of `X-Forwarded-For`. Without a
-    /// proxy that sets it, clients could choose their address.
-    pub trust_forwarded_for: bool,
+    /// Reverse proxies that are believed about where a request came to them from.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Where `/metrics` is served.
+    pub metrics: MetricsAt,
+    /// Whether browsers are told to come by https alone, if there is a certificate from files. They
+    /// then do so for the host name whatever the port, and let nobody click a warning away.
+    pub hsts: bool,
     /// Origins (`https://host`) whose pages may use this server besides its own.
     pub allowed_origins: Vec<String>,
+}
+
+/// Where `/metrics` is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsAt {
+    /// Nowhere.
+    Nowhere,
+    /// By plain HTTP at an address of its own.
+    Address(SocketAddr),
+    /// Where the page is, for whoever reaches that.
+    Page,
 }
 
 /// On this machine alone, port 8080 or, if that is taken, any other.
@@ -58,7 +76,9 @@ impl Default for ServerConfig {
             turn: None,
             relay: None,
             limits: Limits::default(),
-            trust_forwarded_for: false,
+            trusted_proxies: Vec::new(),
+            metrics: MetricsAt::Nowhere,
+            hsts: true,
             allowed_origins: Vec::new(),
         }
     }
@@ -75,6 +95,14 @@ pub enum ServerError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The address for `/metrics` is taken or not this machine's.
+    #[error("cannot listen on {address} for /metrics: {source}")]
+    ListenMetrics {
+        /// The address.
         address: SocketAddr,
         /// What the system said.
         source: std::io::Error,
@@ -104,6 +132,7 @@ pub struct Server {
     relay: Option<relay::Bound>,
     /// Where TURN alone is served over TCP, if not on `listener`.
     relay_listener: Option<TcpListener>,
+    metrics_listener: Option<TcpListener>,
 }
 
 impl std::fmt::Debug for Server {
@@ -129,9 +158,19 @@ impl Server {
             let (listener, relay) = listen(address, Some(relay))?;
             (relay_listener, bound) = (Some(listener), relay);
         }
+        let metrics_listener = match config.metrics {
+            MetricsAt::Address(address) => Some(listen_for_metrics(address)?),
+            MetricsAt::Nowhere | MetricsAt::Page => None,
+        };
         let address = listener.local_addr()?;
         let tls = config.tls.as_ref().map(|tls| tls::load(tls, address.ip())).transpose()?;
-        Ok(Self { config, listener, address, tls, relay: bound, relay_listener })
+        let relay = bound;
+        Ok(Self { config, listener, address, tls, relay, relay_listener, metrics_listener })
+    }
+
+    /// Where `/metrics` is served, if that is not where the page is.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Where the relay listens, if there is one.
@@ -172,39 +211,51 @@ impl Server {
     /// seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         // No `turns:` with a certificate that no client trusts for TURN.
-        let turns = matches!(self.config.tls, Some(Tls::Files { .. }));
+        let trusted = matches!(self.config.tls, Some(Tls::Files { .. }));
         let scheme_port = if self.tls.is_some() { 443 } else { 80 };
-        let urls = self.relay.as_ref().map(|relay| relay.urls(scheme_port, turns));
+        let urls = self.relay.as_ref().map(|relay| relay.urls(scheme_port, trusted));
         let relay = self.relay.map(Relay::start).transpose()?;
-        let (hub, mut all_gone) = Hub::new(&self.config, urls);
+        let (hub, mut all_gone) = Hub::new(&self.config, urls, relay.clone());
+        let limits = &self.config.limits;
+        let gate = Gate::with_proxies(
+            limits.tcp_connections,
+            limits.tcp_connections_per_address,
+            Some(limits.tcp_connections_per_second),
+            self.config.trusted_proxies.clone(),
+        );
         let ticks = tokio::spawn({
-            let hub = Arc::clone(&hub);
+            let (hub, gate) = (Arc::clone(&hub), Arc::clone(&gate));
             async move {
                 let mut ticks = interval(TICK);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
-                    hub.handle(crate::rooms::Input::Tick);
+                    hub.tick();
+                    gate.tick(Instant::now());
                 }
             }
         });
         tracing::info!(tls = self.tls.is_some(), relay = relay.is_some(), "serving");
         let handle = axum_server::Handle::new();
         let config = Arc::new(self.config);
-        let app = router(App { hub: Arc::clone(&hub), relay: relay.clone(), config });
+        // Not with a certificate of its own making: browsers would let nobody click the warning away
+        // any more once such a certificate was trusted, and there is another one at the next start.
+        let hsts = config.hsts && trusted;
+        let app = App { hub: Arc::clone(&hub), relay: relay.clone(), gate, config, hsts };
         let tls = self.tls.map(|tls| tls.config);
         let mut serving = Box::pin({
-            let page = serve(self.listener, tls.clone(), relay.clone(), handle.clone(), app);
+            let page = serve(self.listener, tls.clone(), handle.clone(), &app, router(app.clone()));
             // Whatever is no TURN finds nothing there.
             let turn = self
                 .relay_listener
-                .map(|listener| serve(listener, tls, relay.clone(), handle.clone(), Router::new()));
-            async move {
-                match turn {
-                    Some(turn) => tokio::try_join!(page, turn).map(|_| ()),
-                    None => page.await,
-                }
-            }
+                .map(|listener| serve(listener, tls, handle.clone(), &app, Router::new()));
+            let metrics = self.metrics_listener.map(|listener| {
+                let gate = Gate::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS, None);
+                let router = Router::new().route("/metrics", get(figures)).with_state(app.clone());
+                let app = App { gate, relay: None, ..app.clone() };
+                serve(listener, None, handle.clone(), &app, router)
+            });
+            async move { tokio::try_join!(page, if_any(turn), if_any(metrics)).map(|_| ()) }
         });
         let outcome = tokio::select! {
             outcome = &mut serving => outcome.map_err(ServerError::from),
@@ -223,6 +274,21 @@ impl Server {
         }
         outcome
     }
+}
+
+/// Ready at once if there is nothing to serve.
+async fn if_any(serving: Option<impl Future<Output = std::io::Result<()>>>) -> std::io::Result<()> {
+    match serving {
+        Some(serving) => serving.await,
+        None => Ok(()),
+    }
+}
+
+fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listener = TcpListener::bind(address)
+        .map_err(|source| ServerError::ListenMetrics { address, source })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Listens for TCP and, with a relay, on the same port for UDP.
@@ -246,32 +312,52 @@ fn listen(
 }
 
 /// Serves HTTP and, on the same port, the relay's TCP and TLS.
-async fn serve(
+fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    relay: Option<Arc<Relay>>,
     handle: axum_server::Handle<SocketAddr>,
-    app: Router,
-) -> std::io::Result<()> {
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let before = BeforeTls { relay: relay.clone() };
-    let server = axum_server::from_tcp(listener)?.handle(handle);
-    match tls {
-        None => prepare(server.acceptor(before)).serve(app).await,
-        Some(config) => {
-            let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(before);
-            prepare(server.acceptor(InsideTls { tls, relay })).serve(app).await
+    app: &App,
+    router: Router,
+) -> impl Future<Output = std::io::Result<()>> + use<> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let limits = &app.config.limits;
+    let (head_limit, relay) = (limits.head, app.relay.clone());
+    let before = BeforeTls {
+        relay: relay.clone(),
+        gate: Arc::clone(&app.gate),
+        write_limit: limits.write,
+        plain_http: tls.is_none(),
+    };
+    async move {
+        let server = axum_server::from_tcp(listener)?.handle(handle);
+        match tls {
+            None => {
+                let acceptor = AcceptInTime { inner: before, limit: head_limit };
+                prepare(server.acceptor(acceptor), head_limit).serve(service).await
+            }
+            Some(config) => {
+                let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(before);
+                let acceptor = AcceptInTime { inner: InsideTls { tls, relay }, limit: head_limit };
+                prepare(server.acceptor(acceptor), head_limit).serve(service).await
+            }
         }
     }
 }
 
-/// HTTP/1.1 only, for that is what WebSockets are upgraded from, and no waiting for slow headers.
+/// HTTP/1.1 only, for that is what WebSockets are upgraded from, no waiting for slow headers, and
+/// no more of them than browsers and proxies send.
 fn prepare<A>(
     mut server: axum_server::Server<SocketAddr, A>,
+    head_limit: Duration,
 ) -> axum_server::Server<SocketAddr, A> {
     // Not the server's own `http1_only`, with which it forbids upgrades.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_limit)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEAD_LINES);
     *server.http_builder() = builder;
     server
 }
@@ -280,23 +366,52 @@ fn prepare<A>(
 struct App {
     hub: Arc<Hub>,
     relay: Option<Arc<Relay>>,
+    gate: Arc<Gate>,
     config: Arc<ServerConfig>,
+    hsts: bool,
 }
 
 fn router(app: App) -> Router {
-    Router::new()
+    let mut router = Router::new();
+    if app.config.metrics == MetricsAt::Page {
+        router = router.route("/metrics", get(figures));
+    }
+    router
         .route("/ws", any(websocket))
         .route("/healthz", get(async || "ok\n"))
-        .route("/metrics", get(figures))
         .route("/", get(web::page))
         .route("/r/", get(web::page))
         .route("/r/{*code}", get(web::page))
         .route("/{*path}", get(web::asset))
+        .layer(middleware::from_fn_with_state(app.clone(), around))
         .with_state(app)
 }
 
+/// What holds for every request and every answer.
+async fn around(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let address = client_address(peer.ip(), request.headers(), &app.config.trusted_proxies);
+    let headers = web::security_headers(request.headers());
+    let mut response = if app.hub.may_request(address) {
+        next.run(request).await
+    } else {
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        (StatusCode::TOO_MANY_REQUESTS, close, TOO_MANY_OF_ADDRESS).into_response()
+    };
+    response.headers_mut().extend(headers);
+    if app.hsts {
+        let value = HeaderValue::from_static(HSTS);
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
+    response
+}
+
 async fn figures(State(app): State<App>) -> Response {
-    let text = app.hub.with_rooms(|rooms| metrics::text(rooms, app.relay.as_deref()));
+    let text = metrics::text(&app.hub, &app.gate, app.relay.as_deref());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
@@ -310,9 +425,13 @@ async fn websocket(
         return (StatusCode::FORBIDDEN, "pages of another origin may not use this server\n")
             .into_response();
     }
-    let forwarded = if app.config.trust_forwarded_for { forwarded_for(&headers) } else { None };
-    let Some(connection) = app.hub.open(forwarded.unwrap_or(peer.ip()), web::host(&headers)) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
+    let address = client_address(peer.ip(), &headers, &app.config.trusted_proxies);
+    let connection = match app.hub.open(address, web::host(&headers)) {
+        Ok(connection) => connection,
+        Err(Full::Server) => return (StatusCode::SERVICE_UNAVAILABLE, TOO_MANY).into_response(),
+        Err(Full::Address) => {
+            return (StatusCode::TOO_MANY_REQUESTS, TOO_MANY_OF_ADDRESS).into_response();
+        }
     };
     let limit = app.config.limits.message_bytes;
     upgrade
@@ -324,19 +443,20 @@ async fn websocket(
         .on_upgrade(move |socket| hub::serve(connection, socket))
 }
 
-/// The address that the nearest proxy saw.
-fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
-    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
-}
-
 /// Ports tried until one is free for both TCP and UDP.
 const PORT_ATTEMPTS: u32 = 16;
 /// Time for every client to hear that the server goes down.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1500);
 /// Time for what is left of HTTP after that.
 const CLOSE_LIMIT: Duration = Duration::from_millis(300);
-/// Time for a request's headers to arrive.
-const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// The longest head of a request, bytes. The longest of a browser are its cookies, of which there are
+/// none here.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Lines of such a head. A browser sends some fifteen, proxies some more.
+const HEAD_LINES: usize = 64;
+/// Connections at once to `/metrics` at an address of its own.
+const METRICS_CONNECTIONS: usize = 32;
+/// Half a year (RFC 6797 §6.1.1). For this host alone, for the server does not know of others.
+const HSTS: &str = "max-age=15552000";
 /// A WebSocket's buffers, bytes; most messages are candidates of 200 bytes.
 const BUFFER_BYTES: usize = 4 * 1024;

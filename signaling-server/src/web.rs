@@ -28,7 +28,7 @@ pub(crate) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Respo
 
 fn serve(path: &str, request: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
-        return (StatusCode::NOT_FOUND, security_headers(request), "not found\n").into_response();
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
     };
     // Names carry no version, so that a browser must ask; the answer is nearly always 304.
     let caching = [(header::ETAG, asset.etag), (header::CACHE_CONTROL, "no-cache")];
@@ -37,10 +37,10 @@ fn serve(path: &str, request: &HeaderMap) -> Response {
             |tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag),
         );
     if known {
-        return (StatusCode::NOT_MODIFIED, security_headers(request), caching).into_response();
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
     let kind = [(header::CONTENT_TYPE, content_type(path))];
-    (security_headers(request), caching, kind, asset.content).into_response()
+    (caching, kind, asset.content).into_response()
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -65,7 +65,7 @@ fn content_type(path: &str) -> &'static str {
 }
 
 /// Nothing inline, nothing from elsewhere, in nobody's frame.
-fn security_headers(request: &HeaderMap) -> [(HeaderName, HeaderValue); 7] {
+pub(crate) fn security_headers(request: &HeaderMap) -> [(HeaderName, HeaderValue); 7] {
     // 'self' does not cover WebSockets in every browser, so they are named.
     let sockets =
         host(request).map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();

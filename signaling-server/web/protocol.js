@@ -9,6 +9,10 @@ export const LIMITS = Object.freeze({
   pingIntervalMs: 4000,
   silenceLimitMs: 12000,
   backlogMessages: 256,
+  displayNameChars: 64,
+  iceServers: 8,
+  iceUrls: 4,
+  iceTextBytes: 512,
 });
 
 /** Stable names of faults: whether the connection ends, and whether to connect again. */
@@ -96,7 +100,7 @@ const SERVER_MESSAGES = {
       peerId: id,
       peers: list(peerInfo),
       polite: boolean,
-      iceServers: list(iceServer),
+      iceServers: (value) => usableIceServers(list(iceServer)(value)),
       resumeToken: id,
       resumed: boolean,
       received: optional(count),
@@ -153,9 +157,32 @@ function iceServer(value) {
   });
 }
 
-function peerInfo(value) {
-  return fields(value, { peerId: id, session: id, displayName: optional(string) });
+/**
+ * The ICE servers that can be used, and so few of them that a server cannot make this page send to
+ * addresses by the hundred; one that `RTCPeerConnection` refuses would end the call.
+ */
+export function usableIceServers(servers) {
+  const fits = (text) => text === undefined || utf8.encode(text).length <= LIMITS.iceTextBytes;
+  return servers
+    .map(({ urls, username, credential }) => {
+      // A relay without credentials is none (W3C WebRTC 1.0 §4.4.1.6).
+      const isRelay = username !== undefined && credential !== undefined;
+      const scheme = isRelay ? /^(stun|turns?):[!-~]+$/i : /^stun:[!-~]+$/i;
+      const usable = urls.filter((url) => scheme.test(url) && fits(url)).slice(0, LIMITS.iceUrls);
+      return { urls: usable, username, credential };
+    })
+    .filter(({ urls, username, credential }) => urls.length > 0 && fits(username) && fits(credential))
+    .slice(0, LIMITS.iceServers);
 }
+
+const utf8 = new TextEncoder();
+
+function peerInfo(value) {
+  return fields(value, { peerId: id, session: id, displayName: optional(displayName) });
+}
+
+/** A name is cleaned by the server, and here again; undefined if nothing is left. */
+const displayName = (value) => cleanName(string(value), LIMITS.displayNameChars) ?? undefined;
 
 // ---- Field readers: each returns the value or throws ------------------------------------------
 
@@ -231,6 +258,64 @@ function roomCode(value) {
   const code = parseRoomCode(string(value));
   if (!code) throw new ProtocolError("not a room code");
   return code;
+}
+
+// ---- Names ------------------------------------------------------------------------------------
+
+/** Marks in a row that stay: more than any script needs. Dozens cover the lines around. */
+const MAX_MARKS = 4;
+const ZWNJ = "\u200c";
+const ZWJ = "\u200d";
+/** What has no shape of its own, private use, lone surrogates, and the Braille pattern without dots. */
+const INVISIBLE = /^[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]$/u;
+/** What is drawn over, under or around the character before it. */
+const MARK = /^[\p{Mn}\p{Me}]$/u;
+/** Blocks from Arabic to Myanmar, and Khmer and Mongolian. */
+const JOINING_SCRIPT = /^[\u0600-\u109f\u1780-\u18af]$/u;
+/** Blocks of symbols and emoji, and the selectors of their style. */
+const PICTOGRAPH = /^[\u2100-\u2bff\u{1f000}-\u{1faff}]$/u;
+const STYLE = /^[\ufe0e\ufe0f]$/u;
+
+/**
+ * `text` without what could make it look like another name or disturb the words around it, as the
+ * crate's `clean_name`, which says what stays and why; null if nothing is left.
+ */
+export function cleanName(text, maxChars) {
+  let clean = "";
+  let [length, marks] = [0, 0];
+  let last = null;
+  // A space or joiner, which stays if something follows that it separates or joins.
+  let between = "";
+  for (const c of text) {
+    const isMark = MARK.test(c);
+    if (/^\p{White_Space}$/u.test(c)) {
+      if (last) between = " ";
+      continue;
+    }
+    if (c === ZWNJ || c === ZWJ) {
+      if (last) between ||= c;
+      continue;
+    }
+    const isStyle = last !== null && !between && STYLE.test(c) && PICTOGRAPH.test(last);
+    if (!isStyle) {
+      if (INVISIBLE.test(c)) continue;
+      if (isMark && (last === null || between === " " || marks === MAX_MARKS)) continue;
+    }
+    if (between && between !== " " && !joins(last, between, c)) between = "";
+    length += between ? 2 : 1;
+    if (length > maxChars) break;
+    marks = isMark ? marks + 1 : 0;
+    clean += between + c;
+    between = "";
+    last = c;
+  }
+  return clean || null;
+}
+
+/** Whether a joiner changes how the characters beside it look. */
+function joins(before, joiner, after) {
+  if (JOINING_SCRIPT.test(before) && JOINING_SCRIPT.test(after)) return true;
+  return joiner === ZWJ && (PICTOGRAPH.test(before) || STYLE.test(before)) && PICTOGRAPH.test(after);
 }
 
 // ---- Room codes -------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 //!
 //! The tests start the real binaries, which `./dev test` has built beside them.
 
+#[cfg(target_os = "linux")]
+pub mod attack;
 pub mod bars;
 pub mod browser;
 pub mod document;

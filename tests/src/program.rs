@@ -121,6 +121,11 @@ impl Program {
         .with_context(|| format!("waiting for {event}"))
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end (SIGTERM).
     ///
     /// # Errors
@@ -223,6 +228,11 @@ impl Server {
             Some(url.trim_end_matches('/').to_owned())
         })?;
         Ok(Self { program, url })
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.program.id()
     }
 
     /// `http://ADDRESS:PORT`.

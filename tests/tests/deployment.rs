@@ -17,10 +17,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn a_call_comes_about_through_nginx() -> anyhow::Result<()> {
     let authority = Authority::new(&["localhost"], &[])?;
     let folder = authority.folder();
-    let flags = code("deploy.md", "proxy_read_timeout 60s;\n}\n```\n")?;
-    assert!(flags.contains("--trust-forwarded-for"), "{flags}");
+    let flags = code("deploy.md", "\"max-age=15552000\" always;\n}\n```\n")?;
+    assert!(flags.contains("--trust-proxy 127.0.0.1"), "{flags}");
     let mut command = Command::new(binary("visavis-signaling")?);
-    command.args(["--listen", "127.0.0.1:0", "--trust-forwarded-for"]);
+    command.args(["--listen", "127.0.0.1:0", "--trust-proxy", "127.0.0.1"]);
     command.args(["--relay-listen", "127.0.0.1:0"]);
     let mut server = Program::start("visavis-signaling", &mut command)?;
     let address = server.wait_line(LIMIT, |line| {

@@ -1,11 +1,13 @@
 //! The page's JavaScript reads and writes the golden messages exactly as the Rust types do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use visavis_signaling_protocol::clean_name;
 use visavis_tests::browser::Browser;
 use visavis_tests::program::Server;
 
@@ -58,6 +60,83 @@ fn javascript_agrees_with_every_golden_message() -> anyhow::Result<()> {
             json!(text)
         ))?;
         assert_eq!(outcome, json!("ProtocolError"), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn javascript_cleans_names_and_ice_servers_as_rust_does() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let page = browser.open(server.url())?;
+    page.run_async("import('/protocol.js').then((module) => { globalThis.protocol = module; })")?;
+
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/signaling-protocol/fixtures");
+    let list = |file: &str| -> anyhow::Result<Vec<Value>> {
+        Ok(serde_json::from_str(&fs::read_to_string(folder.join(file))?)?)
+    };
+    for case in list("names.json")? {
+        let message = json!({
+            "type": "peer-joined", "peerId": "a", "session": "b", "displayName": case["name"],
+        });
+        let read =
+            format!("protocol.parseServerMessage({}).displayName", json!(message.to_string()));
+        assert_eq!(page.run(&format!("{read} ?? null"))?, case["shown"], "{}", case["name"]);
+    }
+    let joined = fs::read_to_string(folder.join("server/joined.json"))?;
+    for case in list("ice-servers.json")? {
+        let mut message: Value = serde_json::from_str(&joined)?;
+        message["iceServers"] = case["servers"].clone();
+        let read = format!("protocol.parseServerMessage({})", json!(message.to_string()));
+        let taken = page.run(&format!("JSON.stringify({read}.iceServers)"))?;
+        let taken: Value = serde_json::from_str(taken.as_str().unwrap_or_default())?;
+        assert_eq!(taken, case["usable"], "{case}");
+        // And the browser takes them all.
+        page.run(&format!("new RTCPeerConnection({{ iceServers: {read}.iceServers }}).close()"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_character_is_cleaned_in_javascript_as_in_rust() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let page = browser.open(server.url())?;
+    page.run_async("import('/protocol.js').then((module) => { globalThis.protocol = module; })")?;
+    let around = ["a{}b", "\u{915}{}\u{915}", "\u{1f469}{}\u{1f469}"];
+    for around in around {
+        let differ = |c: &char| -> Option<String> {
+            let text = around.replace("{}", &c.to_string());
+            clean_name(&text, 64).filter(|clean| *clean != text)
+        };
+        let changed: BTreeMap<u32, String> = ('\0'..=char::MAX)
+            .filter_map(|c| Some((u32::from(c), differ(&c)?)))
+            // 131,072 characters of private use, all alike.
+            .filter(|(c, _)| *c < 0xf_0100)
+            .collect();
+        let theirs = page.run(&format!(
+            "(() => {{
+               const [before, after] = {}.split('{{}}');
+               const changed = [];
+               for (let c = 0; c < 0xf0100; c += 1) {{
+                 if (c >= 0xd800 && c < 0xe000) continue;
+                 const text = before + String.fromCodePoint(c) + after;
+                 const clean = protocol.cleanName(text, 64);
+                 if (clean !== text) changed.push([c, clean]);
+               }}
+               return changed;
+             }})()",
+            json!(around)
+        ))?;
+        let theirs: BTreeMap<u32, String> =
+            serde_json::from_value::<Vec<_>>(theirs)?.into_iter().collect();
+        let unequal: Vec<_> = (0..0xf_0100)
+            .filter(|c| changed.get(c) != theirs.get(c))
+            .map(|c| format!("U+{c:04X}: {:?} and {:?}", changed.get(&c), theirs.get(&c)))
+            .take(20)
+            .collect();
+        assert!(unequal.is_empty(), "{around}: {unequal:?}");
     }
     Ok(())
 }

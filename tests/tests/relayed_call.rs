@@ -2,9 +2,11 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+use visavis_tests::attack::{send_to_each, udp_sockets, volley};
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join};
 
@@ -12,12 +14,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two machines that reach a server and not each other.
 struct Network {
-    _server: Server,
+    server: Server,
     left: Namespace,
     right: Namespace,
     urls: [String; 2],
-    /// Lives as long as what runs in it.
-    _middle: Namespace,
+    middle: Namespace,
 }
 
 impl Network {
@@ -37,17 +38,22 @@ impl Network {
         let server = middle.within(|| Server::listen("0.0.0.0:0"))??;
         let port = server.address().rsplit_once(':').unwrap().1.to_owned();
         let urls = ["10.82.1.1", "10.82.2.1"].map(|host| format!("http://{host}:{port}"));
-        Ok(Some(Self { _server: server, left, right, urls, _middle: middle }))
+        Ok(Some(Self { server, left, right, urls, middle }))
     }
 
-    /// The summary of the left one.
-    fn call(&mut self, flags: &[&str]) -> anyhow::Result<Value> {
+    /// The summary of the left one. Something is done `meanwhile`, after the first frame.
+    fn call(
+        &mut self,
+        flags: &[&str],
+        meanwhile: impl FnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Value> {
         let [left_url, right_url] = &self.urls;
         let room = "abc-defg-hij";
         let mut right = self.right.within(|| join("right", right_url, room, flags))??;
         right.wait_event("waiting", LIMIT)?;
         let mut left = self.left.within(|| join("left", left_url, room, flags))??;
         left.wait_event("first-video-frame", LIMIT)?;
+        meanwhile(self)?;
         std::thread::sleep(Duration::from_secs(3));
         left.terminate()?;
         let summary = left.wait_event("summary", LIMIT)?;
@@ -70,7 +76,7 @@ fn assert_relayed(summary: &Value) {
 #[test]
 fn who_reach_the_server_alone_are_relayed_over_udp() -> anyhow::Result<()> {
     let Some(mut network) = Network::start("")? else { return Ok(()) };
-    assert_relayed(&network.call(&[])?);
+    assert_relayed(&network.call(&[], |_| Ok(()))?);
     Ok(())
 }
 
@@ -79,8 +85,36 @@ fn where_udp_is_blocked_they_are_relayed_over_tcp() -> anyhow::Result<()> {
     let rules = "table inet filter {\n  chain input {\n    type filter hook input priority 0;\n    \
                  meta l4proto udp drop\n  }\n}\n";
     let Some(mut network) = Network::start(rules)? else { return Ok(()) };
-    let summary = network.call(&[])?;
+    let summary = network.call(&[], |_| Ok(()))?;
     assert_relayed(&summary);
     assert_eq!(summary["candidate_pair"]["local"]["relay_protocol"], "tcp", "{summary}");
+    Ok(())
+}
+
+/// Somebody else at the same relay, whose address is one that both have permitted, for it is the other one's relayed
+/// address, too.
+#[test]
+fn a_stranger_at_the_same_relay_does_not_disturb_a_call() -> anyhow::Result<()> {
+    let Some(mut network) = Network::start("")? else { return Ok(()) };
+    let alone = network.call(&[], |_| Ok(()))?;
+    let attacked = network.call(&[], |network| {
+        // They are bound to no address of their own.
+        let ports = udp_sockets(network.server.id())?;
+        let relayed: Vec<SocketAddr> =
+            ports.iter().map(|at| SocketAddr::from(([10, 82, 1, 1], at.port()))).collect();
+        network.middle.within(|| send_to_each(&relayed, &volley()))?
+    })?;
+    assert_relayed(&attacked);
+    let figure = |summary: &Value, path: &str| {
+        path.split('.').fold(summary, |v, name| &v[name]).as_f64().unwrap_or(f64::NAN)
+    };
+    let refused = figure(&attacked, "refused_datagrams");
+    assert!(refused > 1000.0, "the attack did not get through the relay: {attacked:#}");
+    for none in ["video_received.freeze_count", "video_received.decode_errors"] {
+        assert_eq!(figure(&attacked, none), figure(&alone, none), "{none}: {attacked:#}");
+    }
+    let more = figure(&attacked, "max_rss_bytes") - figure(&alone, "max_rss_bytes");
+    eprintln!("{refused} datagrams refused, {:.1} MB more", more / 1e6);
+    assert!(more < 20e6, "{more} bytes more");
     Ok(())
 }

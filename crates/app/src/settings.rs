@@ -1,5 +1,6 @@
 //! What is kept between runs: one small JSON file in the user's configuration directory.
-//! UI thread; the file is read once at start and written when something changed.
+//! UI thread; the file is read once at start and written when something changed. Nobody but the user may
+//! read it: the code of a room is all one needs to enter.
 
 use etcetera::BaseStrategy as _;
 use std::io::Write as _;
@@ -129,6 +130,16 @@ impl Store {
     }
 
     fn load_from(path: Option<PathBuf>) -> (Self, Settings, Option<String>) {
+        // Earlier versions left the file as readable as others are.
+        if let Some(path) = path.as_deref() {
+            for path in path.parent().into_iter().chain([path]) {
+                if let Err(error) = keep_private(path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, path = %path.display(), "others may read the settings");
+                }
+            }
+        }
         let (settings, problem) = match path.as_deref().map(std::fs::read) {
             None => (Settings::default(), None),
             Some(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => (Settings::default(), None),
@@ -176,12 +187,33 @@ fn set_aside(path: &Path) -> String {
 fn write(path: &Path, settings: &Settings) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
+    keep_private(folder)?;
     let beside = path.with_extension("json.new");
-    let mut file = std::fs::File::create(&beside)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    // One that a crash left there keeps the mode that it has.
+    keep_private(&beside)?;
     serde_json::to_writer_pretty(&mut file, settings)?;
     file.write_all(b"\n")?;
     file.sync_all()?;
     std::fs::rename(&beside, path)
+}
+
+/// Takes group's and others' permissions from a file or folder. Elsewhere than on Unix the user's
+/// configuration folder is private by inheritance.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode & 0o700))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -207,6 +239,35 @@ mod tests {
         assert_eq!(store.save(&settings), None);
         let (_, read, problem) = Store::load_from(Some(path));
         assert_eq!((read, problem), (settings, None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_the_settings() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let folder = folder("private").join("visavis");
+        let path = folder.join("settings.json");
+        let (mut store, mut settings, _) = Store::load_from(Some(path.clone()));
+        settings.name = "Ada".into();
+        assert_eq!(store.save(&settings), None);
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+
+        // As an earlier version left them, and one that it left beside when it crashed.
+        let beside = path.with_extension("json.new");
+        std::fs::write(&beside, "{").unwrap();
+        for (path, mode) in [(&folder, 0o755), (&path, 0o644), (&beside, 0o644)] {
+            set(path, mode);
+        }
+        let (mut store, mut settings, problem) = Store::load_from(Some(path.clone()));
+        assert_eq!((settings.name.as_str(), problem), ("Ada", None));
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+        settings.name = "Grace".into();
+        assert_eq!(store.save(&settings), None);
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) fn summary(
             "first_video_frame": setup(s.first_video_frame),
         },
         "candidate_pair": pair,
+        "refused_datagrams": snapshot.refused_datagrams,
         "video_sent": (sent.frames > 0).then(|| json!({
             "codec": sent.codec,
             "width": sent.width_px,

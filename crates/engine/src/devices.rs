@@ -13,6 +13,7 @@ use visavis_media::files::{WavReader, WavWriter, Y4mReader};
 use visavis_media::synthetic::{Beep, TestPattern, Tone};
 use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, Size, VideoFrame};
 use visavis_rtc::MediaClock;
+use visavis_signaling_protocol::clean_name;
 
 use crate::paced::Paced;
 use crate::receive::{AudioReceive, unix_ms};
@@ -247,7 +248,7 @@ pub(crate) fn camera_opener(
                 )
                 .map_err(|e| sentence(&e.to_string()))?;
                 let format = camera.format().clone();
-                let mut open = Open::new(camera, Some(format.name));
+                let mut open = Open::new(camera, device_name(&format.name));
                 open.format = Some(format_words(format.size, format.fps));
                 Ok(open)
             }
@@ -344,8 +345,8 @@ pub(crate) fn microphone_opener(
                     context.on_end(Kind::Microphone),
                 )
                 .map_err(|e| sentence(&e.to_string()))?;
-                let name = microphone.format().name.clone();
-                Ok(Open::new(microphone, Some(name)))
+                let name = device_name(&microphone.format().name);
+                Ok(Open::new(microphone, name))
             }
         }
     };
@@ -418,9 +419,9 @@ pub(crate) fn speaker_opener(
                     context.on_end(Kind::Speaker),
                 )
                 .map_err(|e| sentence(&e.to_string()))?;
-                let name = speaker.format().name.clone();
+                let name = device_name(&speaker.format().name);
                 heard.set_speaker_latency(Some(Box::new(speaker.latency_reader())));
-                Ok(Open::new(speaker, Some(name)))
+                Ok(Open::new(speaker, name))
             }
         }
     };
@@ -434,7 +435,7 @@ pub(crate) fn list() -> DeviceList {
             .into_iter()
             .map(|d| DeviceInfo {
                 id: DeviceId(d.id.as_str().to_owned()),
-                name: d.name,
+                name: device_name(&d.name).unwrap_or_else(|| "Unnamed device".into()),
                 default: d.default,
             })
             .collect()
@@ -445,6 +446,14 @@ pub(crate) fn list() -> DeviceList {
         speakers: convert(capture::list_speakers()),
     }
 }
+
+/// What a device calls itself, fit to be shown: whoever makes a USB device chooses it.
+fn device_name(name: &str) -> Option<String> {
+    clean_name(name, MAX_DEVICE_NAME_CHARS)
+}
+
+/// Longer than those of sound cards with several outputs.
+const MAX_DEVICE_NAME_CHARS: usize = 128;
 
 fn format_words(size: Size, fps: f64) -> String {
     format!("{}×{} · {fps:.0} fps", size.width_px, size.height_px)

@@ -85,6 +85,8 @@ pub struct CallSnapshot {
     pub setup: SetupTimes,
     /// DTLS version and SRTP cipher, once known.
     pub dtls_version: Option<String>,
+    /// Datagrams from strangers, and forged ones, that were kept from the WebRTC stack.
+    pub refused_datagrams: u64,
     /// SRTP protection profile.
     pub srtp_cipher: Option<String>,
     /// One point a second, newest last, at most 120.

@@ -94,6 +94,7 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
     snapshot.pairs.sort_by_key(|p| (!p.selected, !p.nominated, p.state != "succeeded"));
 
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    snapshot.refused_datagrams = stats.refused_datagrams;
     snapshot.dtls_version = known(&stats.transport.tls_version);
     snapshot.srtp_cipher = known(&stats.transport.srtp_cipher);
     let codec = |kind: &str| {

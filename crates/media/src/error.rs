@@ -38,6 +38,10 @@ pub enum MediaError {
     /// A picture that depends on one that was lost or broken; ask for a keyframe.
     #[error("H.264 decoder waits for a keyframe")]
     AwaitingKeyframe,
+    /// The size of coded pictures changes more often than any honest sender needs; ask for a
+    /// keyframe, which is decoded when some seconds have passed.
+    #[error("H.264 decoder: the picture size changes too often")]
+    TooManySizeChanges,
     /// An Opus call failed.
     #[error("Opus: {0}")]
     Opus(#[from] opus::Error),

@@ -1,5 +1,6 @@
 //! ICE: timing, the local addresses to gather from, and the care that remote candidates need.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use webrtc::peer_connection::{
 };
 
 use crate::error::RtcError;
+use crate::guard::may_be_dialled;
 use crate::types::{AddressPolicy, Candidate, IceServer};
 
 /// Servers and policy for the stack.
@@ -200,13 +202,67 @@ pub(crate) fn validate(candidate: &str) -> Result<(), RtcError> {
     Ok(())
 }
 
+/// The candidates of the remote peer that are used in one lifetime of its ICE credentials, the first
+/// [`MAX_REMOTE_CANDIDATES`] different ones: each is checked at an address that the remote peer chose.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteCandidates(HashSet<String>);
+
+impl RemoteCandidates {
+    /// Whether a candidate line is used.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidCandidate`] says what is wrong, [`RtcError::TooManyCandidates`] that it is one too many.
+    pub(crate) fn admit(&mut self, line: &str, policy: AddressPolicy) -> Result<(), RtcError> {
+        validate(line)?;
+        let words: Vec<&str> = line.split_ascii_whitespace().skip(2).take(4).collect();
+        let [protocol, _, address, port] = words[..] else {
+            return Err(RtcError::InvalidCandidate("fields missing".into()));
+        };
+        match address.parse::<IpAddr>() {
+            // What connects by TCP is looked at where a connection is made.
+            Ok(ip) if protocol.eq_ignore_ascii_case("udp") => {
+                if !may_be_dialled(ip, port.parse().unwrap_or_default(), false) {
+                    return Err(RtcError::InvalidCandidate("no host's address".into()));
+                }
+            }
+            Ok(_) => {}
+            // The question alone would tell the local network of the call.
+            Err(_) if policy == AddressPolicy::RelayOnly => {
+                return Err(RtcError::InvalidCandidate("a name, and only relays are used".into()));
+            }
+            Err(_) => {}
+        }
+        let key = format!("{} {address} {port}", protocol.to_ascii_lowercase());
+        if !self.0.contains(&key) {
+            if self.0.len() >= MAX_REMOTE_CANDIDATES {
+                return Err(RtcError::TooManyCandidates);
+            }
+            self.0.insert(key);
+        }
+        Ok(())
+    }
+
+    /// A description without the candidates that are not used: one of them is no reason to refuse it.
+    pub(crate) fn strip(&mut self, sdp: &str, policy: AddressPolicy) -> String {
+        let used = |line: &&str| match line.strip_prefix("a=candidate:") {
+            Some(_) => {
+                let admitted = self.admit(line.trim_end().trim_start_matches("a="), policy);
+                if let Err(error) = &admitted {
+                    tracing::debug!(%error, "a candidate in a description is left out");
+                }
+                admitted.is_ok()
+            }
+            None => true,
+        };
+        sdp.split_inclusive('\n').filter(used).collect()
+    }
+}
+
 /// `<uuid>.local` (draft-ietf-mmusic-mdns-ice-candidates §3.1.1).
 fn is_mdns_name(name: &str) -> bool {
-    name.strip_suffix(".local").is_some_and(|label| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    })
+    name.strip_suffix(".local")
+        .is_some_and(|label| label.len() == 36 && uuid::Uuid::try_parse(label).is_ok())
 }
 
 /// The agent's tick: what happened is followed up this much later. The stack's 200 ms make 400 ms of
@@ -230,6 +286,8 @@ const RELAY_WAIT: Duration = Duration::from_millis(300);
 /// The agent checks every pair at every tick: machines with many virtual interfaces would make
 /// hundreds of pairs and flood the path.
 const MAX_ADDRESSES_PER_FAMILY: usize = 4;
+/// A browser on a machine with four networks, both families, UDP and TCP, reflexive and relayed, has some twenty.
+const MAX_REMOTE_CANDIDATES: usize = 32;
 /// Twice what a browser's longest line takes.
 const MAX_CANDIDATE_BYTES: usize = 512;
 
@@ -267,9 +325,50 @@ mod tests {
             "candidate:1 1 udp 1 192.0.2.1 1 typ srflx raddr x rport 1",
             "candidate:1 1 udp 1 192.0.2.1 1 typ host lonely",
             "candidate:1 1 udp 1 ..local 1 typ host",
+            "candidate:1 1 udp 1 printer.local 1 typ host",
+            "candidate:9 1 udp 2122260223 host.example.com 50000 typ host",
         ] {
             assert!(validate(line).is_err(), "{line}");
         }
+    }
+
+    const NAME: &str = "candidate:1 1 UDP 1 3c1b5ee4-e0a3-4d3e-9b43-5b7a1d5a6c11.local 9 typ host";
+
+    fn host(number: u16) -> String {
+        format!("candidate:1 1 udp 1 192.0.2.1 {number} typ host")
+    }
+
+    #[test]
+    fn only_so_many_candidates_of_one_generation_are_used() {
+        let mut candidates = RemoteCandidates::default();
+        for number in 1..=32 {
+            candidates.admit(&host(number), AddressPolicy::All).unwrap();
+        }
+        let more = candidates.admit(&host(33), AddressPolicy::All);
+        assert!(matches!(more, Err(RtcError::TooManyCandidates)), "{more:?}");
+        // An offer that is sent again names them all once more.
+        candidates.admit(&host(7), AddressPolicy::All).unwrap();
+    }
+
+    #[test]
+    fn a_candidate_that_is_not_used_does_not_spoil_its_description() {
+        let odd = "a=candidate:9 1 udp 2122260223 host.example.com 50000 typ host\r\n";
+        let broadcast = "a=candidate:9 1 udp 1 255.255.255.255 50000 typ host\r\n";
+        let good = format!("a={HOST}\r\n");
+        let sdp = format!("v=0\r\nm=audio 9\r\n{odd}{good}{broadcast}a=end-of-candidates\r\n");
+        let stripped = RemoteCandidates::default().strip(&sdp, AddressPolicy::All);
+        assert_eq!(stripped, format!("v=0\r\nm=audio 9\r\n{good}a=end-of-candidates\r\n"));
+        let many: String = (1..=1200).map(|number| format!("a={}\r\n", host(number))).collect();
+        let stripped = RemoteCandidates::default().strip(&many, AddressPolicy::All);
+        assert_eq!(stripped.lines().count(), 32);
+    }
+
+    #[test]
+    fn who_uses_relays_only_asks_nobody_for_a_name() {
+        let mut candidates = RemoteCandidates::default();
+        assert!(candidates.admit(NAME, AddressPolicy::RelayOnly).is_err());
+        candidates.admit(NAME, AddressPolicy::All).unwrap();
+        candidates.admit(HOST, AddressPolicy::RelayOnly).unwrap();
     }
 
     #[test]
@@ -311,7 +410,7 @@ mod tests {
         fn what_is_let_through_does_not_break_the_stack(
             words in prop::collection::vec(prop::sample::select(vec![
                 "1", "udp", "tcp", "192.0.2.1", "::1", "0", "65535", "typ", "host", "srflx", "relay",
-                "prflx", "raddr", "rport", "a.local", "tcptype", "passive", "generation", "4294967295",
+                "prflx", "raddr", "rport", "3c1b5ee4-e0a3-4d3e-9b43-5b7a1d5a6c11.local", "tcptype", "passive", "generation", "4294967295",
             ]), 0..16),
         ) {
             let line = format!("candidate:{}", words.join(" "));

@@ -19,6 +19,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod ice;
 mod interceptor;
 mod local_names;

@@ -38,7 +38,7 @@ pub(crate) fn add_to(registry: Registry, lottery: Option<Lottery>) -> Registry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
     use crate::{MediaClock, Peer, PeerConfig, PeerConnectionState, PeerEvent};
 
-    struct Side {
-        peer: Arc<Peer>,
+    pub(crate) struct Side {
+        pub(crate) peer: Arc<Peer>,
         events: mpsc::Receiver<PeerEvent>,
         video: mpsc::Receiver<ReceivedRtp>,
         audio: mpsc::Receiver<ReceivedRtp>,
@@ -85,7 +85,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(30);
 
     /// Two connected sides; what the first sends goes through the lottery.
-    async fn connected(lottery: Lottery) -> (Side, Side) {
+    pub(crate) async fn connected(lottery: Lottery) -> (Side, Side) {
         let (mut a, mut b) = (side(Some(lottery)).await, side(None).await);
         b.peer.set_remote(a.peer.create_offer(false).await.unwrap()).await.unwrap();
         a.peer.set_remote(b.peer.create_answer().await.unwrap()).await.unwrap();

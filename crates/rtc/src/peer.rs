@@ -2,7 +2,7 @@
 //! on; they wait for the driver's lock only, never for the network.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ use events::{Handler, run_channel};
 use negotiation::Negotiation;
 
 mod events;
+#[cfg(test)]
+mod hostile_tests;
 mod negotiation;
 
 /// How TLS to relays is done and what it trusts.
@@ -74,6 +76,7 @@ pub struct Peer {
     channel_task: tokio::task::JoinHandle<()>,
     direct_task: Option<tokio::task::JoinHandle<()>>,
     disclosure: Arc<Disclosure>,
+    policy: AddressPolicy,
     /// The machine's addresses when it was made.
     addresses: Vec<SocketAddr>,
 }
@@ -123,6 +126,7 @@ impl Peer {
             session: session.clone(),
             local_ice: local_ice.clone(),
             disclosure: disclosure.clone(),
+            unasked_channels: AtomicUsize::new(0),
         };
         let pc = PeerConnectionBuilder::new()
             .with_configuration(ice::configuration(&ice_servers, config.addresses))
@@ -182,6 +186,7 @@ impl Peer {
             channel_task,
             direct_task,
             disclosure,
+            policy: config.addresses,
             addresses: ice::local_addresses(),
         })
     }

@@ -38,6 +38,8 @@ pub struct PeerStats {
     pub network: NetworkEstimate,
     /// Events the owner did not take in time.
     pub dropped_events: u64,
+    /// Datagrams that did not reach the stack: strangers', forged ones, parts of a DTLS handshake out of order.
+    pub refused_datagrams: u64,
 }
 
 impl PeerStats {
@@ -198,6 +200,7 @@ pub(crate) fn gather(
     stats.inbound_audio = counters.inbound.audio.clone();
     stats.network = session.network();
     stats.dropped_events = session.dropped_events.load(Ordering::Relaxed);
+    stats.refused_datagrams = session.direct.guard.refused();
     stats
 }
 

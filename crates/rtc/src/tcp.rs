@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::guard::may_be_dialled;
 use crate::types::Candidate;
 
 /// What the sockets of a peer and its negotiation share.
@@ -121,8 +122,7 @@ impl TcpCandidates {
         let kind = words.iter().position(|word| *word == "tcptype");
         let at = kind.filter(|at| words.get(at + 1) == Some(&"passive"))?;
         let end = SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?);
-        // Nor to services of this machine, or well-known ones of others.
-        if !self.enabled || end.ip().is_loopback() || end.port() < FIRST_USER_PORT {
+        if !self.enabled || !may_be_dialled(end.ip(), end.port(), true) {
             return None;
         }
         self.add_end(end);
@@ -178,8 +178,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const LAST_RESORT: Duration = Duration::from_secs(1);
 /// As libwebrtc's `ICE_TYPE_PREFERENCE_HOST_TCP`: below all of UDP but relays.
 const TYPE_PREFERENCE: u32 = 90;
-/// RFC 6335 §6.
-const FIRST_USER_PORT: u16 = 1024;
 /// Of a few restarts.
 const MAX_ENDS: usize = 32;
 
@@ -219,7 +217,7 @@ mod tests {
             let line = PASSIVE.replace("tcptype passive", none);
             assert_eq!(told(tcp.filter(candidate(&line))), None);
         }
-        for other in ["a.local 4000", "127.0.0.1 4000", "::1 4000", "192.0.2.2 25"] {
+        for other in ["a.local 4000", "::ffff:127.0.0.1 4000", "0.0.0.0 4000", "192.0.2.2 25"] {
             let line = PASSIVE.replace("192.0.2.2 4000", other);
             assert_eq!(told(tcp.filter(candidate(&line))), None);
         }

@@ -492,7 +492,10 @@ impl Task {
                 tracing::debug!(code = code.as_str(), message, "the server objects");
                 Ok(())
             }
-            ServerMessage::Error { code, message } if code.is_transient() => {
+            ServerMessage::Error { code, message }
+                if code.is_transient()
+                    || (self.token.is_some() && code.is_transient_for_members()) =>
+            {
                 Err(End::Lost(format!("the server ended the connection: {message}")))
             }
             ServerMessage::Error { code, message } => {

@@ -208,6 +208,9 @@ fn explain(server: &ServerUrl, error: &Error) -> ConnectError {
         (Some(fault), _) => {
             passing(format!("TLS with {server} fails ({fault}): perhaps it wants http://"))
         }
+        (None, Error::Http(response)) if [429, 503].contains(&response.status().as_u16()) => {
+            passing(format!("{server} has too many connections just now; try again in a minute"))
+        }
         (None, Error::Http(response)) => passing(format!(
             "{server} answers HTTP {}: no Visavis signaling server is there",
             response.status().as_u16()

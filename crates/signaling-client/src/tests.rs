@@ -155,3 +155,45 @@ async fn leaving_ends_although_nobody_listens_to_events() {
     let client = SignalingClient::connect_with(config, sender, quick());
     timeout(Duration::from_secs(2), client.leave(Farewell::HangUp)).await.unwrap();
 }
+
+/// Behind one address others may have used up the joins that a restarted server allows.
+#[tokio::test]
+async fn a_busy_server_ends_no_call_but_refuses_a_newcomer() {
+    for code in [ErrorCode::TooManyJoins, ErrorCode::TooManyRooms] {
+        let (listener, config) = listen().await;
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut socket = accept_async(stream).await.unwrap();
+                let busy = ServerMessage::Error { code, message: "busy".to_owned() };
+                let busy = serde_json::to_string(&busy).unwrap();
+                // Lets in the first, refuses its return twice, and the last, which is another client.
+                let answer = if [1, 2, 4].contains(&number) { busy } else { joined() };
+                socket.send(Message::text(answer)).await.unwrap();
+            }
+        });
+        let again = config.clone();
+        let (sender, mut events) = mpsc::channel(16);
+        let client = SignalingClient::connect_with(config, sender, quick());
+        let (mut times_joined, mut times_lost) = (0, 0);
+        while times_joined < 2 {
+            match next(&mut events).await {
+                SignalingEvent::Joined { .. } => times_joined += 1,
+                SignalingEvent::Lost { .. } => times_lost += 1,
+                SignalingEvent::Connecting { .. } | SignalingEvent::Opened => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(times_lost >= 3, "{times_lost}");
+        drop(client);
+        let (sender, mut events) = mpsc::channel(16);
+        let _client = SignalingClient::connect_with(again, sender, quick());
+        loop {
+            match next(&mut events).await {
+                SignalingEvent::Connecting { .. } | SignalingEvent::Opened => {}
+                SignalingEvent::Refused { code: refused, .. } => break assert_eq!(refused, code),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -224,6 +224,49 @@ async fn another_kind_of_server_is_said_in_words() {
 }
 
 #[tokio::test]
+async fn a_server_with_too_many_connections_is_said_to_be_busy() {
+    let limits = Limits { websockets_per_address: 1, ..Limits::default() };
+    let server = server_with(ServerConfig { limits, ..ServerConfig::default() });
+    let (_a, _) = Peer::join(config(server.address(), &RoomCode::random(), "a")).await;
+    let event = outcome(config(server.address(), &RoomCode::random(), "b")).await;
+    let SignalingEvent::Unreachable(why) = event else { panic!("{event:?}") };
+    assert!(why.contains("too many connections"), "{why}");
+}
+
+/// Their tokens are unknown to it, and behind one address there are more of them than may join.
+#[tokio::test]
+async fn all_behind_one_address_come_back_after_a_restart_of_the_server() {
+    let first = server();
+    let address = first.address();
+    let room = RoomCode::random();
+    let mut peers = vec![
+        Peer::join(config(address, &room, "a")).await.0,
+        Peer::join(config(address, &room, "b")).await.0,
+        Peer::join(config(address, &RoomCode::random(), "c")).await.0,
+    ];
+    peers[0].peer_joined().await;
+    drop(std::sync::Arc::into_inner(first).unwrap());
+    for peer in &mut peers {
+        peer.lost().await;
+    }
+    let limits = Limits { joins_per_minute: 2, ..Limits::default() };
+    let listen = vec![address];
+    let _second =
+        EmbeddedServer::start(ServerConfig { listen, limits, ..ServerConfig::default() }).unwrap();
+    // Somebody else from there is quicker, and takes all joins.
+    for name in ["x", "y"] {
+        Peer::join(config(address, &RoomCode::random(), name)).await;
+    }
+    for peer in &mut peers {
+        let (_, resumed) = peer.joined().await;
+        assert!(!resumed);
+    }
+    let refused = outcome(config(address, &RoomCode::random(), "z")).await;
+    let SignalingEvent::Refused { code, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(code, ErrorCode::TooManyJoins);
+}
+
+#[tokio::test]
 async fn a_name_that_is_none_is_said_in_words() {
     let mut config = config("127.0.0.1:1".parse().unwrap(), &RoomCode::random(), "a");
     // A label of more than 63 letters is no name anywhere, so that no network is asked.

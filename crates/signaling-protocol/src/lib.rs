@@ -5,9 +5,11 @@
 //! JavaScript. Plain data: no thread, no clock, no socket.
 
 mod control;
+mod ice;
 mod id;
 pub mod limits;
 mod message;
+mod name;
 mod parse;
 mod room;
 
@@ -17,6 +19,7 @@ pub use message::{
     ClientMessage, ErrorCode, IceCandidateInit, IceServer, LeaveReason, PeerInfo, SdpType,
     ServerMessage, SessionDescription, SignalPayload,
 };
+pub use name::clean_name;
 pub use parse::ParseError;
 pub use room::{RoomCode, RoomCodeError};
 

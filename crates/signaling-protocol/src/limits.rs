@@ -7,14 +7,34 @@ use std::time::Duration;
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Longest display name, in Unicode scalar values.
 pub const MAX_DISPLAY_NAME_CHARS: usize = 64;
+/// ICE servers that a client takes from its signaling server.
+pub const MAX_ICE_SERVERS: usize = 8;
+/// URLs of one ICE server that a client takes.
+pub const MAX_ICE_URLS: usize = 4;
+/// Longest URL, user name or credential of an ICE server that a client takes, bytes. RFC 8489 §14.3
+/// has user names below 509.
+pub const MAX_ICE_TEXT_BYTES: usize = 512;
 /// Sustained messages a second from one connection.
 pub const MESSAGES_PER_SECOND: u32 = 50;
 /// Messages that may arrive at once before the sustained rate counts (trickled candidates).
 pub const MESSAGE_BURST: u32 = 200;
-/// `join` attempts a minute from one address.
-pub const JOINS_PER_MINUTE: u32 = 60;
+/// `join` attempts a minute from one address (IPv6: from one /64), as many at once. A hundred people
+/// of one company may come in the same minute, and again after a restart of the server.
+pub const JOINS_PER_MINUTE: u32 = 200;
+/// `join` attempts a minute from one IPv6 /48, the largest network that is commonly given to one
+/// customer (RFC 6177), as many at once.
+pub const JOINS_PER_MINUTE_PER_SITE: u32 = 1000;
 /// Rooms that one server holds.
 pub const MAX_ROOMS: usize = 10_000;
+/// Rooms that were opened from one address.
+pub const MAX_ROOMS_PER_ADDRESS: usize = 300;
+/// Seats that were taken from one address, those without a WebSocket included.
+pub const MAX_SEATS_PER_ADDRESS: usize = 400;
+/// WebSockets from one address.
+pub const MAX_WEBSOCKETS_PER_ADDRESS: usize = 400;
+/// Bytes of messages a second from one address, each message counted as at least 1 KiB; eight times
+/// as many may come at once. A call is set up with less than 64 KiB.
+pub const BYTES_PER_SECOND_PER_ADDRESS: u32 = 2 * 1024 * 1024;
 /// Peers in a room.
 pub const ROOM_SEATS: usize = 2;
 /// How often a client sends `ping`.

@@ -1,8 +1,9 @@
 //! The messages. Field names on the wire are camelCase; absent optional fields are left out.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::MAX_DISPLAY_NAME_CHARS;
+use crate::name::clean_name;
 use crate::{PeerId, ResumeToken, RoomCode, SessionId};
 
 /// Client to server.
@@ -77,7 +78,9 @@ pub enum ServerMessage {
         peers: Vec<PeerInfo>,
         /// Role in perfect negotiation (W3C WebRTC 1.0 §10.7).
         polite: bool,
-        /// What to put into the peer connection's configuration.
+        /// What to put into the peer connection's configuration; a client reads the
+        /// [usable](IceServer::usable) ones.
+        #[serde(deserialize_with = "crate::ice::usable")]
         ice_servers: Vec<IceServer>,
         /// For taking this seat back.
         resume_token: ResumeToken,
@@ -143,14 +146,16 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl ServerMessage {
-    /// A name fit to be shown: control characters removed, white space trimmed, cut to
-    /// [`MAX_DISPLAY_NAME_CHARS`]; `None` if nothing is left.
+    /// A name fit to be shown: [`clean_name`] with at most [`MAX_DISPLAY_NAME_CHARS`].
     pub fn clean_display_name(name: &str) -> Option<String> {
-        let name: String =
-            name.chars().filter(|c| !c.is_control()).take(MAX_DISPLAY_NAME_CHARS).collect();
-        let name = name.trim();
-        (!name.is_empty()).then(|| name.to_owned())
+        clean_name(name, MAX_DISPLAY_NAME_CHARS)
     }
+}
+
+/// For every `display_name` that comes from a server: it is cleaned on receipt too.
+fn cleaned<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    let name = Option::<String>::deserialize(input)?;
+    Ok(name.and_then(|name| ServerMessage::clean_display_name(&name)))
 }
 
 /// Another peer of the room.
@@ -161,8 +166,8 @@ pub struct PeerInfo {
     pub peer_id: PeerId,
     /// Its life; see [`SessionId`].
     pub session: SessionId,
-    /// Its name, cleaned by the server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its name, cleaned by the server and again when it is read.
+    #[serde(default, deserialize_with = "cleaned", skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
 }
 
@@ -257,7 +262,7 @@ pub enum ErrorCode {
     TooLarge,
     /// Too many messages a second. Fatal.
     RateLimited,
-    /// Too many joins a minute from this address. Fatal.
+    /// Too many joins a minute, or too many seats, from this address. Fatal.
     TooManyJoins,
     /// `protocolVersion` is not spoken here. Fatal.
     UnsupportedVersion,
@@ -267,7 +272,7 @@ pub enum ErrorCode {
     RoomFull,
     /// The people inside have locked the room. Fatal.
     RoomLocked,
-    /// The server holds as many rooms as it may. Fatal.
+    /// The server holds as many rooms as it may, in all or from this address. Fatal.
     TooManyRooms,
     /// A message other than `join` or `ping` came first. Fatal.
     NotJoined,
@@ -334,5 +339,12 @@ impl ErrorCode {
     /// Whether a client should connect again after it.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::IdleTimeout | Self::ServerShutdown | Self::RateLimited)
+    }
+
+    /// Whether a client that had a seat in the room before should connect again after it: the server
+    /// is too busy, as when all who sit behind one address come back after its restart, and
+    /// media may flow meanwhile.
+    pub fn is_transient_for_members(self) -> bool {
+        self.is_transient() || matches!(self, Self::TooManyJoins | Self::TooManyRooms)
     }
 }

@@ -100,6 +100,9 @@ fn the_specification_names_every_error_and_the_limits() {
         format!("ping` every {} s", limits::PING_INTERVAL.as_secs()),
         format!("{}, and {} KiB", limits::BACKLOG_MESSAGES, limits::BACKLOG_BYTES / 1024),
         format!("Display name | {} characters", limits::MAX_DISPLAY_NAME_CHARS),
+        format!("takes the first {} usable", limits::MAX_ICE_SERVERS),
+        format!("the first {} URLs", limits::MAX_ICE_URLS),
+        format!("more than {} bytes", limits::MAX_ICE_TEXT_BYTES),
     ] {
         assert!(text.contains(&words), "{words}");
     }
@@ -166,6 +169,46 @@ fn payloads_hold_what_the_dictionaries_say() {
             username_fragment: Some("uF7x".into()),
         }
     );
+}
+
+fn list(file: &str) -> Vec<Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn names_are_cleaned_when_they_are_read() {
+    for case in list("names.json") {
+        let name = case["name"].as_str().unwrap();
+        let shown = ServerMessage::clean_display_name(name);
+        assert_eq!(shown.as_deref(), case["shown"].as_str(), "{name:?}");
+        // What has been cleaned stays as it is.
+        let again = shown.as_deref().and_then(ServerMessage::clean_display_name);
+        assert_eq!(again, shown, "{name:?}");
+        let text = serde_json::json!({
+            "type": "peer-joined", "peerId": "a", "session": "b", "displayName": name,
+        });
+        let ServerMessage::PeerJoined { peer } = ServerMessage::parse(&text.to_string()).unwrap()
+        else {
+            panic!("not a peer")
+        };
+        assert_eq!(peer.display_name, shown, "{name:?}");
+    }
+}
+
+#[test]
+fn few_and_sound_ice_servers_are_taken() {
+    let joined = golden("server").into_iter().find(|(name, _)| name == "joined").unwrap().1;
+    for case in list("ice-servers.json") {
+        let mut message = value(&joined);
+        message["iceServers"] = case["servers"].clone();
+        let ServerMessage::Joined { ice_servers, .. } =
+            ServerMessage::parse(&message.to_string()).unwrap()
+        else {
+            panic!("not joined")
+        };
+        assert_eq!(serde_json::to_value(ice_servers).unwrap(), case["usable"], "{case}");
+    }
 }
 
 #[test]

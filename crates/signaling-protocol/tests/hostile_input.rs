@@ -24,6 +24,7 @@ fn parse_all(text: &str) {
     if let Some(name) = ServerMessage::clean_display_name(text) {
         assert!(!name.is_empty() && name.chars().count() <= 64);
         assert!(!name.chars().any(char::is_control));
+        assert_eq!(ServerMessage::clean_display_name(&name), Some(name));
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Allocation<L> {
     pub(crate) number: u64,
     /// `UNIX-EXPIRY:PEER`.
     pub(crate) user: String,
+    /// Of the client that asked for it: whose share it is.
+    pub(crate) address: IpAddr,
     /// As told to the client.
     pub(crate) relayed: SocketAddr,
     pub(crate) expires: Instant,
@@ -62,7 +64,7 @@ impl<L> Allocation<L> {
     pub(crate) fn new(
         now: Instant,
         (link, relayed): (L, SocketAddr),
-        (number, user): (u64, String),
+        (number, user, address): (u64, String, IpAddr),
         (transaction, lifetime): (TransactionId, Duration),
         bytes_per_second: u64,
     ) -> Self {
@@ -72,6 +74,7 @@ impl<L> Allocation<L> {
             link,
             number,
             user,
+            address,
             relayed,
             expires: now + lifetime,
             transaction,
@@ -164,7 +167,7 @@ mod tests {
 
     fn allocation(now: Instant) -> Allocation<()> {
         let relayed = "192.0.2.1:50000".parse().unwrap();
-        let user = (1, "1:ada".to_owned());
+        let user = (1, "1:ada".to_owned(), [198, 51, 100, 1].into());
         Allocation::new(now, ((), relayed), user, (1.into(), LIFETIME), 1000)
     }
 

@@ -30,10 +30,17 @@ pub(crate) struct Auth {
 pub(crate) struct User {
     /// `UNIX-EXPIRY:PEER`.
     pub(crate) name: String,
-    /// When the name ceases to open allocations, since the Unix epoch.
+    /// When the name ceases to be good for anything, since the Unix epoch.
     pub(crate) expires: Duration,
     /// Signs the answer.
     pub(crate) key: IntegrityKey,
+}
+
+impl User {
+    /// How long the name is good for.
+    pub(crate) fn left(&self, wall: Duration) -> Duration {
+        self.expires.saturating_sub(wall)
+    }
 }
 
 impl Auth {
@@ -60,7 +67,7 @@ impl Auth {
         wall: Duration,
     ) -> Result<User, Refusal> {
         if !request.has_attribute(MessageIntegrity::TYPE) {
-            return Err(Refusal::challenge("credentials are needed"));
+            return Err(Refusal::challenge("unauthenticated"));
         }
         let (Ok(name), Ok(realm), Ok(nonce)) = (
             request.attribute::<Username>(),
@@ -88,16 +95,17 @@ impl Auth {
         Some(User { name: name.to_owned(), expires: Duration::from_secs(expiry), key })
     }
 
-    /// A nonce for one client: until when it is good, and a proof that it comes from here.
+    /// A nonce for one client: until when it is good, and a proof that it comes from here. Short,
+    /// for it makes the most of the answer to somebody whose address may be forged.
     pub(crate) fn nonce(&self, client: SocketAddr, wall: Duration) -> String {
         let until = wall.saturating_add(NONCE_LIFETIME).as_secs();
-        format!("{until:016x}{}", hex(&self.nonce_proof(until, client)[..12]))
+        format!("{until:010x}{}", hex(&self.nonce_proof(until, client)[..8]))
     }
 
     fn nonce_is_good(&self, nonce: &str, client: SocketAddr, wall: Duration) -> bool {
-        let until = nonce.get(..16).and_then(|until| u64::from_str_radix(until, 16).ok());
+        let until = nonce.get(..10).and_then(|until| u64::from_str_radix(until, 16).ok());
         until.is_some_and(|until| {
-            wall.as_secs() < until && nonce[16..] == hex(&self.nonce_proof(until, client)[..12])
+            wall.as_secs() < until && nonce[10..] == hex(&self.nonce_proof(until, client)[..8])
         })
     }
 
@@ -129,7 +137,7 @@ mod tests {
         assert!(!auth.nonce_is_good(&nonce, a, now + Duration::from_secs(3600)));
         assert!(!auth.nonce_is_good(&nonce, b, now), "another client's");
         assert!(!Auth::new().unwrap().nonce_is_good(&nonce, a, now), "another server's");
-        for bad in ["", "0", "ffffffffffffffff", "äääääääääääää", &nonce[..39]] {
+        for bad in ["", "0", "ffffffffffffffff", "äääääääääääää", &nonce[..25]] {
             assert!(!auth.nonce_is_good(bad, a, now), "{bad}");
         }
     }

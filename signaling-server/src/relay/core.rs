@@ -1,7 +1,7 @@
 //! STUN and TURN (RFC 8489, RFC 8656) without sockets and without a clock: messages in, what to
 //! send out. One of them serves every transport; the caller holds the lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -11,27 +11,28 @@ use turn_types::attribute::Data as DataAttribute;
 use turn_types::attribute::XorPeerAddress;
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH, SEND};
 use turn_types::stun::attribute::{
-    AttributeWrite, ErrorCode, Nonce, Realm, UnknownAttributes, XorMappedAddress,
+    AttributeWrite, ErrorCode, Fingerprint, Nonce, Realm, UnknownAttributes, XorMappedAddress,
 };
 use turn_types::stun::message::{
     BINDING, IntegrityAlgorithm, IntegrityKey, Message, MessageClass, MessageWriteVec,
 };
 use turn_types::stun::prelude::{AttributeStaticType, MessageWrite, MessageWriteExt};
 
-use super::RelayLimits;
 use super::allocation::Allocation;
 use super::auth::{Auth, REALM};
 use super::policy::PeerPolicy;
 use super::refusal::Refusal;
 use super::wire::{self, CHANNEL_HEADER_BYTES};
-use crate::limits::{Bucket, address_key};
+use super::{RelayLimits, SEAT_GRACE};
+use crate::limits::{Bucket, Shares, address_key};
+use crate::rooms::SeatChange;
 
-/// Answers to strangers, and refusals, that one address may have at once, and a second. Spoofed
-/// requests make no more of the relay than this; an office behind one address needs less.
-const ANSWERS_BURST: f64 = 100.0;
-const ANSWERS_PER_SECOND: f64 = 50.0;
-/// Addresses share this many buckets: their memory is bounded whoever asks.
-const ANSWER_BUCKETS: usize = 4096;
+/// Seconds' worth of requests that one address may send at once.
+const REQUESTS_BURST_SECONDS: f64 = 5.0;
+/// Addresses share this many buckets, so that their memory is bounded whoever asks.
+const REQUEST_BUCKETS: usize = 4096;
+/// How long allocations of a seat live after its client hung up: what it still sends gets through.
+const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 
 /// Both clocks: the one that only goes on, and the time since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
@@ -89,20 +90,51 @@ pub(crate) struct Counters {
     pub(crate) bytes_to_clients: u64,
     /// Datagrams beyond an allocation's rate.
     pub(crate) over_rate: u64,
+    /// Requests beyond an address's rate, which are not answered.
+    pub(crate) unanswered: u64,
     /// Refused requests by error code; first challenges are among the 401s.
     pub(crate) refusals: BTreeMap<u16, u64>,
+}
+
+/// What a user's credentials are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Everything: there is a seat.
+    Seated,
+    /// Keeping up what is open until then: nothing is heard of the client on its WebSocket, but
+    /// media may flow.
+    Away(Instant),
+    /// Nothing; what is open ends then.
+    Gone(Instant),
+}
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamStage {
+    /// It has sent nothing authentic.
+    Unknown,
+    /// It has credentials.
+    Authentic,
+    /// It has an allocation.
+    Allocated,
 }
 
 /// All allocations of one relay.
 pub(crate) struct Core<L> {
     pub(super) auth: Auth,
     pub(super) limits: RelayLimits,
-    policy: PeerPolicy,
+    pub(super) policy: PeerPolicy,
     /// The IP addresses of relayed addresses. Peers there are other allocations.
     relayed_ips: Vec<IpAddr>,
     pub(super) allocations: HashMap<ClientId, Allocation<L>>,
     pub(super) by_relayed: HashMap<SocketAddr, ClientId>,
-    answers: Vec<Bucket>,
+    /// Allocations of each client's address.
+    pub(super) shares: Shares,
+    /// By the peer id inside user names; who is not here has no seat.
+    pub(super) seats: HashMap<String, Standing>,
+    /// Streams that have sent something authentic.
+    pub(super) authentic_streams: HashSet<u64>,
+    requests: Vec<Bucket>,
     hasher: RandomState,
     pub(super) counters: Counters,
 }
@@ -119,6 +151,8 @@ impl<L: Clone> Core<L> {
         policy: PeerPolicy,
         relayed_ips: Vec<IpAddr>,
     ) -> Self {
+        let rate = f64::from(limits.requests_per_second);
+        let requests = Bucket::new(now, rate * REQUESTS_BURST_SECONDS, rate);
         Self {
             auth,
             limits,
@@ -126,7 +160,10 @@ impl<L: Clone> Core<L> {
             relayed_ips,
             allocations: HashMap::new(),
             by_relayed: HashMap::new(),
-            answers: vec![Bucket::new(now, ANSWERS_BURST, ANSWERS_PER_SECOND); ANSWER_BUCKETS],
+            shares: Shares::default(),
+            seats: HashMap::new(),
+            authentic_streams: HashSet::new(),
+            requests: vec![requests; REQUEST_BUCKETS],
             hasher: RandomState::new(),
             counters: Counters::default(),
         }
@@ -142,9 +179,34 @@ impl<L: Clone> Core<L> {
         self.allocations.len()
     }
 
-    /// Whether a client has one.
-    pub(crate) fn has_allocation(&self, client: ClientId) -> bool {
-        self.allocations.contains_key(&client)
+    /// How far a client's stream has come.
+    pub(crate) fn stage(&self, stream: u64) -> StreamStage {
+        if self.allocations.contains_key(&ClientId::Stream(stream)) {
+            StreamStage::Allocated
+        } else if self.authentic_streams.contains(&stream) {
+            StreamStage::Authentic
+        } else {
+            StreamStage::Unknown
+        }
+    }
+
+    /// Whose credentials are good is decided by who has a seat.
+    pub(crate) fn seat_changed(&mut self, now: Instant, change: SeatChange) {
+        let (user, standing) = match change {
+            SeatChange::Taken(user) => (user, Standing::Seated),
+            SeatChange::Freed { user, may_return: true } => {
+                (user, Standing::Away(now + SEAT_GRACE))
+            }
+            SeatChange::Freed { user, may_return: false } => {
+                (user, Standing::Gone(now + HANG_UP_GRACE))
+            }
+        };
+        self.seats.insert(user.into(), standing);
+    }
+
+    /// The machine's addresses, which may change.
+    pub(crate) fn set_own_addresses(&mut self, own: Vec<IpAddr>) {
+        self.policy.own = own;
     }
 
     /// Whether there is an address of that family to relay from.
@@ -216,11 +278,16 @@ impl<L: Clone> Core<L> {
 
     /// Forgets what has expired.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.seats.retain(|_, standing| match standing {
+            Standing::Seated => true,
+            Standing::Away(until) | Standing::Gone(until) => now < *until,
+        });
         self.allocations.retain(|_, allocation| {
             allocation.tick(now);
-            let lives = now < allocation.expires;
+            let lives = now < allocation.expires && self.seats.contains_key(allocation.owner());
             if !lives {
                 self.by_relayed.remove(&allocation.relayed);
+                self.shares.give_back(allocation.address);
                 tracing::info!(allocation = allocation.number, "relay: allocation expired");
             }
             lives
@@ -231,14 +298,22 @@ impl<L: Clone> Core<L> {
     pub(crate) fn close(&mut self, client: ClientId) {
         if let Some(allocation) = self.allocations.remove(&client) {
             self.by_relayed.remove(&allocation.relayed);
+            self.shares.give_back(allocation.address);
             tracing::info!(allocation = allocation.number, "relay: allocation closed");
         }
+    }
+
+    /// Ends a stream's allocation, if it has one, and forgets the stream.
+    pub(crate) fn close_stream(&mut self, stream: u64) {
+        self.close(ClientId::Stream(stream));
+        self.authentic_streams.remove(&stream);
     }
 
     /// Ends every allocation.
     pub(crate) fn close_all(&mut self) {
         self.allocations.clear();
         self.by_relayed.clear();
+        self.shares.clear();
     }
 
     /// Sends a client's data on: over the network, or straight to another allocation.
@@ -280,11 +355,13 @@ impl<L: Clone> Core<L> {
         open: Open<'_, L>,
     ) -> Action<L> {
         let method = message.method();
+        // Before anything is computed for it. Spoofed requests make no more of the relay than this.
+        if message.has_class(MessageClass::Request) && !self.may_ask(now, client) {
+            self.counters.unanswered += 1;
+            return Action::Nothing;
+        }
         match message.class() {
             MessageClass::Request if method == BINDING => {
-                if !self.may_answer(now, client) {
-                    return Action::Nothing;
-                }
                 let mapped = XorMappedAddress::new(client.address, message.transaction_id());
                 Action::Answer(success(message, None, &[&mapped]))
             }
@@ -320,10 +397,10 @@ impl<L: Clone> Core<L> {
         self.send_on(now, client.id, peer, bytes, data)
     }
 
-    fn may_answer(&mut self, now: Now, client: Client) -> bool {
+    fn may_ask(&mut self, now: Now, client: Client) -> bool {
         let hash = self.hasher.hash_one(address_key(client.address.ip()));
-        let index = (hash % ANSWER_BUCKETS as u64) as usize;
-        self.answers[index].take(now.instant)
+        let index = (hash % REQUEST_BUCKETS as u64) as usize;
+        self.requests[index].take(now.instant)
     }
 
     fn refuse(
@@ -333,9 +410,6 @@ impl<L: Clone> Core<L> {
         request: &Message<'_>,
         refusal: &Refusal,
     ) -> Action<L> {
-        if !self.may_answer(now, client) {
-            return Action::Nothing;
-        }
         *self.counters.refusals.entry(refusal.code).or_default() += 1;
         // Not a line for people: strangers, and ICE checks of private addresses, would fill the log.
         tracing::debug!(code = refusal.code, reason = refusal.reason, "relay: refused");
@@ -355,7 +429,7 @@ impl<L: Clone> Core<L> {
         if !refusal.unknown.is_empty() {
             let _ = answer.add_attribute(&UnknownAttributes::new(&refusal.unknown));
         }
-        Action::Answer(finish(answer, refusal.key.as_ref()))
+        Action::Answer(finish(request, answer, refusal.key.as_ref()))
     }
 }
 
@@ -370,13 +444,20 @@ pub(super) fn success(
         // Cannot fail: each is small and there once.
         let _ = answer.add_attribute(*attribute);
     }
-    finish(answer, key)
+    finish(request, answer, key)
 }
 
-fn finish(mut answer: MessageWriteVec, key: Option<&IntegrityKey>) -> Vec<u8> {
+fn finish(
+    request: &Message<'_>,
+    mut answer: MessageWriteVec,
+    key: Option<&IntegrityKey>,
+) -> Vec<u8> {
     if let Some(key) = key {
         let _ = answer.add_message_integrity_with_key(key, IntegrityAlgorithm::Sha1);
     }
-    let _ = answer.add_fingerprint();
+    // Nobody is answered with more than needs be: the address may be forged.
+    if request.has_attribute(Fingerprint::TYPE) {
+        let _ = answer.add_fingerprint();
+    }
     answer.finish()
 }

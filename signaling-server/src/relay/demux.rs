@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
@@ -16,30 +16,47 @@ use tokio::time::timeout;
 
 use super::net::Relay;
 use super::wire::begins_stun;
+use crate::gate::{Gate, Guarded};
 
 /// Time for the first byte to arrive.
 const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Diverts TURN over plain TCP.
+/// Lets connections in, and diverts TURN over plain TCP.
 #[derive(Clone)]
 pub(crate) struct BeforeTls {
     pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) gate: Arc<Gate>,
+    /// Time that a client may take to read any of what is written to it.
+    pub(crate) write_limit: Duration,
+    /// Whether HTTP comes without TLS.
+    pub(crate) plain_http: bool,
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for BeforeTls {
-    type Stream = TcpStream;
+    type Stream = Guarded;
     type Service = S;
-    type Future = BoxFuture<'static, io::Result<(TcpStream, S)>>;
+    type Future = BoxFuture<'static, io::Result<(Guarded, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let relay = self.relay.clone();
+        let door = self.clone();
         Box::pin(async move {
+            let address = stream.peer_addr()?;
+            let pass = match door.gate.enter(Instant::now(), address.ip()) {
+                Ok(pass) => pass,
+                Err(full) => {
+                    if door.plain_http {
+                        door.gate.refuse(stream, full).await;
+                    }
+                    return Err(served());
+                }
+            };
             stream.set_nodelay(true)?;
-            let Some(relay) = relay else { return Ok((stream, service)) };
+            let stream = Guarded::new(stream, pass, door.write_limit);
+            let Some(relay) = door.relay else { return Ok((stream, service)) };
             let mut first = [0];
-            let peeked = timeout(FIRST_BYTE_LIMIT, stream.peek(&mut first)).await??;
+            let peek = stream.get_ref().peek(&mut first);
+            let peeked = timeout(FIRST_BYTE_LIMIT, peek).await??;
             if peeked == 1 && begins_stun(first[0]) {
-                let address = stream.peer_addr()?;
                 relay.serve_stream(stream, address).await;
                 return Err(served());
             }
@@ -87,7 +104,7 @@ where
 
 /// What tells the HTTP server that a connection is none of its own.
 fn served() -> io::Error {
-    io::Error::other("the relay has served this connection")
+    io::Error::other("this connection was served already")
 }
 
 /// A stream whose first byte has been read already.

@@ -51,10 +51,17 @@ pub struct RelayConfig {
     pub ports: RangeInclusive<u16>,
     /// Whether peers may be in loopback, link-local, private and other special ranges.
     pub allow_private: bool,
-    /// How long a credential opens new allocations; one that exists lives on.
+    /// How long a credential is good for at most. It ends with its seat, and what was opened with
+    /// it ends with it.
     pub lifetime: Duration,
     /// What is allowed.
     pub limits: RelayLimits,
+}
+
+impl RelayConfig {
+    /// How long credentials live at most unless told otherwise: longer than calls do, since a
+    /// relayed call ends with them.
+    pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 impl Default for RelayConfig {
@@ -65,7 +72,7 @@ impl Default for RelayConfig {
             external: Vec::new(),
             ports: 49152..=65535,
             allow_private: false,
-            lifetime: TurnSecret::LIFETIME,
+            lifetime: Self::LIFETIME,
             limits: RelayLimits::default(),
         }
     }
@@ -76,13 +83,22 @@ impl Default for RelayConfig {
 pub struct RelayLimits {
     /// Allocations in all, each a socket; beyond it 508 (Insufficient Capacity).
     pub allocations: usize,
+    /// Allocations of one client address (IPv6: of one /64); beyond it 486.
+    pub allocations_per_address: usize,
     /// Allocations of one peer; beyond it 486 (Allocation Quota Reached). A browser makes one for
     /// each URL and network interface.
     pub allocations_per_user: usize,
     /// Bytes of data a second, each way, of one allocation; what exceeds them is dropped.
     pub bytes_per_second: u64,
+    /// STUN and TURN requests a second from one address, five times as many at once; what exceeds
+    /// them is not answered.
+    pub requests_per_second: u32,
     /// TCP and TLS connections in all; beyond it they are closed at once.
     pub connections: usize,
+    /// TCP and TLS connections from one address; beyond it they are closed at once.
+    pub connections_per_address: usize,
+    /// Time that such a connection may stay without an authentic request.
+    pub first_request: Duration,
     /// Time that such a connection may stay without an allocation.
     pub idle: Duration,
 }
@@ -90,14 +106,25 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
-            allocations: 1000,
+            allocations: 4000,
+            // Six each for a hundred people behind one NAT.
+            allocations_per_address: 600,
             allocations_per_user: 24,
             bytes_per_second: 2_000_000,
-            connections: 1000,
+            requests_per_second: 200,
+            connections: 4000,
+            connections_per_address: 400,
+            first_request: Duration::from_secs(10),
             idle: Duration::from_secs(30),
         }
     }
 }
+
+/// How long allocations are kept up, and may be refreshed, after nothing was heard of their client
+/// for so long that its seat was freed. Media may flow all the while; a client tries to come back at
+/// least every four seconds, and the longest of its attempts lasts ten. With the token of that seat
+/// it then gets another one, which stands for the old credentials too.
+pub(crate) const SEAT_GRACE: Duration = Duration::from_secs(120);
 
 /// A relay that has its UDP port, but does not serve yet.
 pub(crate) struct Bound {
@@ -146,8 +173,20 @@ impl Bound {
     }
 
     fn policy(&self) -> PeerPolicy {
-        PeerPolicy { allow_private: self.config.allow_private, own: machine_addresses() }
+        let public = self.public_addresses();
+        PeerPolicy { allow_private: self.config.allow_private, own: own_addresses(&public) }
     }
+
+    /// Addresses under which this machine is reached that it may not have itself.
+    fn public_addresses(&self) -> Vec<IpAddr> {
+        let relayed = self.relayed.iter().map(|relayed| relayed.public);
+        self.config.external.iter().copied().chain(relayed).chain([self.address.ip()]).collect()
+    }
+}
+
+/// Where packets would come back to this machine.
+fn own_addresses(public: &[IpAddr]) -> Vec<IpAddr> {
+    machine_addresses().into_iter().chain(public.iter().copied()).collect()
 }
 
 /// What one peer is told about this relay.

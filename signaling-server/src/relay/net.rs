@@ -10,14 +10,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UdpSocket;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::core::{Action, Client, ClientId, Core, Now};
+use super::core::{Action, Client, ClientId, Core, Now, StreamStage};
 use super::wire::{self, MAX_BYTES};
-use super::{Bound, Relayed};
+use super::{Bound, Relayed, own_addresses};
+use crate::gate::Gate;
 use crate::metrics::Figures;
+use crate::rooms::SeatChange;
 
 /// Messages that may wait for one stream to be written; further data is dropped, as on a
 /// congested path.
@@ -28,6 +30,8 @@ const STREAM_BATCH: usize = 32;
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How often expired allocations and idle streams are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the machine's addresses are looked up, in ticks.
+const OWN_ADDRESSES_TICKS: u32 = 60;
 /// Ports tried for one allocation.
 const PORT_ATTEMPTS: u32 = 64;
 
@@ -38,10 +42,11 @@ pub(crate) struct Relay {
     relayed: Vec<Relayed>,
     ports: std::ops::RangeInclusive<u16>,
     streams_opened: AtomicU64,
-    /// One permit for each stream that may still be opened.
-    streams: Semaphore,
-    max_streams: usize,
+    streams: Arc<Gate>,
+    first_request_limit: Duration,
     idle_limit: Duration,
+    /// See [`Bound::public_addresses`].
+    public: Vec<std::net::IpAddr>,
     /// Messages dropped because a socket or a stream's queue was full.
     dropped: AtomicU64,
     /// True once the server goes down.
@@ -73,9 +78,10 @@ impl Relay {
     pub(crate) fn start(bound: Bound) -> io::Result<Arc<Self>> {
         let policy = bound.policy();
         let relayed_ips = bound.relayed.iter().map(|relayed| relayed.public).collect();
+        let public = bound.public_addresses();
         let limits = bound.config.limits;
-        let max_streams = limits.connections.min(Semaphore::MAX_PERMITS);
-        let idle_limit = limits.idle;
+        let streams = Gate::new(limits.connections, limits.connections_per_address, None);
+        let (first_request_limit, idle_limit) = (limits.first_request, limits.idle);
         let core = Core::new(Instant::now(), bound.auth, limits, policy, relayed_ips);
         let relay = Arc::new(Self {
             core: Mutex::new(core),
@@ -83,9 +89,10 @@ impl Relay {
             relayed: bound.relayed,
             ports: bound.config.ports,
             streams_opened: AtomicU64::new(0),
-            streams: Semaphore::new(max_streams),
-            max_streams,
+            streams,
+            first_request_limit,
             idle_limit,
+            public,
             dropped: AtomicU64::new(0),
             closing: watch::Sender::new(false),
         });
@@ -100,11 +107,16 @@ impl Relay {
         self.lock().close_all();
     }
 
+    /// Whose credentials are good.
+    pub(crate) fn seat_changed(&self, change: SeatChange) {
+        self.lock().seat_changed(Instant::now(), change);
+    }
+
     /// For `/metrics`.
     pub(crate) fn write_figures(&self, figures: &mut Figures) {
         let core = self.lock();
         let sums = core.counters();
-        let streams = self.max_streams - self.streams.available_permits();
+        let streams = self.streams.open();
         let dropped = sums.over_rate + self.dropped.load(Ordering::Relaxed);
         figures.gauge("relay_allocations", "Open allocations.", core.allocation_count() as u64);
         figures.gauge("relay_streams", "Open TCP and TLS connections.", streams as u64);
@@ -124,6 +136,11 @@ impl Relay {
             "Messages dropped: beyond the rate, or a queue was full.",
             dropped,
         );
+        figures.counter(
+            "relay_unanswered_total",
+            "Requests beyond the rate of their address.",
+            sums.unanswered,
+        );
         let codes = sums.refusals.iter().map(|(code, count)| (code, *count));
         figures.counters("relay_refusals_total", "Requests refused, by STUN error.", "code", codes);
     }
@@ -142,9 +159,13 @@ impl Relay {
     }
 
     async fn tick(self: Arc<Self>) {
-        loop {
+        for ticks in 1_u32.. {
             sleep(TICK).await;
             self.lock().tick(Instant::now());
+            if ticks % OWN_ADDRESSES_TICKS == 0 {
+                let own = own_addresses(&self.public);
+                self.lock().set_own_addresses(own);
+            }
         }
     }
 
@@ -172,12 +193,12 @@ impl Relay {
     where
         S: AsyncRead + AsyncWrite,
     {
-        let Ok(_permit) = self.streams.try_acquire() else {
-            tracing::warn!("relay: too many streams");
+        let Ok(_pass) = self.streams.enter(Instant::now(), address.ip()) else {
+            tracing::debug!("relay: too many streams");
             return;
         };
-        let id = ClientId::Stream(self.streams_opened.fetch_add(1, Ordering::Relaxed));
-        let client = Client { id, address: plain(address) };
+        let number = self.streams_opened.fetch_add(1, Ordering::Relaxed);
+        let client = Client { id: ClientId::Stream(number), address: plain(address) };
         let (reader, writer) = tokio::io::split(stream);
         let (sender, messages) = mpsc::channel(STREAM_QUEUE);
         let sink = Sink::Stream(sender);
@@ -185,20 +206,31 @@ impl Relay {
             tokio::select! {
                 () = self.read_stream(reader, client, &sink) => {}
                 () = write_stream(writer, messages) => {}
-                () = self.idle(id) => tracing::debug!("relay: stream without allocation closed"),
+                () = self.idle(number) => {
+                    tracing::debug!("relay: stream without allocation closed");
+                }
             }
         };
         Arc::clone(&self).until_closing(serving).await;
-        self.lock().close(id);
+        self.lock().close_stream(number);
     }
 
-    /// Ready once a client has been without allocation for too long.
-    async fn idle(&self, client: ClientId) {
-        let mut since = Instant::now();
-        while since.elapsed() < self.idle_limit {
+    /// Ready once a stream has shown no credentials in time, or has had no allocation for too long.
+    async fn idle(&self, stream: u64) {
+        let opened = Instant::now();
+        let mut since = opened;
+        loop {
             sleep(TICK).await;
-            if self.lock().has_allocation(client) {
-                since = Instant::now();
+            let limit = match self.lock().stage(stream) {
+                StreamStage::Allocated => {
+                    since = Instant::now();
+                    continue;
+                }
+                StreamStage::Authentic => self.idle_limit,
+                StreamStage::Unknown => self.first_request_limit.min(self.idle_limit),
+            };
+            if since.elapsed() >= limit {
+                return;
             }
         }
     }

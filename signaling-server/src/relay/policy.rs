@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) struct PeerPolicy {
     /// Whether loopback, link-local, private and other special ranges are open, and this machine.
     pub(crate) allow_private: bool,
-    /// This machine's addresses.
+    /// This machine's addresses, and those under which the world reaches it.
     pub(crate) own: Vec<IpAddr>,
 }
 
@@ -22,7 +22,9 @@ impl PeerPolicy {
         if never(peer) {
             return false;
         }
-        self.allow_private || !(is_special(peer) || self.own.contains(&peer))
+        let is_own = |peer| self.own.iter().any(|own| own.to_canonical() == peer);
+        let own = is_own(peer) || behind_6to4(peer).is_some_and(|v4| is_own(v4.into()));
+        self.allow_private || !(is_special(peer) || own)
     }
 }
 
@@ -56,7 +58,7 @@ fn is_special_v4(v4: Ipv4Addr) -> bool {
 }
 
 fn is_special_v6(v6: Ipv6Addr) -> bool {
-    let [a, b, c, ..] = v6.segments();
+    let [a, b, ..] = v6.segments();
     // Global unicast is 2000::/3 alone (RFC 4291 §2.4); loopback, link-local, site-local, unique
     // local, discard and local NAT64 (64:ff9b:1::/48, RFC 8215) lie outside it.
     a & 0xe000 != 0x2000
@@ -64,8 +66,15 @@ fn is_special_v6(v6: Ipv6Addr) -> bool {
         || (a == 0x2001 && b < 0x0200)
         || (a == 0x2001 && b == 0x0db8)
         || (a == 0x3fff && b < 0x1000)
-        // 6to4, RFC 3056: whose IPv4 address is special, or none of use.
-        || (a == 0x2002 && is_special_v4(Ipv4Addr::from_bits(u32::from(b) << 16 | u32::from(c))))
+        // Whose IPv4 address is special, or none of use.
+        || behind_6to4(IpAddr::V6(v6)).is_some_and(is_special_v4)
+}
+
+/// The IPv4 address of a 6to4 router (RFC 3056), to which packets for the network behind it go.
+fn behind_6to4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let [a, b, c, ..] = v6.segments();
+    (a == 0x2002).then(|| Ipv4Addr::from_bits(u32::from(b) << 16 | u32::from(c)))
 }
 
 /// The IPv4 address that a mapped (`::ffff:0:0/96`), compatible (`::/96`, RFC 4291 §2.5.5) or NAT64
@@ -166,7 +175,9 @@ mod tests {
         assert_eq!(refused(&policy, NEVER), NEVER);
         assert_eq!(refused(&policy, GLOBAL), [""; 0]);
         assert!(!policy.allows("8.8.4.4".parse().unwrap()), "this machine");
-        assert!(!policy.allows("::ffff:8.8.4.4".parse().unwrap()), "this machine");
+        for disguise in ["::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2002:0808:0404::1"] {
+            assert!(!policy.allows(disguise.parse().unwrap()), "this machine: {disguise}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use turn_types::stun::prelude::{Attribute, AttributeFromRaw, AttributeStaticType
 
 use super::allocation::{Allocation, NotBound, granted_lifetime, owner_of};
 use super::auth::User;
-use super::core::{Client, Core, Now, Open, success};
+use super::core::{Client, ClientId, Core, Now, Open, Standing, success};
 use super::refusal::Refusal;
 
 /// Attributes that are understood; others that must be are answered with 420 (RFC 8489 §6.3.1).
@@ -49,6 +49,10 @@ impl<L: Clone> Core<L> {
         open: Open<'_, L>,
     ) -> Result<Vec<u8>, Refusal> {
         let user = self.auth.check(message, client.address, now.wall)?;
+        if let ClientId::Stream(number) = client.id {
+            self.authentic_streams.insert(number);
+        }
+        self.check_seat(now, message, &user)?;
         let outcome = match message.method() {
             _ if has_unknown(message) => Err(unknown(message)),
             ALLOCATE => self.allocate(now, client, message, &user, open),
@@ -57,6 +61,20 @@ impl<L: Clone> Core<L> {
             _ => self.channel_bind(now, client, message, &user),
         };
         outcome.map_err(|refusal| refusal.signed(&user.key))
+    }
+
+    /// Credentials end with their own time, and with the seat that they were made for.
+    fn check_seat(&self, now: Now, message: &Message<'_>, user: &User) -> Result<(), Refusal> {
+        if now.wall >= user.expires {
+            return Err(Refusal::challenge("the credentials have expired; join again"));
+        }
+        match self.seats.get(owner_of(&user.name)) {
+            Some(Standing::Seated) => Ok(()),
+            Some(Standing::Away(until)) if now.instant < *until && message.method() != ALLOCATE => {
+                Ok(())
+            }
+            _ => Err(Refusal::challenge("the credentials have ended with the seat; join again")),
+        }
     }
 
     /// RFC 8656 §7.2.
@@ -73,9 +91,6 @@ impl<L: Clone> Core<L> {
                 return Ok(allocated(now, client, message, user, allocation));
             }
             return Err(Refusal::new(ErrorCode::ALLOCATION_MISMATCH, "there is one already"));
-        }
-        if now.wall >= user.expires {
-            return Err(Refusal::challenge("the credentials have expired; join again"));
         }
         match message.attribute::<RequestedTransport>().map(|transport| transport.protocol()) {
             Ok(RequestedTransport::UDP) => {}
@@ -102,15 +117,21 @@ impl<L: Clone> Core<L> {
         if self.allocations.len() >= self.limits.allocations {
             return Err(full("too many allocations in all"));
         }
+        let address = client.address.ip();
+        if !self.shares.has_room(address, self.limits.allocations_per_address) {
+            let code = ErrorCode::ALLOCATION_QUOTA_REACHED;
+            return Err(Refusal::new(code, "too many allocations of one address"));
+        }
         let Some(socket) = open(v6) else { return Err(full("no port is free")) };
+        self.shares.take(address, usize::MAX);
         self.counters.allocations += 1;
         let relayed = socket.1;
         let asked = message.attribute::<Lifetime>().ok().map(|lifetime| lifetime.seconds());
         let allocation = Allocation::new(
             now.instant,
             socket,
-            (self.counters.allocations, user.name.clone()),
-            (message.transaction_id(), granted_lifetime(asked)),
+            (self.counters.allocations, user.name.clone(), address),
+            (message.transaction_id(), granted_lifetime(asked).min(user.left(now.wall))),
             self.limits.bytes_per_second,
         );
         tracing::info!(allocation = allocation.number, "relay: allocation opened");
@@ -139,7 +160,7 @@ impl<L: Clone> Core<L> {
             self.close(client.id);
             Duration::ZERO
         } else {
-            let granted = granted_lifetime(asked);
+            let granted = granted_lifetime(asked).min(user.left(now.wall));
             allocation.expires = now.instant + granted;
             granted
         };

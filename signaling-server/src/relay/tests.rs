@@ -18,15 +18,22 @@ use turn_types::stun::message::{
 };
 use turn_types::stun::prelude::{MessageWrite, MessageWriteExt};
 
-use super::RelayLimits;
+use visavis_signaling_protocol::PeerId;
+
 use super::auth::{Auth, REALM};
-use super::core::{Action, Client, ClientId, Core, Now};
+use super::core::{Action, Client, ClientId, Core, Now, StreamStage};
 use super::policy::PeerPolicy;
 use super::wire;
+use super::{RelayLimits, SEAT_GRACE};
 use crate::ice;
+use crate::rooms::SeatChange;
 
 const RELAY: [u8; 4] = [192, 0, 2, 100];
 const PEER: &str = "1.1.1.1:4000";
+
+fn peer(name: &str) -> PeerId {
+    PeerId::try_from(name.to_owned()).unwrap()
+}
 
 struct Bench {
     core: Core<u16>,
@@ -52,7 +59,10 @@ impl Bench {
         let user = format!("{}:ada", now.wall.as_secs() + 3600);
         let password = ice::password(auth.secret(), &user);
         let policy = PeerPolicy { allow_private: false, own: vec![RELAY.into()] };
-        let core = Core::new(now.instant, auth, limits, policy, vec![RELAY.into()]);
+        let mut core = Core::new(now.instant, auth, limits, policy, vec![RELAY.into()]);
+        for name in ["ada", "grace"] {
+            core.seat_changed(now.instant, SeatChange::Taken(peer(name)));
+        }
         Self { core, now, next_port: 50000, user, password }
     }
 
@@ -194,21 +204,128 @@ fn a_nonce_grows_stale() {
 }
 
 #[test]
-fn expired_credentials_open_nothing_but_keep_what_is_open() {
+fn nothing_outlives_its_credentials() {
     let mut bench = Bench::new();
     assert_eq!(bench.allocate(udp(7)), 0);
-    let hour = Lifetime::new(3600);
-    assert_eq!(bench.ask(udp(7), REFRESH, &[&hour]).0, 0);
-    bench.pass(3599);
-    assert_eq!(bench.allocate(udp(8)), 0);
-    bench.now.wall += Duration::from_secs(1);
+    // They are good for an hour.
+    bench.pass(300);
+    let (code, bytes) = bench.ask(udp(7), REFRESH, &[&Lifetime::new(3600)]);
+    let granted = Message::from_bytes(&bytes).unwrap().attribute::<Lifetime>().unwrap().seconds();
+    assert_eq!((code, granted), (0, 3300));
+    bench.pass(3299);
     let transport = RequestedTransport::new(RequestedTransport::UDP);
+    let (code, bytes) = bench.ask(udp(8), ALLOCATE, &[&transport]);
+    let granted = Message::from_bytes(&bytes).unwrap().attribute::<Lifetime>().unwrap().seconds();
+    assert_eq!((code, granted), (0, 1));
+    assert_eq!(bench.core.allocation_count(), 2);
+    bench.pass(1);
+    assert_eq!(bench.core.allocation_count(), 0);
     let (code, bytes) = bench.ask(udp(9), ALLOCATE, &[&transport]);
     let message = Message::from_bytes(&bytes).unwrap();
     let error = message.attribute::<ErrorCode>().unwrap();
     assert_eq!(code, 401);
     assert!(error.reason().contains("expired"), "{}", error.reason());
+    assert_eq!(bench.ask(udp(7), REFRESH, &[]).0, 401);
+}
+
+fn freed(name: &str, may_return: bool) -> SeatChange {
+    SeatChange::Freed { user: peer(name), may_return }
+}
+
+#[test]
+fn credentials_end_with_the_seat() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.allocate(udp(7)), 0);
+    assert_eq!(bench.bind(udp(7), 0x4000, PEER), 0);
+    bench.core.seat_changed(bench.now.instant, freed("ada", false));
+    assert_eq!(bench.ask(udp(7), REFRESH, &[]).0, 401);
+    assert_eq!(bench.bind(udp(7), 0x4000, PEER), 401);
+    assert_eq!(bench.allocate(udp(8)), 401);
+    // The last words still get through.
+    let data = wire::channel_data(0x4000, b"bye", false);
+    assert!(matches!(bench.take(udp(7), &data), Action::ToPeer { .. }));
+    bench.pass(5);
+    assert_eq!(bench.core.allocation_count(), 0);
+    assert_eq!(bench.allocate(udp(8)), 401);
+    assert!(bench.core.seats.len() == 1, "who is gone is forgotten");
+}
+
+#[test]
+fn a_call_outlives_a_seat_whose_client_may_return() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.allocate(udp(7)), 0);
+    bench.core.seat_changed(bench.now.instant, freed("ada", true));
+    bench.pass(SEAT_GRACE.as_secs() - 1);
     assert_eq!(bench.ask(udp(7), REFRESH, &[]).0, 0);
+    assert_eq!(bench.bind(udp(7), 0x4000, PEER), 0);
+    assert_eq!(bench.allocate(udp(8)), 401, "but opens nothing more");
+    // It came back, in another seat.
+    bench.core.seat_changed(bench.now.instant, SeatChange::Taken(peer("ada")));
+    bench.pass(60);
+    assert_eq!(bench.ask(udp(7), REFRESH, &[]).0, 0);
+    bench.core.seat_changed(bench.now.instant, freed("ada", true));
+    bench.pass(SEAT_GRACE.as_secs());
+    assert_eq!(bench.core.allocation_count(), 0);
+    assert_eq!(bench.ask(udp(7), REFRESH, &[]).0, 401);
+}
+
+#[test]
+fn allocations_of_one_address_are_limited() {
+    let limits = RelayLimits { allocations_per_address: 2, ..RelayLimits::default() };
+    let mut bench = Bench::with(limits);
+    assert_eq!((bench.allocate(udp(1)), bench.allocate(udp(2))), (0, 0));
+    assert_eq!(bench.allocate(udp(3)), 486);
+    let address: SocketAddr = "198.51.100.2:1".parse().unwrap();
+    let elsewhere = Client { id: ClientId::Datagrams(address), address };
+    assert_eq!(bench.allocate(elsewhere), 0);
+    assert_eq!(bench.ask(udp(1), REFRESH, &[&Lifetime::new(0)]).0, 0);
+    assert_eq!(bench.allocate(udp(3)), 0, "given back");
+    bench.pass(600);
+    assert_eq!(bench.core.allocation_count(), 0);
+    assert_eq!((bench.allocate(udp(1)), bench.allocate(udp(2))), (0, 0), "given back");
+}
+
+#[test]
+fn a_stream_is_unknown_until_it_shows_credentials() {
+    let mut bench = Bench::new();
+    let client = Client { id: ClientId::Stream(3), ..udp(7) };
+    let bare = Message::builder_request(ALLOCATE, MessageWriteVec::new()).finish();
+    assert_eq!(answer(bench.take(client, &bare)).0, 401);
+    let binding = Message::builder_request(BINDING, MessageWriteVec::new()).finish();
+    assert_eq!(answer(bench.take(client, &binding)).0, 0);
+    assert_eq!(bench.core.stage(3), StreamStage::Unknown);
+    assert_eq!(bench.ask(client, REFRESH, &[]).0, 437);
+    assert_eq!(bench.core.stage(3), StreamStage::Authentic);
+    assert_eq!(bench.allocate(client), 0);
+    assert_eq!(bench.core.stage(3), StreamStage::Allocated);
+    bench.core.close_stream(3);
+    assert_eq!(bench.core.stage(3), StreamStage::Unknown);
+    assert_eq!(bench.core.allocation_count(), 0);
+}
+
+/// Whoever forges an address makes the relay send little more to it than was sent.
+#[test]
+fn answers_to_strangers_are_small() {
+    let mut bench = Bench::new();
+    let transport = RequestedTransport::new(RequestedTransport::UDP);
+    let attributes: [&[&dyn AttributeWrite]; 2] = [&[], &[&transport]];
+    for method in [BINDING, ALLOCATE, REFRESH, CREATE_PERMISSION, CHANNEL_BIND] {
+        for attributes in attributes {
+            let mut message = Message::builder_request(method, MessageWriteVec::new());
+            for attribute in attributes {
+                message.add_attribute(*attribute).unwrap();
+            }
+            let request = message.finish();
+            for address in ["198.51.100.1:7", "[2001:db8::1]:7"] {
+                let address = address.parse().unwrap();
+                let client = Client { id: ClientId::Datagrams(address), address };
+                let (_, bytes) = answer(bench.take(client, &request));
+                // With the headers of UDP and IPv4.
+                let (sent, asked) = (bytes.len() + 28, request.len() + 28);
+                assert!(sent * 2 <= asked * 5, "{method}: {asked} bytes, {sent} in answer");
+            }
+        }
+    }
 }
 
 #[test]
@@ -331,10 +448,17 @@ fn an_allocation_keeps_to_its_rate() {
 
 #[test]
 fn a_flood_of_requests_is_not_answered() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::with(RelayLimits { requests_per_second: 20, ..RelayLimits::default() });
     let bare = Message::builder_request(ALLOCATE, MessageWriteVec::new()).finish();
     let answers = (0..1000).filter(|_| bench.take(udp(7), &bare) != Action::Nothing).count();
     assert_eq!(answers, 100);
+    // Authentic ones cost more to check, and are counted too.
+    let message = bench.message(udp(7), REFRESH, None, &[]);
+    assert_eq!(bench.take(udp(7), &message), Action::Nothing);
+    assert_eq!(bench.core.counters().unanswered, 901);
+    bench.pass(1);
+    let answers = (0..1000).filter(|_| bench.take(udp(7), &bare) != Action::Nothing).count();
+    assert_eq!(answers, 20);
 }
 
 proptest! {

@@ -2,6 +2,8 @@
 //! goes on exactly where the old WebSocket stopped.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use visavis_signaling_protocol::ServerMessage;
 use visavis_signaling_protocol::limits::{BACKLOG_BYTES, BACKLOG_MESSAGES};
@@ -15,9 +17,38 @@ pub(super) struct Backlog {
     first: u64,
     /// Messages below this number were handed to a WebSocket.
     handed: u64,
+    /// What all backlogs and outboxes of the server keep, this one's part included.
+    kept: Arc<AtomicUsize>,
 }
 
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(self.weight(), Ordering::Relaxed);
+    }
+}
+
+/// What a message takes in memory besides its own bytes, at most.
+pub(crate) const MESSAGE_OVERHEAD_BYTES: usize = 512;
+
 impl Backlog {
+    /// An empty one that counts in `kept`.
+    pub(super) fn counted_in(kept: &Arc<AtomicUsize>) -> Self {
+        let kept = Arc::clone(kept);
+        Self { queue: VecDeque::new(), bytes: 0, first: 0, handed: 0, kept }
+    }
+
+    /// Bytes of memory, about.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes + self.queue.len() * MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Forgets everything, for want of memory.
+    pub(super) fn clear(&mut self) {
+        while !self.queue.is_empty() {
+            self.pop();
+        }
+    }
+
     /// Number of the next message.
     fn next(&self) -> u64 {
         self.first + self.queue.len() as u64
@@ -27,6 +58,7 @@ impl Backlog {
     pub(super) fn push(&mut self, message: ServerMessage, bytes: usize, handed: bool) {
         self.queue.push_back((message, bytes));
         self.bytes += bytes;
+        self.kept.fetch_add(bytes + MESSAGE_OVERHEAD_BYTES, Ordering::Relaxed);
         if handed {
             self.handed = self.next();
         }
@@ -68,6 +100,7 @@ impl Backlog {
     fn pop(&mut self) {
         if let Some((_, bytes)) = self.queue.pop_front() {
             self.bytes -= bytes;
+            self.kept.fetch_sub(bytes + MESSAGE_OVERHEAD_BYTES, Ordering::Relaxed);
             self.first += 1;
         }
     }
@@ -84,7 +117,7 @@ mod tests {
         }
     }
 
-    fn kept(backlog: &mut Backlog) -> Vec<String> {
+    fn kept_messages(backlog: &mut Backlog) -> Vec<String> {
         backlog
             .replay()
             .map(|(message, _)| match message {
@@ -101,12 +134,12 @@ mod tests {
             backlog.push(message(number), 10, number < 3);
         }
         backlog.forget(2);
-        assert_eq!(kept(&mut backlog), ["2", "3", "4"]);
+        assert_eq!(kept_messages(&mut backlog), ["2", "3", "4"]);
         backlog.forget(u64::MAX);
-        assert!(kept(&mut backlog).is_empty());
+        assert!(kept_messages(&mut backlog).is_empty());
         backlog.push(message(5), 10, true);
         backlog.forget(5);
-        assert_eq!(kept(&mut backlog), ["5"]);
+        assert_eq!(kept_messages(&mut backlog), ["5"]);
     }
 
     #[test]
@@ -115,7 +148,7 @@ mod tests {
         backlog.push(message(0), 10, true);
         backlog.push(message(1), 10, false);
         backlog.forget_handed();
-        assert_eq!(kept(&mut backlog), ["1"]);
+        assert_eq!(kept_messages(&mut backlog), ["1"]);
     }
 
     #[test]
@@ -126,9 +159,30 @@ mod tests {
         }
         // It had 4; 4 to 9 are lost; it counts 10 as its fifth.
         backlog.resume(Some(4));
-        assert_eq!(kept(&mut backlog).first().map(String::as_str), Some("10"));
+        assert_eq!(kept_messages(&mut backlog).first().map(String::as_str), Some("10"));
         backlog.forget(5);
-        assert_eq!(kept(&mut backlog).first().map(String::as_str), Some("11"));
+        assert_eq!(kept_messages(&mut backlog).first().map(String::as_str), Some("11"));
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_until_it_is_gone() {
+        let kept = Arc::new(AtomicUsize::new(0));
+        let mut backlog = Backlog::counted_in(&kept);
+        for number in 0..BACKLOG_MESSAGES + 3 {
+            backlog.push(message(number), 1000, false);
+        }
+        let full = BACKLOG_MESSAGES * (1000 + MESSAGE_OVERHEAD_BYTES);
+        assert_eq!(kept.load(Ordering::Relaxed), full);
+        backlog.forget(100);
+        assert_eq!(kept.load(Ordering::Relaxed), backlog.weight());
+        backlog.clear();
+        assert_eq!(kept.load(Ordering::Relaxed), 0);
+        // As if they had been dropped for want of room in the backlog itself.
+        backlog.push(message(7), 1, false);
+        backlog.resume(Some(4));
+        assert_eq!(kept_messages(&mut backlog), ["7"]);
+        drop(backlog);
+        assert_eq!(kept.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -137,9 +191,9 @@ mod tests {
         for number in 0..BACKLOG_MESSAGES + 3 {
             backlog.push(message(number), 1, false);
         }
-        assert_eq!(kept(&mut backlog).first().map(String::as_str), Some("3"));
-        assert_eq!(kept(&mut backlog).len(), BACKLOG_MESSAGES);
+        assert_eq!(kept_messages(&mut backlog).first().map(String::as_str), Some("3"));
+        assert_eq!(kept_messages(&mut backlog).len(), BACKLOG_MESSAGES);
         backlog.push(message(9), BACKLOG_BYTES, false);
-        assert_eq!(kept(&mut backlog), ["9"]);
+        assert_eq!(kept_messages(&mut backlog), ["9"]);
     }
 }

@@ -19,7 +19,9 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use axum::http::uri::Authority;
 use visavis_signaling_protocol::{
@@ -27,8 +29,11 @@ use visavis_signaling_protocol::{
     RoomCode, ServerMessage, SessionId, SignalPayload,
 };
 
-use crate::limits::{Bucket, Limits};
+use crate::limits::{Bucket, Joins, Limits, Shares};
 use backlog::Backlog;
+
+pub(crate) use backlog::MESSAGE_OVERHEAD_BYTES;
+pub(crate) use seats::SeatChange;
 
 /// Names one WebSocket for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +46,7 @@ pub(crate) enum Input {
     Connected { connection: ConnectionId, address: IpAddr, host: Option<Authority> },
     /// A text frame of `bytes` bytes arrived.
     Message { connection: ConnectionId, message: Result<ClientMessage, ParseError>, bytes: usize },
-    /// A WebSocket ping or pong arrived.
+    /// A WebSocket ping or pong arrived, which counts as a message for the rate.
     Heard { connection: ConnectionId },
     /// A frame arrived that is no message at all.
     Fault { connection: ConnectionId, code: ErrorCode, message: &'static str },
@@ -87,13 +92,29 @@ pub(crate) struct Rooms {
     mint: MintIceServers,
     rooms: HashMap<RoomCode, Room>,
     connections: HashMap<ConnectionId, Connection>,
-    joins: HashMap<IpAddr, Bucket>,
+    joins: Joins,
+    /// Rooms by the address that opened them, seats by the one that took them.
+    room_shares: Shares,
+    seat_shares: Shares,
+    /// Seats that fell silent not long ago, by their tokens.
+    former: HashMap<ResumeToken, FormerSeat>,
+    /// Bytes kept for clients, here and in their outboxes.
+    kept: Arc<AtomicUsize>,
     outputs: VecDeque<Output>,
+    seat_changes: VecDeque<SeatChange>,
     counters: Counters,
+}
+
+/// A seat that was freed because nothing was heard of its client, whose media may flow all the same.
+struct FormerSeat {
+    relay_users: Vec<PeerId>,
+    freed: Instant,
 }
 
 #[derive(Default)]
 struct Room {
+    /// Who opened it: whose share it is.
+    opened_from: Option<IpAddr>,
     /// At most [`ROOM_SEATS`](visavis_signaling_protocol::limits::ROOM_SEATS).
     seats: Vec<Seat>,
     /// Connections that wait for the holders to answer.
@@ -106,6 +127,11 @@ struct Room {
 
 struct Seat {
     peer_id: PeerId,
+    /// From where it was taken: whose share it is.
+    taken_from: IpAddr,
+    /// Under which names its client has had relay credentials: its own `peer_id`, and those of seats
+    /// that it had before and came back from.
+    relay_users: Vec<PeerId>,
     token: ResumeToken,
     session: SessionId,
     display_name: Option<String>,
@@ -168,12 +194,17 @@ impl Rooms {
     pub(crate) fn new(now: Instant, limits: Limits, mint: MintIceServers) -> Self {
         Self {
             now,
+            joins: Joins::new(&limits),
             limits,
             mint,
             rooms: HashMap::new(),
             connections: HashMap::new(),
-            joins: HashMap::new(),
+            room_shares: Shares::default(),
+            seat_shares: Shares::default(),
+            former: HashMap::new(),
+            kept: Arc::default(),
             outputs: VecDeque::new(),
+            seat_changes: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -198,6 +229,36 @@ impl Rooms {
         self.rooms.values().map(|room| room.seats.len()).sum()
     }
 
+    /// Counts the bytes that are kept for clients, here and by the caller.
+    pub(crate) fn kept(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.kept)
+    }
+
+    /// What is kept for each seat, bytes.
+    pub(crate) fn backlogs(&self) -> impl Iterator<Item = (usize, RoomCode, PeerId)> {
+        self.rooms.iter().flat_map(|(code, room)| {
+            room.seats
+                .iter()
+                .map(|seat| (seat.backlog.weight(), code.clone(), seat.peer_id.clone()))
+        })
+    }
+
+    /// Forgets what is kept for a seat, for want of memory. Its client, if it comes back, goes on
+    /// as if the oldest messages had been dropped.
+    pub(crate) fn drop_backlog(&mut self, code: &RoomCode, peer_id: &PeerId) {
+        let seats = self.rooms.get_mut(code).map(|room| &mut room.seats);
+        if let Some(seat) =
+            seats.and_then(|seats| seats.iter_mut().find(|seat| seat.peer_id == *peer_id))
+        {
+            seat.backlog.clear();
+        }
+    }
+
+    /// The next change of who may use the relay.
+    pub(crate) fn poll_seat_change(&mut self) -> Option<SeatChange> {
+        self.seat_changes.pop_front()
+    }
+
     /// The next thing to do.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -213,7 +274,7 @@ impl Rooms {
             Input::Message { connection, message, bytes } => {
                 self.message(connection, message, bytes);
             }
-            Input::Heard { connection } => self.heard(connection),
+            Input::Heard { connection } => self.heard_control_frame(connection),
             Input::Fault { connection, code, message } => self.fault(connection, code, message),
             Input::Disconnected { connection } => self.drop_connection(connection),
             Input::Tick => self.tick(),
@@ -307,6 +368,17 @@ impl Rooms {
         self.rooms.get_mut(room)?.seats.iter_mut().find(|seat| seat.connection == Some(id))
     }
 
+    /// A WebSocket ping or pong, with which nobody may keep the server busy either.
+    fn heard_control_frame(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.messages.take(now) {
+            self.heard(id);
+        } else {
+            self.fault(id, ErrorCode::RateLimited, "too many messages a second");
+        }
+    }
+
     /// Any sign of life counts.
     fn heard(&mut self, id: ConnectionId) {
         let now = self.now;
@@ -397,7 +469,8 @@ impl Rooms {
             }
             self.admit_waiting(&code);
         }
-        self.joins.retain(|_, bucket| !bucket.is_full(now));
+        self.joins.forget_full(now);
+        self.former.retain(|_, seat| !past(seat.freed, FORMER_SEAT_LIFETIME));
     }
 
     /// Says why and ends the connection. Its seat, if it holds one, becomes a ghost's.
@@ -462,5 +535,8 @@ fn deliver(outputs: &mut VecDeque<Output>, seat: &mut Seat, message: ServerMessa
     }
 }
 
+/// How long the token of a seat that fell silent is remembered: as long as the relay keeps up what
+/// was opened with its credentials.
+const FORMER_SEAT_LIFETIME: Duration = crate::relay::SEAT_GRACE;
 /// What a message without SDP or candidate is taken to weigh, bytes.
 const SMALL_MESSAGE_BYTES: usize = 256;

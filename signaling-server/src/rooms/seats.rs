@@ -6,37 +6,63 @@ use visavis_signaling_protocol::{
 };
 
 use super::backlog::Backlog;
-use super::{ConnectionId, Join, Output, Place, Room, Rooms, Seat};
-use crate::limits::{Bucket, address_key};
+use super::{ConnectionId, FormerSeat, Join, Output, Place, Room, Rooms, Seat};
+
+/// Who may use the relay from now on, or no longer. Names are those of
+/// [`MintIceServers`](super::MintIceServers).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SeatChange {
+    /// There is a seat behind this name.
+    Taken(PeerId),
+    /// There is none any more.
+    Freed {
+        /// The name.
+        user: PeerId,
+        /// Whether its client may still be in the call, and come back.
+        may_return: bool,
+    },
+}
 
 impl Rooms {
     pub(super) fn join(&mut self, id: ConnectionId, code: RoomCode, join: Join) {
         let now = self.now;
-        let Some(connection) = self.connections.get(&id) else { return };
-        let per_minute = f64::from(self.limits.joins_per_minute);
-        let joins = self
-            .joins
-            .entry(address_key(connection.address))
-            .or_insert_with(|| Bucket::new(now, per_minute, per_minute / 60.0));
-        if !joins.take(now) {
+        let Some(address) = self.connections.get(&id).map(|c| c.address) else { return };
+        let token = join.resume_token.as_ref();
+        // Before all limits: whoever takes an own seat back takes nothing from anybody.
+        if let Some(room) = self.rooms.get(&code) {
+            if let Some(own) = room.seats.iter().position(|seat| token == Some(&seat.token)) {
+                let resumes = room.seats[own].session == join.session;
+                return self.take_back(id, &code, own, join, resumes);
+            }
+            // Whose `joined` was lost has no token. Who else knows the session has the seat beside it.
+            let lost = |seat: &Seat| !seat.confirmed && seat.session == join.session;
+            if let Some(own) = room.seats.iter().position(lost) {
+                return self.take_back(id, &code, own, join, false);
+            }
+        }
+        let returns = token.is_some_and(|token| self.former.contains_key(token));
+        if !returns && !self.joins.take(now, address, token.is_some()) {
             let text = "too many joins a minute from this address";
             return self.fault(id, ErrorCode::TooManyJoins, text);
         }
-        if !self.rooms.contains_key(&code) && self.rooms.len() >= self.limits.rooms {
-            let text = "the server holds as many rooms as it may";
-            return self.fault(id, ErrorCode::TooManyRooms, text);
+        if !self.seat_shares.has_room(address, self.limits.seats_per_address) {
+            let text = "too many seats are taken from this address";
+            return self.fault(id, ErrorCode::TooManyJoins, text);
         }
-        let room = self.rooms.entry(code.clone()).or_default();
-        let token = join.resume_token.as_ref();
-        if let Some(own) = room.seats.iter().position(|seat| token == Some(&seat.token)) {
-            let resumes = room.seats[own].session == join.session;
-            return self.take_back(id, &code, own, join, resumes);
+        if !self.rooms.contains_key(&code) {
+            if self.rooms.len() >= self.limits.rooms {
+                let text = "the server holds as many rooms as it may";
+                return self.fault(id, ErrorCode::TooManyRooms, text);
+            }
+            if !self.room_shares.take(address, self.limits.rooms_per_address) {
+                let text = "too many rooms were opened from this address";
+                return self.fault(id, ErrorCode::TooManyRooms, text);
+            }
         }
-        // Whose `joined` was lost has no token. Who else knows the session has the seat beside it.
-        let lost = |seat: &Seat| !seat.confirmed && seat.session == join.session;
-        if let Some(own) = room.seats.iter().position(lost) {
-            return self.take_back(id, &code, own, join, false);
-        }
+        let room = self
+            .rooms
+            .entry(code.clone())
+            .or_insert_with(|| Room { opened_from: Some(address), ..Room::default() });
         if room.locked {
             let away = join
                 .resume_token
@@ -65,6 +91,12 @@ impl Rooms {
 
     /// Takes a free seat, or that of a ghost. The room exists and has one or the other.
     fn sit(&mut self, id: ConnectionId, code: &RoomCode, join: Join) {
+        let Some(address) = self.connections.get(&id).map(|c| c.address) else { return };
+        // Who waited in a full room may find that others from there were quicker.
+        if !self.seat_shares.has_room(address, self.limits.seats_per_address) {
+            let text = "too many seats are taken from this address";
+            return self.fault(id, ErrorCode::TooManyJoins, text);
+        }
         let Some(room) = self.rooms.get_mut(code) else { return };
         if room.seats.len() >= ROOM_SEATS {
             let ghost = room
@@ -77,8 +109,17 @@ impl Rooms {
             self.free(code, &ghost, reason);
         }
         let Some(room) = self.rooms.get_mut(code) else { return };
+        self.seat_shares.take(address, usize::MAX);
+        let peer_id = PeerId::random();
+        let former = join.resume_token.as_ref().and_then(|token| self.former.remove(token));
+        let mut relay_users = vec![peer_id.clone()];
+        relay_users.extend(former.into_iter().flat_map(|former| former.relay_users));
+        relay_users.truncate(RELAY_USERS_MAX);
+        self.seat_changes.extend(relay_users.iter().cloned().map(SeatChange::Taken));
         let seat = Seat {
-            peer_id: PeerId::random(),
+            peer_id,
+            taken_from: address,
+            relay_users,
             token: ResumeToken::random(),
             session: join.session,
             display_name: join.display_name,
@@ -87,7 +128,7 @@ impl Rooms {
             connection: Some(id),
             last_heard: self.now,
             probed: None,
-            backlog: Backlog::default(),
+            backlog: Backlog::counted_in(&self.kept),
             counts: join.received.is_some(),
             received: 0,
             confirmed: false,
@@ -128,7 +169,7 @@ impl Rooms {
         } else {
             seat.session = join.session;
             seat.confirmed = false;
-            seat.backlog = Backlog::default();
+            seat.backlog = Backlog::counted_in(&self.kept);
             seat.received = 0;
         }
         let (peer_id, info) = (seat.peer_id.clone(), seat.info());
@@ -242,6 +283,15 @@ impl Rooms {
             return;
         };
         let seat = room.seats.remove(seat);
+        self.seat_shares.give_back(seat.taken_from);
+        let may_return = reason == LeaveReason::Timeout;
+        self.seat_changes.extend(
+            seat.relay_users.iter().cloned().map(|user| SeatChange::Freed { user, may_return }),
+        );
+        if may_return {
+            let former = FormerSeat { relay_users: seat.relay_users, freed: self.now };
+            self.former.insert(seat.token.clone(), former);
+        }
         if room.locked && reason == LeaveReason::Timeout {
             room.away.push(seat.token);
         }
@@ -252,8 +302,11 @@ impl Rooms {
 
     pub(super) fn drop_empty_room(&mut self, code: &RoomCode) {
         let empty = |room: &Room| room.seats.is_empty() && room.waiting.is_empty();
-        if self.rooms.get(code).is_some_and(empty) {
-            self.rooms.remove(code);
+        if self.rooms.get(code).is_some_and(empty)
+            && let Some(room) = self.rooms.remove(code)
+            && let Some(address) = room.opened_from
+        {
+            self.room_shares.give_back(address);
         }
     }
 
@@ -277,3 +330,6 @@ impl Rooms {
         }
     }
 }
+
+/// Names under which one client may have relay credentials, the newest first.
+const RELAY_USERS_MAX: usize = 4;

@@ -4,6 +4,7 @@
 pub mod turn;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{WebSocketStream, client_async};
-use visavis_signaling::{Limits, Server, ServerConfig, ServerError};
+use visavis_signaling::{Limits, MetricsAt, Server, ServerConfig, ServerError};
 
 pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const ROOM: &str = "abc-defg-hjk";
@@ -45,6 +46,9 @@ pub fn serve(config: ServerConfig) -> Running {
 
 pub fn serve_on(address: &str, mut config: ServerConfig) -> Running {
     config.listen = vec![address.parse().unwrap()];
+    if config.metrics == MetricsAt::Nowhere {
+        config.metrics = MetricsAt::Page;
+    }
     let server = Server::bind(config).unwrap();
     let address = server.address();
     let (shutdown, asked) = oneshot::channel::<()>();
@@ -64,10 +68,7 @@ impl Client {
 
     /// From another of the loopback addresses.
     pub async fn open_from(own: &str, server: SocketAddr) -> Self {
-        let own = SocketAddr::new(own.parse().unwrap(), 0);
-        let socket = if own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-        socket.bind(own).unwrap();
-        let stream = socket.connect(server).await.unwrap();
+        let stream = connect_from(own, server).await;
         let url = format!("ws://{server}/ws");
         Self(timeout(DEADLINE, client_async(url, stream)).await.unwrap().unwrap().0)
     }
@@ -126,28 +127,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
+/// A TCP connection from one of the loopback addresses.
+pub async fn connect_from(own: &str, server: SocketAddr) -> TcpStream {
+    let own = SocketAddr::new(own.parse().unwrap(), 0);
+    let socket = if own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.bind(own).unwrap();
+    timeout(DEADLINE, socket.connect(server)).await.unwrap().unwrap()
+}
+
+/// Everything until the other side closes, or breaks the connection off.
+pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// What asks for a WebSocket.
 pub const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
 
 /// One HTTP/1.1 exchange on a connection of its own: status line and headers in lower case, body.
 pub async fn http(server: SocketAddr, path: &str, headers: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(server).await.unwrap();
+    let own = if server.is_ipv4() { "127.0.0.1" } else { "::1" };
+    http_from(own, server, path, headers).await
+}
+
+/// The same from one of the loopback addresses.
+pub async fn http_from(
+    own: &str,
+    server: SocketAddr,
+    path: &str,
+    headers: &str,
+) -> (String, String) {
+    let mut stream = connect_from(own, server).await;
     let close = if headers.contains("Upgrade") { "" } else { "Connection: close\r\n" };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n{close}{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     // What was asked to upgrade and is refused stays open for another request.
     stream.shutdown().await.unwrap();
-    let mut answer = Vec::new();
-    timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let answer = read_to_end(&mut stream).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.to_lowercase(), body.to_owned())
 }
 
 /// A figure of `/metrics`.
 pub async fn metric(server: SocketAddr, name: &str) -> u64 {
-    let (_, body) = http(server, "/metrics", "").await;
+    // From ever another address, none of which is one that a test lets use up its share.
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = ASKED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let own = if server.is_ipv4() { format!("127.9.{high}.{low}") } else { "::1".to_owned() };
+    let (_, body) = http_from(&own, server, "/metrics", "").await;
     let line = body.lines().find(|line| line.starts_with(&format!("visavis_signaling_{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in\n{body}"))
         .rsplit(' ')

@@ -84,6 +84,8 @@ fn states(ui: &mut Ui, s: &CallSnapshot) {
         let cipher = s.srtp_cipher.as_deref().unwrap_or(UNKNOWN);
         let cipher = cipher.strip_prefix("SRTP_").unwrap_or(cipher);
         fact(ui, "SRTP cipher", cipher, None, explain);
+        let explain = "Datagrams of strangers and forged ones, which the WebRTC stack never sees.";
+        fact(ui, "Refused datagrams", &s.refused_datagrams.to_string(), None, explain);
     });
 }
 

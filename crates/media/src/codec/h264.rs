@@ -4,9 +4,11 @@
 //! first picture (options set before are lost) and takes the first bitrate as the ceiling; why each
 //! setting is as it is stands in `docs/decisions/0002-h264-settings.md`.
 
+use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use openh264::OpenH264API;
@@ -15,7 +17,10 @@ use openh264::formats::YUVSource;
 use openh264_sys2 as sys;
 use sys::API;
 
-use super::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, nal_units, parse_sps};
+use super::sps::{
+    MAX_SPS_ID, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, SpsInfo, nal_units,
+    parse_pps_ids, parse_slice_pps_id, parse_sps,
+};
 use super::{VideoDecoder, VideoEncoder};
 use crate::error::MediaError;
 use crate::frame::{
@@ -387,11 +392,18 @@ fn bps(bitrate: Bitrate) -> c_int {
 }
 
 /// H.264 decoder that never shows a broken picture: concealment is off.
+///
+/// What a sender can make it allocate is bounded: by the size of pictures and the number of
+/// reference frames, and by how often the size may change ([`MediaError::TooManySizeChanges`]).
 pub struct H264Decoder {
     decoder: Option<Decoder>,
     pool: BufferPool,
     awaiting_keyframe: bool,
     matrix: ColorMatrix,
+    parameter_sets: ParameterSets,
+    /// Size that the codec holds memory for.
+    coded_size: Option<Size>,
+    size_changes: SizeChanges,
 }
 
 impl std::fmt::Debug for H264Decoder {
@@ -416,6 +428,9 @@ impl H264Decoder {
             pool: BufferPool::new(),
             awaiting_keyframe: true,
             matrix: ColorMatrix::default(),
+            parameter_sets: ParameterSets::default(),
+            coded_size: None,
+            size_changes: SizeChanges::default(),
         }
     }
 
@@ -436,15 +451,79 @@ impl H264Decoder {
         self.awaiting_keyframe = true;
     }
 
-    fn decode_checked(
+    /// As [`VideoDecoder::decode`], at the time `now`.
+    pub(super) fn decode_at(
         &mut self,
         access_unit: &[u8],
+        now: Instant,
     ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let Inspected { keyframe, matrix } = inspect(access_unit)?;
-        self.matrix = matrix.unwrap_or(self.matrix);
+        let keyframe = self.inspect(access_unit, now).inspect_err(|_| {
+            // The codec has not seen it, so what it knows is as good as before.
+            self.awaiting_keyframe = true;
+        })?;
         if self.awaiting_keyframe && !keyframe {
             return Err(MediaError::AwaitingKeyframe);
         }
+        self.decode_inspected(access_unit, keyframe).inspect_err(|_| {
+            // Whatever it half knows would be shown as a broken picture: begin anew.
+            self.decoder = None;
+            self.parameter_sets = ParameterSets::default();
+            self.coded_size = None;
+            self.awaiting_keyframe = true;
+        })
+    }
+
+    /// Checks what the codec may see. Returns whether it is a keyframe.
+    fn inspect(&mut self, access_unit: &[u8], now: Instant) -> Result<bool, MediaError> {
+        let broken = |what: &str| MediaError::H264Decode(what.into());
+        if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
+            return Err(MediaError::H264Decode(format!(
+                "access unit of {} bytes",
+                access_unit.len()
+            )));
+        }
+        let (mut units, mut keyframe) = (0, false);
+        for nal in nal_units(access_unit) {
+            units += 1;
+            match nal[0] & 0x1f {
+                NAL_SPS => {
+                    let sps = parse_sps(nal).ok_or_else(|| broken("unreadable SPS"))?;
+                    check_memory(&sps)?;
+                    // What browsers leave unsaid they mean as BT.709.
+                    self.matrix = match sps.matrix_coefficients {
+                        Some(BT470BG | SMPTE170M) => ColorMatrix::Bt601,
+                        _ => ColorMatrix::Bt709,
+                    };
+                    self.parameter_sets.sizes[usize::from(sps.id)] = Some(sps.coded_size);
+                }
+                NAL_PPS => {
+                    let (id, sps) = parse_pps_ids(nal).ok_or_else(|| broken("unreadable PPS"))?;
+                    self.parameter_sets.sps_of_pps[usize::from(id)] = Some(sps);
+                }
+                NAL_IDR => {
+                    keyframe = true;
+                    let size = parse_slice_pps_id(nal)
+                        .and_then(|pps| self.parameter_sets.size(pps))
+                        .ok_or_else(|| broken("slice without parameter sets"))?;
+                    if self.coded_size != Some(size) {
+                        if !self.size_changes.allow(now) {
+                            return Err(MediaError::TooManySizeChanges);
+                        }
+                        self.coded_size = Some(size);
+                    }
+                }
+                NAL_SLICE | NAL_SEI | NAL_AUD => {}
+                other => return Err(MediaError::H264Decode(format!("NAL unit of type {other}"))),
+            }
+        }
+        if units == 0 { Err(broken("no NAL unit")) } else { Ok(keyframe) }
+    }
+
+    fn decode_inspected(
+        &mut self,
+        access_unit: &[u8],
+        keyframe: bool,
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             none => {
@@ -493,16 +572,71 @@ impl H264Decoder {
 
 impl VideoDecoder for H264Decoder {
     fn decode(&mut self, access_unit: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let result = self.decode_checked(access_unit);
-        if let Err(error) = &result
-            && !matches!(error, MediaError::AwaitingKeyframe)
-        {
-            // Whatever it half knows would be shown as a broken picture: begin anew.
-            self.decoder = None;
-            self.awaiting_keyframe = true;
-        }
-        result
+        self.decode_at(access_unit, Instant::now())
     }
+}
+
+/// The parameter sets that the codec has been given, as far as they say a picture's size.
+#[derive(Debug)]
+struct ParameterSets {
+    /// Coded size, by the id of the sequence parameter set.
+    sizes: [Option<Size>; MAX_SPS_ID as usize + 1],
+    /// Id of the sequence parameter set, by the id of the picture parameter set.
+    sps_of_pps: [Option<u8>; u8::MAX as usize + 1],
+}
+
+impl Default for ParameterSets {
+    fn default() -> Self {
+        Self { sizes: [None; _], sps_of_pps: [None; _] }
+    }
+}
+
+impl ParameterSets {
+    /// Coded size of pictures that use the picture parameter set `pps`.
+    fn size(&self, pps: u8) -> Option<Size> {
+        self.sizes[usize::from(self.sps_of_pps[usize::from(pps)]?)]
+    }
+}
+
+/// When the codec last got memory for another size, or anew after an error; oldest first.
+#[derive(Debug, Default)]
+struct SizeChanges(VecDeque<Instant>);
+
+impl SizeChanges {
+    /// Whether it may at `now`; counts it if so.
+    fn allow(&mut self, now: Instant) -> bool {
+        while let Some(oldest) = self.0.front()
+            && now.saturating_duration_since(*oldest) >= SIZE_CHANGES_PERIOD
+        {
+            self.0.pop_front();
+        }
+        let allowed = self.0.len() < MAX_SIZE_CHANGES;
+        if allowed {
+            self.0.push_back(now);
+        }
+        allowed
+    }
+}
+
+/// Refuses pictures larger than any sender needs, and more references than fit into the memory of
+/// the highest level that is taken (§A.3.1 f and h).
+fn check_memory(sps: &SpsInfo) -> Result<(), MediaError> {
+    let size = sps.coded_size;
+    // `parse_sps` has multiplied both by 16 without overflow.
+    let macroblocks = u64::from(size.width_px / 16) * u64::from(size.height_px / 16);
+    if size.width_px > MAX_DECODED_DIMENSION_PX
+        || size.height_px > MAX_DECODED_DIMENSION_PX
+        || macroblocks > MAX_FRAME_MACROBLOCKS
+    {
+        return Err(MediaError::UnsupportedSize(size));
+    }
+    if macroblocks * u64::from(sps.max_num_ref_frames) > MAX_REFERENCE_MACROBLOCKS {
+        return Err(MediaError::H264Decode(format!(
+            "{} reference frames of {}x{} pixels",
+            sps.max_num_ref_frames, size.width_px, size.height_px
+        )));
+    }
+    Ok(())
 }
 
 /// `video_format` 5, `colour_primaries` and `transfer_characteristics` 1, `matrix_coefficients` 5
@@ -511,48 +645,6 @@ const VIDEO_FORMAT_UNSPECIFIED: u8 = 5;
 const BT709: u8 = 1;
 const BT470BG: u8 = 5;
 const SMPTE170M: u8 = 6;
-
-/// What an access unit says of itself.
-struct Inspected {
-    keyframe: bool,
-    /// Of its parameter set, if it has one. What browsers leave unsaid they mean as BT.709.
-    matrix: Option<ColorMatrix>,
-}
-
-/// Checks what the C decoder may see.
-fn inspect(access_unit: &[u8]) -> Result<Inspected, MediaError> {
-    if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
-        return Err(MediaError::H264Decode(format!("access unit of {} bytes", access_unit.len())));
-    }
-    let mut inspected = Inspected { keyframe: false, matrix: None };
-    let mut units = 0;
-    for nal in nal_units(access_unit) {
-        units += 1;
-        match nal[0] & 0x1f {
-            NAL_SPS => {
-                let sps = parse_sps(nal)
-                    .ok_or_else(|| MediaError::H264Decode("unreadable SPS".into()))?;
-                inspected.matrix = Some(match sps.matrix_coefficients {
-                    Some(BT470BG | SMPTE170M) => ColorMatrix::Bt601,
-                    _ => ColorMatrix::Bt709,
-                });
-                let size = sps.coded_size;
-                if size.width_px > MAX_DECODED_DIMENSION_PX
-                    || size.height_px > MAX_DECODED_DIMENSION_PX
-                {
-                    return Err(MediaError::UnsupportedSize(size));
-                }
-            }
-            NAL_IDR => inspected.keyframe = true,
-            NAL_SLICE | NAL_PPS | NAL_SEI | NAL_AUD => {}
-            other => return Err(MediaError::H264Decode(format!("NAL unit of type {other}"))),
-        }
-    }
-    if units == 0 {
-        return Err(MediaError::H264Decode("no NAL unit".into()));
-    }
-    Ok(inspected)
-}
 
 fn copy_plane(from: &[u8], from_stride: usize, to: &mut [u8], to_stride: usize) -> bool {
     let rows = to.len() / to_stride;
@@ -584,7 +676,17 @@ const MAX_QP: c_int = 51;
 const MIN_DIMENSION_PX: u32 = 16;
 /// openh264 takes no more than 3840x2160 or 2160x3840; it says so itself beyond that area.
 const MAX_ENCODED_DIMENSION_PX: u32 = 3840;
-/// Largest picture taken from the network.
+/// Macroblocks in a picture from the network, and in all its reference frames: `MaxFS` and
+/// `MaxDpbMbs` of level 4 (Table A-1), 1920x1080 with four references. What is offered is level 3.1,
+/// 1280x720 with five, but software encoders of browsers do not look at the level when somebody's
+/// camera, or the screen shared in its place, is larger.
+const MAX_FRAME_MACROBLOCKS: u64 = 8_192;
+const MAX_REFERENCE_MACROBLOCKS: u64 = 32_768;
+/// Longest side of a picture from the network: `Sqrt(MaxFS * 8)` macroblocks (§A.3.1 g).
 const MAX_DECODED_DIMENSION_PX: u32 = 4096;
+/// Size changes in [`SIZE_CHANGES_PERIOD`] at most. A browser's steps down and up on a bad network, or a
+/// phone that is turned, are seconds apart; another size means some 10 ms and up to 30 MB of fresh memory.
+pub(super) const MAX_SIZE_CHANGES: usize = 8;
+const SIZE_CHANGES_PERIOD: Duration = Duration::from_secs(4);
 /// Largest access unit taken from the network: more than level 5.1 allows for one picture.
 const MAX_ACCESS_UNIT_BYTES: usize = 4 << 20;

@@ -1,5 +1,6 @@
 //! The little of H.264 syntax that has to be read before a decoder may see it: NAL unit
-//! boundaries, and the picture size in the sequence parameter set (ITU-T H.264 §7.3.2.1.1, Annex B).
+//! boundaries, the picture size and the number of reference frames in the sequence parameter set
+//! (ITU-T H.264 §7.3.2.1.1, Annex B), and which parameter sets a slice uses.
 
 use crate::frame::Size;
 
@@ -56,6 +57,8 @@ fn find_start_code(data: &[u8]) -> Option<(usize, usize)> {
 /// What a sequence parameter set says about its pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpsInfo {
+    /// `seq_parameter_set_id`, 0 to 31.
+    pub id: u8,
     /// `profile_idc`.
     pub profile_idc: u8,
     /// Constraint flags and reserved bits, the second byte of `profile-level-id` (RFC 6184 §8.1).
@@ -64,6 +67,8 @@ pub struct SpsInfo {
     pub level_idc: u8,
     /// Coded size in whole macroblocks, before cropping.
     pub coded_size: Size,
+    /// `max_num_ref_frames`, 0 to 16: how many decoded pictures the decoder has to keep.
+    pub max_num_ref_frames: u8,
     /// `matrix_coefficients` (Table E-5), where the parameter set has them.
     pub matrix_coefficients: Option<u8>,
 }
@@ -77,7 +82,7 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
     let rbsp = unescape(&nal[1..]);
     let [profile_idc, constraints, level_idc] = *rbsp.first_chunk::<3>()?;
     let mut bits = Bits { data: &rbsp[3..], position: 0 };
-    bits.exp_golomb()?; // seq_parameter_set_id
+    let id = bits.exp_golomb_up_to(MAX_SPS_ID)?;
     if matches!(
         profile_idc,
         100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -112,9 +117,7 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
         2 => {}
         _ => return None,
     }
-    if bits.exp_golomb()? > 16 {
-        return None; // max_num_ref_frames
-    }
+    let max_num_ref_frames = bits.exp_golomb_up_to(16)?;
     bits.bit()?; // gaps_in_frame_num_value_allowed_flag
     let width_mbs = bits.exp_golomb()?.checked_add(1)?;
     let height_map_units = bits.exp_golomb()?.checked_add(1)?;
@@ -122,8 +125,44 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
     let height_mbs = height_map_units.checked_mul(if frame_mbs_only { 1 } else { 2 })?;
     let coded_size = Size::new(width_mbs.checked_mul(16)?, height_mbs.checked_mul(16)?);
     let matrix_coefficients = matrix_coefficients(&mut bits, frame_mbs_only).flatten();
-    Some(SpsInfo { profile_idc, constraints, level_idc, coded_size, matrix_coefficients })
+    Some(SpsInfo {
+        id,
+        profile_idc,
+        constraints,
+        level_idc,
+        coded_size,
+        max_num_ref_frames,
+        matrix_coefficients,
+    })
 }
+
+/// Ids of a picture parameter set NAL unit (§7.3.2.2): its own and that of its sequence parameter
+/// set. `None` if it is cut short or an id is out of range.
+pub fn parse_pps_ids(nal: &[u8]) -> Option<(u8, u8)> {
+    let rbsp = beginning(nal);
+    let mut bits = Bits { data: &rbsp, position: 0 };
+    Some((bits.exp_golomb_up_to(u8::MAX)?, bits.exp_golomb_up_to(MAX_SPS_ID)?))
+}
+
+/// Id of the picture parameter set that a slice NAL unit uses (§7.3.3). `None` if it is cut short or
+/// the id is out of range.
+pub fn parse_slice_pps_id(nal: &[u8]) -> Option<u8> {
+    let rbsp = beginning(nal);
+    let mut bits = Bits { data: &rbsp, position: 0 };
+    bits.exp_golomb()?; // first_mb_in_slice
+    bits.exp_golomb()?; // slice_type
+    bits.exp_golomb_up_to(u8::MAX)
+}
+
+/// What follows the NAL unit's header, as far as the longest three Exp-Golomb codes go: slices are
+/// large, and nobody wants them copied.
+fn beginning(nal: &[u8]) -> Vec<u8> {
+    let end = nal.len().min(1 + 3 * 8 * 3 / 2);
+    unescape(nal.get(1..end).unwrap_or_default())
+}
+
+/// Largest `seq_parameter_set_id` (§7.4.2.1.1).
+pub const MAX_SPS_ID: u8 = 31;
 
 /// Reads on from after `frame_mbs_only_flag` into the VUI (§E.1.1).
 fn matrix_coefficients(bits: &mut Bits<'_>, frame_mbs_only: bool) -> Option<Option<u8>> {
@@ -215,6 +254,11 @@ impl Bits<'_> {
         }
         Some(value - 1)
     }
+
+    /// The same where a larger value is malformed.
+    fn exp_golomb_up_to(&mut self, max: u8) -> Option<u8> {
+        u8::try_from(self.exp_golomb()?).ok().filter(|value| *value <= max)
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +293,7 @@ mod tests {
             let total: usize = nal_units(&data).map(<[u8]>::len).sum();
             prop_assert!(total <= data.len());
             for nal in nal_units(&data) {
-                let _ = parse_sps(nal);
+                let _ = (parse_sps(nal), parse_pps_ids(nal), parse_slice_pps_id(nal));
             }
             let mut sps = vec![0x67];
             sps.extend_from_slice(&data);

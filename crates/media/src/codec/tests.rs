@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::h264::{H264Decoder, H264Encoder, H264EncoderConfig};
+use super::h264::{H264Decoder, H264Encoder, H264EncoderConfig, MAX_SIZE_CHANGES};
 use super::opus::{
     OpusDecoder, OpusEncoder, OpusEncoderConfig, PACKET_SAMPLES, has_fec, is_dtx, packet_samples,
 };
@@ -183,30 +183,143 @@ fn a_cut_picture_is_an_error_and_not_shown() {
     assert!(!matches!(decoder.decode(&coded[2].data), Ok(Some(_))));
 }
 
-#[test]
-fn oversized_parameter_sets_and_access_units_are_refused() {
-    let mut decoder = H264Decoder::new();
-    // Baseline, 8192x8192: ue(511) twice.
-    let mut bits = String::from("1"); // seq_parameter_set_id 0
-    bits += "1"; // log2_max_frame_num_minus4 0
-    bits += "011"; // pic_order_cnt_type 2
-    bits += "010"; // max_num_ref_frames 1
-    bits += "0";
-    for _ in 0..2 {
-        bits += &format!("{}{:b}", "0".repeat(9), 512);
-    }
-    bits += "11010000";
-    let mut unit = vec![0, 0, 0, 1, 0x67, 66, 0xc0, 31];
-    unit.extend(bits.as_bytes().chunks(8).map(|c| {
+/// A baseline sequence parameter set of so many macroblocks and reference frames.
+fn sps(id: u32, width_mbs: u32, height_mbs: u32, references: u32) -> Vec<u8> {
+    let golomb = |value: u32| {
+        let bits = format!("{:b}", value + 1);
+        format!("{}{bits}", "0".repeat(bits.len() - 1))
+    };
+    let bits = [
+        golomb(id),
+        golomb(0), // log2_max_frame_num_minus4
+        golomb(2), // pic_order_cnt_type
+        golomb(references),
+        "0".into(), // gaps_in_frame_num_value_allowed_flag
+        golomb(width_mbs - 1),
+        golomb(height_mbs - 1),
+        "11001".into(), // frame_mbs_only, direct_8x8_inference, no cropping, no VUI, stop bit
+    ]
+    .concat();
+    let mut nal = vec![0x60 | NAL_SPS, 66, 0xc0, 31];
+    nal.extend(bits.as_bytes().chunks(8).map(|c| {
         let text = format!("{:0<8}", std::str::from_utf8(c).unwrap());
         u8::from_str_radix(&text, 2).unwrap()
     }));
-    unit.extend([0, 0, 0, 1, NAL_IDR | 0x60, 0x88]);
-    assert!(
-        matches!(decoder.decode(&unit), Err(MediaError::UnsupportedSize(s)) if s == Size::new(8192, 8192))
-    );
+    nal
+}
+
+fn annex_b<'a>(nals: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    nals.into_iter().flat_map(|nal| [&[0, 0, 0, 1], nal].concat()).collect()
+}
+
+/// A keyframe of the encoder's with another sequence parameter set.
+fn with_sps(sps: &[u8]) -> Vec<u8> {
+    let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+    let coded = encode(&mut encoder, &mut Source::new(Size::new(320, 192)), 1);
+    annex_b(nal_units(&coded[0].data).map(|n| if n[0] & 0x1f == NAL_SPS { sps } else { n }))
+}
+
+#[test]
+fn oversized_parameter_sets_and_access_units_are_refused() {
+    let mut decoder = H264Decoder::new();
+    for (width_mbs, height_mbs) in [(512, 512), (256, 256), (128, 65), (257, 1), (1, 257)] {
+        let size = Size::new(16 * width_mbs, 16 * height_mbs);
+        let result = decoder.decode(&with_sps(&sps(0, width_mbs, height_mbs, 1)));
+        assert!(
+            matches!(result, Err(MediaError::UnsupportedSize(s)) if s == size),
+            "{size:?} {result:?}"
+        );
+    }
     assert!(decoder.decode(&vec![1; 5 << 20]).is_err());
     assert!(decoder.decode(&[]).is_err());
+}
+
+#[test]
+fn reference_frames_are_bounded_by_their_area() {
+    let refused = |width_mbs, height_mbs, references| {
+        let result =
+            H264Decoder::new().decode(&with_sps(&sps(0, width_mbs, height_mbs, references)));
+        matches!(result, Err(MediaError::H264Decode(why)) if why.contains("reference frames"))
+    };
+    assert!(refused(120, 68, 5) && refused(80, 45, 10) && refused(64, 64, 16));
+    // Portrait, and what hardware encoders say although they use one.
+    for (width_mbs, height_mbs, references) in
+        [(120, 68, 4), (68, 120, 4), (80, 45, 9), (45, 80, 4), (40, 30, 16), (20, 12, 0)]
+    {
+        assert!(!refused(width_mbs, height_mbs, references), "{width_mbs}x{height_mbs}");
+    }
+}
+
+#[test]
+fn the_size_changes_only_so_often() {
+    let sizes = [(320, 180), (180, 320)].map(|(w, h)| Size::new(w, h));
+    let keyframes = sizes.map(|size| {
+        encode(&mut H264Encoder::new(H264EncoderConfig::default()), &mut Source::new(size), 1)
+            .remove(0)
+            .data
+    });
+    let begun = Instant::now();
+    let at = |ms: u64| begun + Duration::from_millis(ms);
+    let mut decoder = H264Decoder::new();
+    // At most eight in 4 s, whatever is in between.
+    let mut decoded = 0;
+    for n in 0..200_usize {
+        match decoder.decode_at(&keyframes[n % 2], at(10 * n as u64)) {
+            Ok(picture) => {
+                assert_eq!(picture.unwrap().size(), sizes[n % 2]);
+                decoded += 1;
+            }
+            // Those of the size that the decoder has memory for are welcome.
+            Err(error) => {
+                assert!(matches!(error, MediaError::TooManySizeChanges), "{error}");
+                assert!(decoder.decode_at(&keyframes[1], at(10 * n as u64)).unwrap().is_some());
+            }
+        }
+    }
+    assert_eq!(decoded, 8 + 96, "the first eight, and then each that is no change");
+    // Every half second for ever, as no browser does.
+    for n in 0..40 {
+        let picture = decoder.decode_at(&keyframes[n % 2], at(10_000 + 500 * n as u64)).unwrap();
+        assert_eq!(picture.unwrap().size(), sizes[n % 2]);
+    }
+}
+
+#[test]
+fn parameter_sets_that_were_sent_before_count_as_size_changes_too() {
+    // The first bits after `bytes` whole bytes, which are `from`, become `to`.
+    let with_id = |nal: &[u8], bytes: usize, from: &str, to: &str| -> Vec<u8> {
+        let bits: String = nal[bytes..].iter().map(|byte| format!("{byte:08b}")).collect();
+        let bits = bits.trim_end_matches('0').strip_prefix(from).unwrap();
+        let mut out = nal[..bytes].to_vec();
+        out.extend(format!("{to}{bits}").as_bytes().chunks(8).map(|c| {
+            u8::from_str_radix(&format!("{:0<8}", std::str::from_utf8(c).unwrap()), 2).unwrap()
+        }));
+        out
+    };
+    let sizes = [Size::new(320, 192), Size::new(192, 320)];
+    let [first, second] = sizes.map(|size| {
+        let mut encoder = H264Encoder::new(H264EncoderConfig::default());
+        let coded = encode(&mut encoder, &mut Source::new(size), 1).remove(0);
+        nal_units(&coded.data).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    });
+    // The second sequence parameter set has the id 1 (`010`), and a picture parameter set 0 that names it.
+    let second_sps = with_id(&second[0], 4, "1", "010");
+    let second_pps = with_id(&second[1], 1, "11", "1010");
+    let both = annex_b([&first[0][..], &second_sps[..]]);
+    let begun = Instant::now();
+    let mut decoder = H264Decoder::new();
+    for n in 0..=MAX_SIZE_CHANGES {
+        let (pps, slice) =
+            if n % 2 == 0 { (&first[1], &first[2]) } else { (&second_pps, &second[2]) };
+        let picture = annex_b([&pps[..], &slice[..]]);
+        let unit = if n == 0 { [&both[..], &picture[..]].concat() } else { picture };
+        let result = decoder.decode_at(&unit, begun);
+        if n == MAX_SIZE_CHANGES {
+            assert!(matches!(result, Err(MediaError::TooManySizeChanges)), "{result:?}");
+        } else {
+            assert_eq!(result.unwrap().unwrap().size(), sizes[n % 2]);
+        }
+    }
 }
 
 proptest! {

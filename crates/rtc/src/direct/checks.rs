@@ -28,10 +28,10 @@ pub(super) struct Remote {
 
 /// The credentials of one lifetime of ICE.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Generation {
-    pub(super) local_ufrag: String,
-    pub(super) remote_ufrag: String,
-    pub(super) remote_password: String,
+pub(crate) struct Generation {
+    pub(crate) local_ufrag: String,
+    pub(crate) remote_ufrag: String,
+    pub(crate) remote_password: String,
 }
 
 /// A check to be sent.

@@ -3,12 +3,12 @@
 use crate::turn::stun_attribute;
 
 /// Whether a datagram with this first byte is DTLS, RTP or RTCP (RFC 7983 §7).
-pub(super) fn is_payload(first: u8) -> bool {
+pub(crate) fn is_payload(first: u8) -> bool {
     matches!(first, 20..=63 | 128..=191)
 }
 
 /// Whether this is DTLS, of a handshake perhaps.
-pub(super) fn is_dtls(datagram: &[u8]) -> bool {
+pub(crate) fn is_dtls(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20..=63))
 }
 

@@ -21,10 +21,10 @@
 
 mod checks;
 mod flights;
-mod frames;
+pub(crate) mod frames;
 mod prompt;
 mod socket;
-mod stun;
+pub(crate) mod stun;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -42,6 +42,8 @@ pub(crate) use socket::SteeredSocket;
 use checks::{Checks, Generation, Remote, Situation};
 use flights::Flights;
 use prompt::{Fate, Prompt};
+
+use crate::guard::{Guard, HandshakePhase};
 use socket::Inbox;
 
 /// A way without a relay.
@@ -67,6 +69,8 @@ pub(crate) struct ActivePair {
 /// What the sockets of a peer and its task share.
 #[derive(Debug, Default)]
 pub(crate) struct DirectPath {
+    /// What comes from outside passes it first.
+    pub(crate) guard: Guard,
     checks: Mutex<Checks>,
     /// Whether there is an active pair; read for each packet.
     steering: AtomicBool,
@@ -78,8 +82,10 @@ pub(crate) struct DirectPath {
     senders: Mutex<Vec<(SocketAddr, Weak<UdpSocket>)>>,
     prompt: Mutex<Prompt>,
     flights: Mutex<Flights>,
-    /// Whether DTLS's handshake is over; read for each packet.
+    /// Whether both sides are through DTLS's handshake; read for each packet.
     settled: AtomicBool,
+    /// Whether the stack is.
+    has_keys: AtomicBool,
     /// Our user name fragment; the stack tells that of an offer that is not applied yet.
     local_ufrag: Mutex<String>,
     /// Whether the stack has had a description of the other side.
@@ -109,6 +115,19 @@ impl DirectPath {
         self.checking.store(false, Ordering::Relaxed);
     }
 
+    /// The stack has the keys of DTLS.
+    pub(crate) fn has_keys(&self) {
+        self.has_keys.store(true, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> HandshakePhase {
+        match (self.has_keys.load(Ordering::Relaxed), self.is_settled()) {
+            (false, _) => HandshakePhase::UnderWay,
+            (true, false) => HandshakePhase::LocallyComplete,
+            (true, true) => HandshakePhase::Complete,
+        }
+    }
+
     /// Our own description was applied.
     pub(crate) fn local_description(&self, ufrag: &str) {
         ufrag.clone_into(&mut self.local_ufrag.lock().unwrap_or_else(PoisonError::into_inner));
@@ -122,6 +141,7 @@ impl DirectPath {
     /// before the stack begins its checks.
     pub(crate) fn remote_description(&self, sdp: &str) {
         if let Some(password) = crate::ice::bundled(sdp, "a=ice-pwd:") {
+            self.guard.remote_password(password);
             self.prompt().start(password.to_owned());
         }
         sdp.lines()

@@ -117,3 +117,25 @@ fn checks_are_spaced_though_the_agent_ticks_fast() {
         assert_eq!(prompt.on_send(start, pair(), &framed(number)), Fate::Pass);
     }
 }
+
+/// M2 of the list of threats: the stack checks each pair at each tick of 5 ms, whoever named it.
+#[test]
+fn checks_of_very_many_pairs_are_paced_and_bounded() {
+    let (mut prompt, start) = (prompt(), Instant::now());
+    let mut sent = 0;
+    let mut destinations = std::collections::HashSet::new();
+    let (_, check) = check(true, false);
+    for tick in 0..40 {
+        let now = start + tick * Duration::from_millis(5);
+        for port in 1000..2200 {
+            let to = Pair { remote: SocketAddr::from(([10, 0, 0, 2], port)), ..pair() };
+            if prompt.on_send(now, to, &check) != Fate::Drop {
+                sent += 1;
+                destinations.insert(port);
+            }
+        }
+    }
+    assert_eq!(destinations.len(), MAX_DESTINATIONS);
+    // Each pair's first check, and a thousand a second after it.
+    assert!((200..=330).contains(&sent), "{sent} checks in 200 ms");
+}

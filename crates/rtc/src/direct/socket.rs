@@ -15,6 +15,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::prompt::Fate;
 use super::{DirectPath, Pair, frames, stun};
+use crate::guard::Verdict;
 
 /// A UDP socket, but media leaves by the active direct pair, and answers to its checks do not
 /// reach the stack.
@@ -24,6 +25,8 @@ pub(crate) struct SteeredSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     path: Arc<DirectPath>,
     local: SocketAddr,
+    /// Whether this socket is for multicast DNS, which has no address of its own.
+    is_multicast: bool,
     inbox: Arc<Inbox>,
     /// When a flight of DTLS goes again.
     repeat: Mutex<Option<Pin<Box<Sleep>>>>,
@@ -149,8 +152,10 @@ impl SteeredSocket {
     ) -> io::Result<Self> {
         let (inbox, sender) = (Arc::default(), Arc::new(sender));
         path.add_socket(plain, &sender, &inbox);
+        let local = inner.local_addr()?;
         Ok(Self {
-            local: inner.local_addr()?,
+            local,
+            is_multicast: local.ip().is_unspecified() || local.ip().is_multicast(),
             inner,
             path,
             inbox,
@@ -235,39 +240,69 @@ impl SteeredSocket {
         sent
     }
 
-    /// Takes the answers to checks out of one received buffer, which may hold several datagrams.
-    fn take_answers(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+    /// Takes out of one received buffer, which may hold several datagrams, what is not for the stack, or not yet, or
+    /// not as it is.
+    fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         let stride = meta.stride.max(1);
         let mut at = 0;
         while at < meta.len {
             let end = (at + stride).min(meta.len);
-            let pair = Pair { local: self.local, remote: meta.addr };
-            let datagram = &buffer[at..end];
-            if !self.path.is_settled() {
-                self.path.receives_flight(datagram);
-            }
-            let early_dtls = frames::is_dtls(datagram) && !self.path.is_selected();
-            let early_check = frames::is_request(datagram) && !self.path.is_described();
-            if early_dtls {
-                self.inbox.hold(meta.addr, datagram);
-            } else if early_check {
-                self.inbox.hold_check(meta.addr, datagram);
-            }
-            if !early_check && !self.path.is_selected() {
-                if frames::is_request(datagram) && stun::has_use_candidate(datagram) {
-                    self.inbox.nominated(meta.addr, datagram);
-                } else if frames::is_success(datagram) {
-                    // Read after this one.
-                    self.inbox.proven(meta.addr);
-                }
-            }
-            if early_dtls || early_check || self.path.on_datagram(pair, datagram) {
+            if self.passes(meta.addr, &buffer[at..end]) {
+                at = end;
+            } else {
                 buffer.copy_within(end..meta.len, at);
                 meta.len -= end - at;
-            } else {
-                at = end;
             }
         }
+    }
+
+    /// Whether the stack gets this datagram now and as it is.
+    fn passes(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let guard = &self.path.guard;
+        if self.is_multicast {
+            return guard.check_multicast(from, datagram) == Verdict::Pass;
+        }
+        let pair = Pair { local: self.local, remote: from };
+        match guard.check(Instant::now(), from, datagram, self.path.phase()) {
+            Verdict::Drop => false,
+            Verdict::Replace(peer, records) => {
+                self.path.on_datagram(pair, datagram);
+                for record in records {
+                    self.path.receives_flight(&record);
+                    if self.path.is_selected() {
+                        self.inbox.deliver(peer, record);
+                    } else {
+                        self.inbox.hold(peer, &record);
+                    }
+                }
+                false
+            }
+            Verdict::Pass => self.is_in_time(pair, datagram),
+        }
+    }
+
+    /// Whether the stack can use a datagram already; what it cannot use yet is kept.
+    fn is_in_time(&self, pair: Pair, datagram: &[u8]) -> bool {
+        if !self.path.is_settled() {
+            self.path.receives_flight(datagram);
+        }
+        if frames::is_dtls(datagram) && !self.path.is_selected() {
+            self.inbox.hold(pair.remote, datagram);
+            return false;
+        }
+        if frames::is_request(datagram) && !self.path.is_described() {
+            self.inbox.hold_check(pair.remote, datagram);
+            return false;
+        }
+        if !self.path.is_selected() {
+            if frames::is_request(datagram) && stun::has_use_candidate(datagram) {
+                self.inbox.nominated(pair.remote, datagram);
+            } else if frames::is_success(datagram) {
+                // Read after this one.
+                self.inbox.proven(pair.remote);
+            }
+        }
+        !self.path.on_datagram(pair, datagram)
     }
 }
 
@@ -277,6 +312,7 @@ impl AsyncUdpSocket for SteeredSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        self.path.guard.on_send(transmit.destination, transmit.contents);
         if let Some(direct) = self.path.steer()
             && let Some(sent) = self.send_directly(cx, transmit, direct)
         {
@@ -326,7 +362,7 @@ impl AsyncUdpSocket for SteeredSocket {
             for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(count) {
                 let length = meta.len.min(buffer.len());
                 meta.len = length;
-                self.take_answers(buffer, meta);
+                self.sort(buffer, meta);
                 left += meta.len;
             }
             // The stack need not know that there was something.
@@ -365,6 +401,17 @@ mod tests {
         buffer[..meta[0].len].to_vec()
     }
 
+    /// A check as the remote peer signs it, with USE-CANDIDATE or without.
+    fn signed_check(path: &DirectPath, nominates: bool) -> Vec<u8> {
+        path.guard.local_credentials("ours", "password");
+        let generation = Generation {
+            local_ufrag: "theirs".into(),
+            remote_ufrag: "ours".into(),
+            remote_password: "password".into(),
+        };
+        stun::request(&generation, true, nominates, 1).unwrap().1
+    }
+
     #[tokio::test]
     async fn a_nomination_counts_again_once_its_pair_is_proven() {
         let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -375,8 +422,7 @@ mod tests {
         let path = Arc::new(DirectPath::default());
         let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
         path.described();
-        let generation = Generation::default();
-        let (_, nomination) = stun::request(&generation, true, true, 1).unwrap();
+        let nomination = signed_check(&path, true);
         let answer = stun::success([7; 12], to, "password").unwrap();
         let media = vec![128, 0, 0, 0];
         for (from, datagram, read_as) in [
@@ -405,6 +451,8 @@ mod tests {
         path.described();
         path.connected();
         let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
+        let check = signed_check(&path, false);
+        path.guard.check(Instant::now(), peer, &check, path.phase());
         let socket = Arc::new(socket);
         let reading = socket.clone();
         let reader = tokio::spawn(async move { read(&reading).await });
@@ -433,6 +481,11 @@ mod tests {
         assert!(path.is_settled());
     }
 
+    /// A record of DTLS, the first but `number`.
+    fn change_cipher_spec(number: u8) -> Vec<u8> {
+        vec![20, 254, 253, 0, 0, 0, 0, 0, 0, 0, number, 0, 1, 1]
+    }
+
     #[tokio::test]
     async fn what_comes_too_early_waits_for_its_time_and_nothing_else_does() {
         let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -442,22 +495,23 @@ mod tests {
         let plain = TokioRuntime.wrap_udp_socket(near).unwrap();
         let path = Arc::new(DirectPath::default());
         let socket = SteeredSocket::new(&plain, sender, plain.clone(), path.clone()).unwrap();
-        let (check, dtls, media) = ([0, 1, 7, 7], [22, 254, 255, 0], [128, 0, 1, 2]);
-        for datagram in [check, dtls, media] {
-            far.send_to(&datagram, to).unwrap();
+        let check = signed_check(&path, false);
+        let (dtls, media) = (change_cipher_spec(0), vec![128, 0, 1, 2]);
+        for datagram in [&check, &dtls, &media] {
+            far.send_to(datagram, to).unwrap();
         }
         assert_eq!(read(&socket).await, media);
         path.described();
         assert_eq!(read(&socket).await, check);
         path.connected();
         assert_eq!(read(&socket).await, dtls);
-        for datagram in [dtls, check] {
+        for datagram in [change_cipher_spec(1), check.clone()] {
             far.send_to(&datagram, to).unwrap();
             assert_eq!(read(&socket).await, datagram);
         }
         // A restart begins with a description, so that checks are not held again; DTLS is.
         path.reset();
-        for datagram in [dtls, check] {
+        for datagram in [change_cipher_spec(2), check.clone()] {
             far.send_to(&datagram, to).unwrap();
         }
         assert_eq!(read(&socket).await, check);

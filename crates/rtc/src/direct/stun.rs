@@ -13,20 +13,20 @@ use rtc::stun::attributes::{
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{
-    BINDING_REQUEST, BINDING_SUCCESS, CLASS_SUCCESS_RESPONSE, METHOD_BINDING, Message, Setter,
-    TransactionId,
+    BINDING_REQUEST, BINDING_SUCCESS, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, METHOD_BINDING,
+    Message, MessageClass, Setter, TransactionId,
 };
 use rtc::stun::textattrs::Username;
 use rtc::stun::xoraddr::XorMappedAddress;
 
-use super::checks::Generation;
+pub(crate) use super::checks::Generation;
 use crate::turn::stun_attribute;
 
 /// Number of a check, as its answer repeats it.
-pub(super) type Transaction = [u8; 12];
+pub(crate) type Transaction = [u8; 12];
 
 /// A Binding request of `generation`; `None` if the machine has no random numbers or cryptography.
-pub(super) fn request(
+pub(crate) fn request(
     generation: &Generation,
     controlling: bool,
     nominate: bool,
@@ -89,7 +89,7 @@ pub(super) fn has_use_candidate(check: &[u8]) -> bool {
 }
 
 /// The answer to a check, as the holder of `password` writes it.
-pub(super) fn success(
+pub(crate) fn success(
     transaction: Transaction,
     mapped: SocketAddr,
     password: &str,
@@ -122,13 +122,22 @@ pub(super) fn transaction(datagram: &[u8]) -> Option<Transaction> {
 }
 
 /// Whether this is a success that only the holder of `password` can have written.
-pub(super) fn is_success(datagram: &[u8], password: &str) -> bool {
+pub(crate) fn is_success(datagram: &[u8], password: &str) -> bool {
+    is_signed(datagram, CLASS_SUCCESS_RESPONSE, password)
+}
+
+fn is_signed(datagram: &[u8], class: MessageClass, password: &str) -> bool {
     let Ok(crypto) = default_provider() else { return false };
     let mut message = Message { raw: datagram.to_vec(), ..Message::default() };
     message.decode().is_ok()
         && message.typ.method == METHOD_BINDING
-        && message.typ.class == CLASS_SUCCESS_RESPONSE
+        && message.typ.class == class
         && MessageIntegrity::check(&mut message, password.as_bytes(), crypto.crypto()).is_ok()
+}
+
+/// Whether this is a check that only somebody who knows `password` can have written.
+pub(crate) fn is_signed_request(datagram: &[u8], password: &str) -> bool {
+    is_signed(datagram, CLASS_REQUEST, password)
 }
 
 /// Of a peer-reflexive candidate with the highest local preference (RFC 8445 §5.1.2.1, §7.1.1).

@@ -1,6 +1,6 @@
 //! What the stack's driver and the data channel report, as events of the peer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -20,6 +20,8 @@ pub(super) struct Handler {
     pub(super) session: Arc<Session>,
     pub(super) local_ice: Arc<Mutex<IceGeneration>>,
     pub(super) disclosure: Arc<Disclosure>,
+    /// Data channels that the remote peer opened by itself.
+    pub(super) unasked_channels: AtomicUsize,
 }
 
 impl Handler {
@@ -53,6 +55,16 @@ impl PeerConnectionEventHandler for Handler {
         }
     }
 
+    /// All channels are agreed on before ([`super::CHANNEL_ID`]), so this is one that nobody asked for. A foreign
+    /// page may open one or two; the stack keeps something of each for good.
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        if self.unasked_channels.fetch_add(1, Ordering::Relaxed) >= MAX_UNASKED_CHANNELS {
+            self.session.direct.guard.shut("it opened one data channel after another");
+        }
+        // Not here, where the driver waits.
+        tokio::spawn(async move { channel.close().await });
+    }
+
     async fn on_signaling_state_change(&self, state: RTCSignalingState) {
         self.session.emit(PeerEvent::SignalingState(state.into()));
     }
@@ -83,11 +95,15 @@ impl PeerConnectionEventHandler for Handler {
         if state == RTCPeerConnectionState::Connected
             && !self.session.connected.swap(true, Ordering::Relaxed)
         {
+            self.session.direct.has_keys();
             self.session.emit(PeerEvent::DtlsState(DtlsState::Connected));
         }
         self.session.emit(PeerEvent::PeerConnectionState(state.into()));
     }
 }
+
+/// Beyond these the remote peer is not listened to any more; labels have up to 64 KiB each (RFC 8832 §5.1).
+const MAX_UNASKED_CHANNELS: usize = 8;
 
 /// Owns the data channel: what comes in becomes events, what is queued goes out.
 pub(super) async fn run_channel(

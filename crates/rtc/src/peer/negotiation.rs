@@ -18,7 +18,7 @@ use super::Peer;
 use crate::answer::{self, Role};
 use crate::codecs;
 use crate::error::RtcError;
-use crate::ice::{self, IceGeneration};
+use crate::ice::{self, IceGeneration, RemoteCandidates};
 use crate::parity;
 use crate::tcp;
 use crate::types::{Candidate, Description, SdpKind};
@@ -30,6 +30,8 @@ pub(super) struct Negotiation {
     remote: Option<IceGeneration>,
     /// What `remote` was before the pending remote offer.
     before_offer: Option<Option<IceGeneration>>,
+    /// Those of the remote generation that are used.
+    candidates: RemoteCandidates,
     /// Candidates that came before the description they belong to.
     early: Vec<Candidate>,
     /// An own offer to restart ICE that is applied with its answer.
@@ -131,8 +133,10 @@ impl Peer {
         let was_connected = self.session.direct.is_selected();
         if negotiation.remote.as_ref() != Some(&generation) {
             self.session.restart_ice();
+            negotiation.candidates = RemoteCandidates::default();
         }
         let (sdp, over_tcp) = tcp::take_out(&description.sdp);
+        let sdp = negotiation.candidates.strip(&sdp, self.policy);
         self.session.direct.remote_description(&sdp);
         let applied = guarded("applying the remote description", async {
             let parsed = match kind {
@@ -164,7 +168,7 @@ impl Peer {
         });
         let early = std::mem::take(&mut negotiation.early);
         for candidate in over_tcp.chain(early) {
-            if let Err(error) = self.add_to_stack(&negotiation, candidate).await {
+            if let Err(error) = self.add_to_stack(&mut negotiation, candidate).await {
                 tracing::warn!(%error, "early candidate refused");
             }
         }
@@ -217,7 +221,7 @@ impl Peer {
         ice::validate(&candidate.candidate)?;
         let mut negotiation = self.negotiation.lock().await;
         if negotiation.remote.is_some() {
-            return self.add_to_stack(&negotiation, candidate).await;
+            return self.add_to_stack(&mut negotiation, candidate).await;
         }
         if negotiation.early.len() >= MAX_EARLY_CANDIDATES {
             return Err(RtcError::TooManyCandidates);
@@ -232,7 +236,12 @@ impl Peer {
         kind: SdpKind,
     ) -> Result<Description, RtcError> {
         let sdp = description.sdp.clone();
-        // Before it is set: candidates are gathered at once and carry its user name fragment.
+        // Before it is set: candidates are gathered at once and carry its user name fragment, and checks may come.
+        if let (Some(ufrag), Some(password)) =
+            (ice::bundled(&sdp, "a=ice-ufrag:"), ice::bundled(&sdp, "a=ice-pwd:"))
+        {
+            self.session.direct.guard.local_credentials(ufrag, password);
+        }
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
@@ -262,13 +271,14 @@ impl Peer {
 
     async fn add_to_stack(
         &self,
-        negotiation: &Negotiation,
+        negotiation: &mut Negotiation,
         candidate: Candidate,
     ) -> Result<(), RtcError> {
         if !negotiation.remote.as_ref().is_some_and(|remote| remote.includes(&candidate)) {
             tracing::debug!("candidate of another ICE generation ignored");
             return Ok(());
         }
+        negotiation.candidates.admit(&candidate.candidate, self.policy)?;
         let Some(candidate) = self.session.tcp.filter(candidate) else { return Ok(()) };
         self.session.direct.remote_candidate(&candidate.candidate);
         tell_stack(self.pc.as_ref(), candidate).await

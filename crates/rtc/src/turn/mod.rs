@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 pub(crate) use permissions::Permissions;
-pub(crate) use refusals::{Refusal, Refusals, attribute as stun_attribute, granted};
+pub(crate) use refusals::{
+    Refusal, Refusals, attribute as stun_attribute, granted, stun_header, xor_address,
+};
 
 use crate::types::IceServer;
 

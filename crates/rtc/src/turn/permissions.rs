@@ -4,9 +4,9 @@
 //! relay is asked once, and what it forbade (403) is answered here after that. Sans-IO.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use super::refusals::{attribute, error_code, stun_header};
+use super::refusals::{attribute, error_code, stun_header, xor_address};
 
 /// What a socket asked relays for, and what they forbade.
 #[derive(Debug, Default)]
@@ -50,21 +50,13 @@ impl Permissions {
 
 /// The peer that a request names, if it is one alone.
 fn peer(datagram: &[u8]) -> Option<IpAddr> {
-    let value = attribute(datagram, XOR_PEER_ADDRESS)?;
-    let length = value.len() + 4;
+    let length = attribute(datagram, XOR_PEER_ADDRESS)?.len() + 4;
     // Any other attribute of the kind would follow the first, for the stack writes them so.
     let after = 20 + length;
     if datagram.get(after..after + 2) == Some(&XOR_PEER_ADDRESS.to_be_bytes()[..]) {
         return None;
     }
-    // RFC 8489 §14.2: the magic cookie, for IPv6 followed by the transaction.
-    let mask = datagram.get(4..20)?;
-    let ip = value.get(4..)?;
-    let plain: Vec<u8> = ip.iter().zip(mask).map(|(a, b)| a ^ b).collect();
-    match plain.as_slice() {
-        [a, b, c, d] => Some(Ipv4Addr::new(*a, *b, *c, *d).into()),
-        sixteen => <[u8; 16]>::try_from(sixteen).ok().map(|ip| Ipv6Addr::from(ip).into()),
-    }
+    xor_address(datagram, XOR_PEER_ADDRESS).map(|peer| peer.ip())
 }
 
 /// The answer of a relay that forbids.

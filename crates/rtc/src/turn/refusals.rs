@@ -2,7 +2,7 @@
 //! itself (W3C `icecandidateerror`). Sans-IO.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Allocate requests under way.
@@ -77,21 +77,8 @@ impl Refusals {
 
 /// The relayed address in the answer to an Allocate request that was granted.
 pub(crate) fn granted(datagram: &[u8]) -> Option<SocketAddr> {
-    let (ALLOCATE_SUCCESS, transaction) = stun_header(datagram)? else { return None };
-    let ([_, family, a, b], address) =
-        attribute(datagram, XOR_RELAYED_ADDRESS)?.split_first_chunk::<4>()?;
-    // RFC 8489 §14.2.
-    let mut key = [0; 16];
-    key[..4].copy_from_slice(&MAGIC_COOKIE);
-    key[4..].copy_from_slice(&transaction);
-    let port = u16::from_be_bytes([a ^ key[0], b ^ key[1]]);
-    let plain: Vec<u8> = address.iter().zip(key).map(|(byte, key)| byte ^ key).collect();
-    let ip = match family {
-        1 => IpAddr::from(<[u8; 4]>::try_from(plain).ok()?),
-        2 => IpAddr::from(<[u8; 16]>::try_from(plain).ok()?),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
+    let (ALLOCATE_SUCCESS, _) = stun_header(datagram)? else { return None };
+    xor_address(datagram, XOR_RELAYED_ADDRESS)
 }
 
 /// Type and transaction of a STUN message (RFC 8489 §5).
@@ -115,6 +102,20 @@ pub(crate) fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
         }
         rest = after.get(length.next_multiple_of(4)..)?;
     }
+}
+
+/// The address in an attribute that hides it from NATs (RFC 8489 §14.2): behind the magic cookie, for IPv6
+/// also behind the transaction.
+pub(crate) fn xor_address(datagram: &[u8], wanted: u16) -> Option<SocketAddr> {
+    let ([_, _, p0, p1], ip) = attribute(datagram, wanted)?.split_first_chunk::<4>()?;
+    let mask = datagram.get(4..20)?;
+    let port = u16::from_be_bytes([p0 ^ mask[0], p1 ^ mask[1]]);
+    let plain: Vec<u8> = ip.iter().zip(mask).map(|(a, b)| a ^ b).collect();
+    let ip: IpAddr = match plain.as_slice() {
+        [a, b, c, d] => Ipv4Addr::new(*a, *b, *c, *d).into(),
+        sixteen => <[u8; 16]>::try_from(sixteen).map(Ipv6Addr::from).ok()?.into(),
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 /// When a minted user name, `EXPIRY` or `EXPIRY:ANYTHING` (draft-uberti-behave-turn-rest-00 §2.2),
