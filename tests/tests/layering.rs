@@ -55,7 +55,9 @@ fn rooms_depend_only_on_the_rooms_below() {
             }
             // The session is sans-IO, the window never waits.
             let forbidden = match name {
-                "visavis-call" | "visavis-media" | "visavis-proof" => &["tokio", "egui", "webrtc"] as &[&str],
+                "visavis-call" | "visavis-media" | "visavis-proof" => {
+                    &["tokio", "egui", "webrtc"] as &[&str]
+                }
                 "visavis" => &["tokio", "webrtc", "rtc"],
                 "visavis-signaling-protocol" => &["tokio"],
                 _ => &[],

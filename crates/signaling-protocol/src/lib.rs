@@ -9,6 +9,7 @@ mod id;
 pub mod limits;
 mod message;
 mod parse;
+mod proof;
 mod room;
 
 pub use control::ControlMessage;
@@ -18,7 +19,8 @@ pub use message::{
     ServerMessage, SessionDescription, SignalPayload,
 };
 pub use parse::ParseError;
-pub use room::{RoomCode, RoomCodeError};
+pub use proof::{Bytes32, Bytes32Error, KeyShare, ProofFailure, ProofMessage};
+pub use room::{CallCode, CallCodeError, RoomCode, RoomCodeError, Secret};
 
 /// Version of the protocol spoken by this crate, sent in `join`.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
