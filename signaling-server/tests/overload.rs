@@ -84,7 +84,7 @@ impl Program {
 }
 
 fn room(number: u64) -> String {
-    let letters = (0..10).scan(number, |rest, _| {
+    let letters = (0..6).scan(number, |rest, _| {
         let letter = char::from(b'a' + (*rest % 26) as u8);
         *rest /= 26;
         Some(letter)
@@ -93,7 +93,7 @@ fn room(number: u64) -> String {
 }
 
 fn join(room: &str) -> Value {
-    json!({"type": "join", "protocolVersion": 1, "room": room, "received": 0})
+    json!({"type": "join", "protocolVersion": 2, "room": room, "received": 0})
 }
 
 /// Pairs meet and pass an offer and an answer; the time that each join took, from connecting on.

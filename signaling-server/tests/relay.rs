@@ -124,7 +124,7 @@ async fn page_websocket_and_turn_share_a_tls_port() {
     let url = format!("wss://localhost:{}/ws", server.address.port());
     let (socket, _) = tokio_tungstenite::client_async(url, connect().await).await.unwrap();
     let mut client = Client(socket);
-    client.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    client.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     let joined = client.next().await;
     let ice = &joined["iceServers"];
     let turns = format!("turns:localhost:{}?transport=tcp", server.address.port());
@@ -408,7 +408,7 @@ async fn credentials_end_when_their_client_hangs_up() {
     client = Client::open(server.address).await;
     let token = joined["resumeToken"].clone();
     client
-        .send(json!({"type": "join", "protocolVersion": 1, "room": ROOM, "resumeToken": token}))
+        .send(json!({"type": "join", "protocolVersion": 2, "room": ROOM, "resumeToken": token}))
         .await;
     assert_eq!(client.next().await["peerId"], joined["peerId"]);
     turn.bind(0x4000, peer_address).await.unwrap();
@@ -452,7 +452,7 @@ async fn a_relayed_call_outlives_the_loss_of_its_websocket() {
     let mut client = Client::open(server.address).await;
     let token = joined["resumeToken"].clone();
     client
-        .send(json!({"type": "join", "protocolVersion": 1, "room": ROOM, "resumeToken": token}))
+        .send(json!({"type": "join", "protocolVersion": 2, "room": ROOM, "resumeToken": token}))
         .await;
     assert_ne!(client.next().await["peerId"], joined["peerId"], "another seat");
     fresh.allocate(false).await.unwrap();

@@ -8,7 +8,7 @@ use visavis_tests::browser::{Browser, BrowserKind, KEEP_CONNECTIONS};
 use visavis_tests::program::{Server, expect_within, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-def-ghj-kmn";
 
 /// Packets of sound that the page has sent.
 const SENT_AUDIO: &str = "benchConnections.at(-1).getStats().then((report) =>

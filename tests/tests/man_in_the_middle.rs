@@ -9,7 +9,7 @@ use visavis_tests::mitm::{Extras, Loot, Mitm};
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-def-ghj-kmn";
 
 /// Waits until the loot is as wanted.
 fn wait_loot(mitm: &Mitm, wanted: impl Fn(&Loot) -> bool) -> anyhow::Result<()> {
