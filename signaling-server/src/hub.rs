@@ -71,6 +71,8 @@ struct OutboxSender {
     weight: Arc<OutboxWeight>,
     /// Ends the WebSocket at once, with what waits for it.
     cut: Arc<Notify>,
+    /// Nothing more is sent; what waits may still be written, or have to give way.
+    closed: bool,
 }
 
 /// The bytes of memory that wait in one outbox.
@@ -203,8 +205,12 @@ impl Hub {
         let kept = Arc::clone(&state.kept);
         let weight = Arc::new(OutboxWeight { bytes: AtomicUsize::new(0), kept });
         let cut = Arc::new(Notify::new());
-        let outbox =
-            OutboxSender { frames: sender, weight: Arc::clone(&weight), cut: Arc::clone(&cut) };
+        let outbox = OutboxSender {
+            frames: sender,
+            weight: Arc::clone(&weight),
+            cut: Arc::clone(&cut),
+            closed: false,
+        };
         state.outboxes.insert(id, outbox);
         state.handle(Input::Connected { connection: id, address, host });
         Ok(Connection { id, address, frames, weight, cut, hub: Arc::clone(self), _alive: alive })
@@ -252,8 +258,8 @@ impl State {
                 tracing::info!(connection = id.0, "reads too slowly, disconnected");
                 self.cut(id);
             }
-            if closes {
-                self.outboxes.remove(&id);
+            if closes && let Some(outbox) = self.outboxes.get_mut(&id) {
+                outbox.closed = true;
             }
         }
         if self.kept.load(Ordering::Relaxed) > self.limits.kept_bytes {
@@ -314,6 +320,9 @@ impl State {
 impl OutboxSender {
     /// False if the outbox is full.
     fn send(&self, frame: Frame) -> bool {
+        if self.closed {
+            return true;
+        }
         if let Frame::Message(_, weight) = &frame
             && self.weight.add(*weight) > OUTBOX_BYTES
         {

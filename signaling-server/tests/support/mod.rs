@@ -120,9 +120,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     pub async fn closed(&mut self, expected: CloseCode) {
-        match timeout(DEADLINE, self.0.next()).await.unwrap().unwrap().unwrap() {
-            Message::Close(Some(frame)) => assert_eq!(frame.code, expected),
-            other => panic!("not a close frame: {other:?}"),
+        loop {
+            match timeout(DEADLINE, self.0.next()).await.unwrap().unwrap().unwrap() {
+                Message::Close(Some(frame)) => return assert_eq!(frame.code, expected),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not a close frame: {other:?}"),
+            }
         }
     }
 }
