@@ -153,6 +153,8 @@ const CHECK_PROOF: &str = r#"
   }
   const sdp = "v=0\r\na=fingerprint:SHA-256 ab:0C\r\nm=audio 9 x\r\na=fingerprint:sha-256 AB:0c\r\n";
   check("fingerprints", p.fingerprints(sdp), ["sha-256 AB:0C"]);
+  const hidden = "a=fingerprint:sha-256 CD\r\ns=-\ra=fingerprint:sha-256 AB\r\n";
+  check("hidden fingerprint", p.fingerprints(hidden), null);
   check("bad fingerprint", p.fingerprints("a=fingerprint:sha-256 AB:GG\r\n"), null);
   return { bad, exchangeMs: (performance.now() - begun) / 10, emoji: p.EMOJI };
 "#;
