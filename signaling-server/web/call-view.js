@@ -275,8 +275,10 @@ export class CallView {
   }
 
   #showStream() {
+    // Null until it is known who the other person is.
     this.#remote.srcObject = this.#call.remoteStream;
-    this.#play();
+    if (this.#call.remoteStream) this.#play();
+    else byId("tap-to-hear").hidden = true;
   }
 
   async #chooseSpeaker() {

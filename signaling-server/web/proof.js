@@ -284,16 +284,19 @@ const toEmoji = (hash) => Array.from(hash.slice(0, EMOJI_SHOWN), (byte) => byte 
 
 /**
  * All fingerprints of a description in one form, sorted, each once (RFC 8122 §5); null if one cannot be
- * read.
+ * read, or if the word stands anywhere else, where another parser might see a line that this one does not.
  */
 export function fingerprints(sdp) {
   const all = new Set();
+  let lines = 0;
   for (const line of sdp.split(/\r?\n/)) {
     if (!line.startsWith("a=fingerprint:")) continue;
     const [, hash, bytes] = /^a=fingerprint:\s*(\S+) +([0-9a-f]{2}(?::[0-9a-f]{2})*)\s*$/i.exec(line) ?? [];
     if (!hash) return null;
+    lines += 1;
     all.add(`${hash.toLowerCase()} ${bytes.toUpperCase()}`);
   }
+  if ((sdp.match(/fingerprint/gi) ?? []).length !== lines) return null;
   return [...all].sort();
 }
 

@@ -229,14 +229,11 @@ const CHECK_PROOF: &str = r#"
     const half = p.startExchange("code", "ghjkmn", sid, p.randomBytes(32));
     p.finishExchange(half, a, b, hex(ours.exchanges[0].shareB));
   }
-  const sdp = "v=0
-a=fingerprint:SHA-256 ab:0C
-m=audio 9 x
-a=fingerprint:sha-256 AB:0c
-";
+  const sdp = "v=0\r\na=fingerprint:SHA-256 ab:0C\r\nm=audio 9 x\r\na=fingerprint:sha-256 AB:0c\r\n";
   check("fingerprints", p.fingerprints(sdp), ["sha-256 AB:0C"]);
-  check("bad fingerprint", p.fingerprints("a=fingerprint:sha-256 AB:GG
-"), null);
+  const hidden = "a=fingerprint:sha-256 CD\r\ns=-\ra=fingerprint:sha-256 AB\r\n";
+  check("hidden fingerprint", p.fingerprints(hidden), null);
+  check("bad fingerprint", p.fingerprints("a=fingerprint:sha-256 AB:GG\r\n"), null);
   return { bad, exchangeMs: (performance.now() - begun) / 10, emoji: p.EMOJI };
 "#;
 

@@ -12,7 +12,7 @@ use crate::view::{View, within};
 use crate::widgets;
 
 const HEIGHT: f32 = 28.0;
-const WIDTH: f32 = 440.0;
+const WIDTH: f32 = 476.0;
 const PADDING: f32 = 18.0;
 
 /// Draws the word with its upper left corner at `at`, and the card in `area` if it is `open`. Returns

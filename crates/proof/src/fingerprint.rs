@@ -2,7 +2,8 @@
 
 /// All `a=fingerprint` values of a description, at whatever level, in one form: the name of the hash
 /// function in lower case, a space, the bytes as upper-case hexadecimal with colons; sorted, each once.
-/// Empty if there is none; `None` if one cannot be read.
+/// Empty if there is none; `None` if one cannot be read, or if the word stands anywhere else, where
+/// another parser might see a line that this one does not.
 pub fn fingerprints(sdp: &str) -> Option<Vec<String>> {
     let mut all = Vec::new();
     for line in sdp.lines() {
@@ -14,6 +15,9 @@ pub fn fingerprints(sdp: &str) -> Option<Vec<String>> {
             return None;
         }
         all.push(format!("{} {}", function.to_ascii_lowercase(), bytes.to_ascii_uppercase()));
+    }
+    if sdp.to_ascii_lowercase().matches("fingerprint").count() != all.len() {
+        return None;
     }
     all.sort();
     all.dedup();
@@ -33,6 +37,13 @@ mod tests {
         assert_eq!(fingerprints("v=0\r\n"), Some(Vec::new()));
         for bad in ["sha-256", "sha-256 AB:C", "sha-256 AB:GG", " AB", "sha-256 AB CD"] {
             assert_eq!(fingerprints(&format!("a=fingerprint:{bad}\r\n")), None, "{bad}");
+        }
+        // Not a line of its own for everybody.
+        for hidden in
+            ["s=-\ra=fingerprint:sha-256 AB", "A=Fingerprint:sha-256 AB", " a=fingerprint:x AB"]
+        {
+            let sdp = format!("a=fingerprint:sha-256 CD\r\n{hidden}\r\n");
+            assert_eq!(fingerprints(&sdp), None, "{hidden:?}");
         }
     }
 }
