@@ -41,7 +41,7 @@ fn signal(child: &Child, name: &str) {
 #[tokio::test]
 async fn logs_hold_nothing_private() {
     let (mut child, address, _out) = start(&[]).await;
-    let join = json!({"type": "join", "protocolVersion": 1, "room": "qzx-qzxq-qzx",
+    let join = json!({"type": "join", "protocolVersion": 2, "room": "qzx-qzx",
         "displayName": "Hypatia"});
     let mut a = Client::open_from("127.0.0.77", address).await;
     a.send(join.clone()).await;
@@ -53,7 +53,7 @@ async fn logs_hold_nothing_private() {
     b.send(json!({"type": "signal", "to": joined["peerId"], "description": offer})).await;
     assert_eq!(a.next().await["type"], "peer-joined");
     assert_eq!(a.next().await["type"], "signal");
-    b.send_text("{\"type\":\"qzx-qzxq-qzx SECRETSDP 192.0.2.99\"}").await;
+    b.send_text("{\"type\":\"qzx-qzx SECRETSDP 192.0.2.99\"}").await;
     b.refused("bad-message").await;
     signal(&child, "-TERM");
     a.refused("server-shutdown").await;

@@ -123,7 +123,7 @@ async fn page_websocket_and_turn_share_a_tls_port() {
     let url = format!("wss://localhost:{}/ws", server.address.port());
     let (socket, _) = tokio_tungstenite::client_async(url, connect().await).await.unwrap();
     let mut client = Client(socket);
-    client.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    client.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     let joined = client.next().await;
     let ice = &joined["iceServers"];
     let turns = format!("turns:localhost:{}?transport=tcp", server.address.port());

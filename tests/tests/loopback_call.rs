@@ -14,7 +14,7 @@ fn pictures_and_tone_flow_both_ways_and_hangup_has_its_reasons() -> anyhow::Resu
     let server = Server::start()?;
     let folder = scratch("loopback")?;
     let (video, sound) = (folder.join("seen.y4m"), folder.join("heard.wav"));
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut a = join(
         "first",
         server.url(),
@@ -70,7 +70,7 @@ fn pictures_and_tone_flow_both_ways_and_hangup_has_its_reasons() -> anyhow::Resu
 #[test]
 fn beep_is_heard_with_its_flash() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let (room, size) = ("abc-defg-hij", ["--size", "640x360"]);
+    let (room, size) = ("abc-def-ghj-kmn", ["--size", "640x360"]);
     let mut a = join("first", server.url(), room, &[&["--camera", "none"][..], &size].concat())?;
     a.wait_event("waiting", LIMIT)?;
     let flags = ["--microphone", "beep", "--duration", "12s"];
@@ -89,12 +89,16 @@ fn one_without_camera_and_microphone_still_has_a_call() -> anyhow::Result<()> {
     let mut a = join(
         "bare",
         server.url(),
-        "abc-defg-hij",
+        "abc-def-ghj-kmn",
         &["--camera", "none", "--microphone", "silence"],
     )?;
     a.wait_event("waiting", LIMIT)?;
-    let mut b =
-        join("equipped", server.url(), "abc-defg-hij", &["--duration", "4s", "--size", "320x180"])?;
+    let mut b = join(
+        "equipped",
+        server.url(),
+        "abc-def-ghj-kmn",
+        &["--duration", "4s", "--size", "320x180"],
+    )?;
     a.wait_event("first-video-frame", LIMIT)?;
     let (b, a) = (b.wait_event("summary", LIMIT)?, a.wait_event("summary", LIMIT)?);
     expect_within(&a, "audio_received.tone_hz", 430.0..=450.0)?;
@@ -105,7 +109,7 @@ fn one_without_camera_and_microphone_still_has_a_call() -> anyhow::Result<()> {
 #[test]
 fn a_third_is_told_that_the_room_is_full() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let quiet = ["--camera", "none", "--microphone", "silence"];
     let mut a = join("first", server.url(), room, &quiet)?;
     a.wait_event("waiting", LIMIT)?;
@@ -123,7 +127,7 @@ fn a_third_is_told_that_the_room_is_full() -> anyhow::Result<()> {
 #[test]
 fn call_survives_server_restart() -> anyhow::Result<()> {
     let mut server = Server::start()?;
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut a = join("first", server.url(), room, &["--size", "320x180"])?;
     a.wait_event("waiting", LIMIT)?;
     let mut b = join("second", server.url(), room, &["--size", "320x180", "--duration", "14s"])?;
@@ -144,7 +148,7 @@ fn call_survives_server_restart() -> anyhow::Result<()> {
 
 #[test]
 fn unreachable_server_is_a_readable_end() -> anyhow::Result<()> {
-    let mut peer = join("alone", "http://127.0.0.1:9", "abc-defg-hij", &[])?;
+    let mut peer = join("alone", "http://127.0.0.1:9", "abc-def-ghj-kmn", &[])?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "server-unreachable");
     assert!(summary["video_received"].is_null() && summary["candidate_pair"].is_null());
@@ -164,9 +168,10 @@ fn self_signed_server_is_trusted_by_its_fingerprint_only() -> anyhow::Result<()>
         // 32 bytes, two digits and a colon each.
         line.split_whitespace().find(|word| word.matches(':').count() == 31).map(str::to_owned)
     })?;
-    let mut stranger = join("stranger", &url, "abc-defg-hij", &[])?;
+    let mut stranger = join("stranger", &url, "abc-def-ghj-kmn", &[])?;
     assert_eq!(stranger.wait_event("summary", LIMIT)?["end_reason"], "server-unreachable");
-    let mut friend = join("friend", &url, "abc-defg-hij", &["--trust-certificate", &fingerprint])?;
+    let mut friend =
+        join("friend", &url, "abc-def-ghj-kmn", &["--trust-certificate", &fingerprint])?;
     friend.wait_event("waiting", LIMIT)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use visavis_tests::program::{Server, join, scratch};
 use visavis_tests::trace::{times, unix_ms};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const ROOM: &str = "abc-defg-hij";
+const ROOM: &str = "abc-def-ghj-kmn";
 const QUIET: [&str; 4] = ["--camera", "none", "--microphone", "tone"];
 
 #[test]

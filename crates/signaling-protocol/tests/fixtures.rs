@@ -148,7 +148,7 @@ fn bad_messages_are_refused_with_their_code() {
 #[test]
 fn payloads_hold_what_the_dictionaries_say() {
     let text = |name: &str| golden("client").into_iter().find(|(n, _)| n == name).unwrap().1;
-    let ClientMessage::Signal { payload: SignalPayload::Description(description), .. } =
+    let ClientMessage::Signal { payload: SignalPayload::Description(description, _), .. } =
         ClientMessage::parse(&text("signal-offer")).unwrap()
     else {
         panic!("not a description");
