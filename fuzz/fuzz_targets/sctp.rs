@@ -1,4 +1,6 @@
 //! Both ends of an SCTP association, disturbed.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| visavis_rtc::fuzzing::sctp(input));
+libfuzzer_sys::fuzz_target!(init: visavis_fuzz::tell_panics(), |input: &[u8]| {
+    visavis_fuzz::contained(visavis_rtc::fuzzing::sctp, input);
+});

@@ -146,6 +146,35 @@ fn call_survives_server_restart() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Four clients behind one address, whose tokens a restarted server does not know; it lets two of them
+/// back in at once, and nobody who is new.
+#[test]
+fn calls_go_on_while_a_restarted_server_is_too_busy_for_them() -> anyhow::Result<()> {
+    let mut server = Server::start()?;
+    let mut peers = Vec::new();
+    for room in ["abc-dej-ghj-kmn", "abc-dek-ghj-kmn"] {
+        let flags = ["--camera", "none", "--duration", "14s"];
+        for name in ["first", "second"] {
+            peers.push(join(name, server.url(), room, &flags)?);
+        }
+    }
+    for peer in &mut peers {
+        peer.wait_event("connected", LIMIT)?;
+    }
+    server.restart_with(&["--max-joins-per-minute", "1"])?;
+    let mut third = join("third", server.url(), "abc-del-ghj-kmn", &["--camera", "none"])?;
+    third.wait_event("waiting", LIMIT)?;
+    let mut fourth = join("fourth", server.url(), "abc-dem-ghj-kmn", &["--camera", "none"])?;
+    assert_eq!(fourth.wait_event("summary", LIMIT)?["end_reason"], "refused");
+    for peer in &mut peers {
+        let summary = peer.wait_event("summary", LIMIT)?;
+        let reason = summary["end_reason"].as_str();
+        assert!(reason.is_some_and(|reason| reason.ends_with("hangup")), "{summary:#}");
+        expect_within(&summary, "audio_received.tone_hz", 430.0..=450.0)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn unreachable_server_is_a_readable_end() -> anyhow::Result<()> {
     let mut peer = join("alone", "http://127.0.0.1:9", "abc-def-ghj-kmn", &[])?;

@@ -242,13 +242,13 @@ fn write(path: &Path, settings: &Settings) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     keep_private(folder)?;
     let beside = path.with_extension("json.new");
-    // One that a crash left there would keep the mode that it has.
-    let _ = std::fs::remove_file(&beside);
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&beside)?;
+    // One that a crash left there keeps the mode that it has.
+    keep_private(&beside)?;
     serde_json::to_writer_pretty(&mut file, settings)?;
     file.write_all(b"\n")?;
     file.sync_all()?;

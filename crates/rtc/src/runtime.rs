@@ -139,3 +139,42 @@ const TURN_POLL_CONNECTING: Duration = Duration::from_millis(3);
 const TURN_POLL: Duration = Duration::from_millis(20);
 /// A STUN or TURN name that takes longer is left out.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rtc::datachannel::data_channel::{DataChannel, DataChannelConfig};
+    use rtc::sctp::PayloadProtocolIdentifier;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::MediaClock;
+    use crate::session::LocalStreams;
+
+    /// Whether the owner hears of it when the driver meets this.
+    async fn is_told(meets: fn()) {
+        let (events, mut told) = mpsc::channel(8);
+        let local = LocalStreams { audio: 1, video: 2, parity: 3 };
+        let session = Session::new(MediaClock::default(), local, events, false, false);
+        let runtime = NetRuntime::new(Arc::new(session), Arc::default());
+        let _driver = runtime.spawn(Box::pin(async move {
+            meets();
+            std::future::pending::<()>().await;
+        }));
+        let told = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap();
+        let failed = PeerEvent::PeerConnectionState(PeerConnectionState::Failed);
+        assert_eq!(format!("{told:?}"), format!("{:?}", Some(failed)));
+    }
+
+    /// Both were found by fuzzing; only the remote peer itself can send them, inside of DTLS.
+    #[tokio::test]
+    async fn what_makes_the_stack_panic_ends_the_connection_it_came_from() {
+        is_told(|| {
+            let (config, dcep) = (DataChannelConfig::default(), PayloadProtocolIdentifier::Dcep);
+            let _ = DataChannel::accept(config, 0, 1, dcep, &[0]);
+        })
+        .await;
+        // An ABORT with an error cause that is longer than the chunk.
+        is_told(|| crate::fuzzing::sctp(&[7, 0, 0, 0, 0, 8, 6, 0, 0, 8, 0, 12, 0, 20])).await;
+    }
+}

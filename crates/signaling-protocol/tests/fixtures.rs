@@ -228,7 +228,7 @@ fn null_and_unknown_fields_are_taken_for_absent() {
 fn errors_quote_nothing_of_the_message() {
     for (name, text) in golden("bad") {
         let message = ClientMessage::parse(&text).expect_err(&name).message;
-        for secret in ["abc-defg", "a94be07c", "192.0.2.7", "v=0"] {
+        for secret in ["abc-def", "a94be07c", "192.0.2.7", "v=0"] {
             assert!(!message.contains(secret) || message.contains("such as"), "{name}: {message}");
         }
     }

@@ -172,6 +172,7 @@ pub(crate) fn connected() -> CallSnapshot {
             websocket: Some(ms(9)),
             joined: Some(ms(12)),
             remote_peer: Some(ms(5012)),
+            authenticated: Some(ms(5041)),
             negotiated: Some(ms(5034)),
             ice_connected: Some(ms(5078)),
             dtls_connected: Some(ms(5101)),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-pub use datagrams::{data_channel, dtls, ice_agent, sctp, turn_client};
+pub use datagrams::{data_channel, dtls, dtls_guarded, ice_agent, sctp, turn_client};
 pub use media::{media_path, parity};
 pub use protocols::{mdns, rtcp, rtp, srtp, stream_framing, stun};
 pub use text::{candidate, session_description};
@@ -68,10 +68,11 @@ mod tests {
     /// Every seed, and with it everything that ever failed, goes through its target.
     #[test]
     fn the_seeds_of_the_fuzz_targets_are_survived() {
-        let targets: [(&str, fn(&[u8])); 15] = [
+        let targets: [(&str, fn(&[u8])); 16] = [
             ("candidate", candidate),
             ("data_channel", data_channel),
             ("dtls", dtls),
+            ("dtls_guarded", dtls_guarded),
             ("ice_agent", ice_agent),
             ("mdns", mdns),
             ("media_path", media_path),
@@ -87,6 +88,8 @@ mod tests {
         ];
         for (name, target) in targets {
             let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
+            // The same conversations.
+            let name = name.trim_end_matches("_guarded");
             let files = std::fs::read_dir(std::path::Path::new(seeds).join(name)).unwrap();
             for file in files {
                 target(&std::fs::read(file.unwrap().path()).unwrap());
