@@ -9,6 +9,8 @@
 //! messages stay right: an offer by an offer to the receiver, and its answer by the one that was made to the
 //! offer. Candidates are taken out; its own stand in the descriptions.
 
+mod impostor;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,14 +31,20 @@ use visavis_rtc::{
     Candidate, Description, IceGatheringState, MediaClock, Peer, PeerConfig, PeerConnectionState,
     PeerEvent, SdpKind,
 };
+use visavis_signaling_protocol::ProofMessage;
 
-/// What it does with what else is in a message beside the description, such as a proof of who sent it.
+use impostor::{Impostor, Known};
+
+/// What it does with the two's proof of who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extras {
+pub enum Proofs {
     /// Passes it on as it is.
     Pass,
     /// Takes it out.
     Drop,
+    /// Plays each of the two towards the other, with a guess at the secret, or with its own numbers where they
+    /// have none.
+    Guess,
 }
 
 /// What it has got out of the call, of both directions together.
@@ -66,12 +74,12 @@ impl Mitm {
     /// # Errors
     ///
     /// There is no port.
-    pub fn start(server: &str, extras: Extras) -> anyhow::Result<Self> {
+    pub fn start(server: &str, proofs: Proofs) -> anyhow::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let state = Arc::new(State {
             server: server.to_owned(),
-            extras,
+            proofs,
             attack: tokio::sync::Mutex::default(),
             counts: Counts::default(),
         });
@@ -98,7 +106,7 @@ impl Mitm {
 
 struct State {
     server: String,
-    extras: Extras,
+    proofs: Proofs,
     attack: tokio::sync::Mutex<Option<Attack>>,
     counts: Counts,
 }
@@ -152,14 +160,17 @@ async fn relay(
 ) -> anyhow::Result<()> {
     let (mut to_client, mut from_client) = client.split();
     let (mut to_server, mut from_server) = server.split();
-    // As the server names the client.
-    let mut own_id = String::new();
+    let mut sender = Sender::default();
     loop {
         tokio::select! {
             message = from_client.next() => match message.transpose()? {
                 Some(Message::Text(text)) => {
-                    let message = serde_json::from_str(&text)?;
-                    if let Some(message) = state.replace(&own_id, message).await? {
+                    let message: Value = serde_json::from_str(&text)?;
+                    if message["type"] == "join" {
+                        sender.room = text_of(&message, "room")?;
+                        sender.session = text_of(&message, "session")?;
+                    }
+                    if let Some(message) = state.replace(&sender, message).await? {
                         to_server.send(Message::text(message.to_string())).await?;
                     }
                 }
@@ -170,7 +181,7 @@ async fn relay(
                 Some(Message::Text(text)) => {
                     let message: Value = serde_json::from_str(&text)?;
                     if message["type"] == "joined" {
-                        own_id = message["peerId"].as_str().unwrap_or_default().to_owned();
+                        sender.id = text_of(&message, "peerId")?;
                     }
                     to_client.send(Message::Text(text)).await?;
                 }
@@ -180,6 +191,19 @@ async fn relay(
             },
         }
     }
+}
+
+/// A client.
+#[derive(Default)]
+struct Sender {
+    /// As the server names it.
+    id: String,
+    room: String,
+    session: String,
+}
+
+fn text_of(message: &Value, name: &str) -> anyhow::Result<String> {
+    Ok(message[name].as_str().with_context(|| format!("no {name}"))?.to_owned())
 }
 
 /// One offer and what came of it.
@@ -194,19 +218,24 @@ struct Attack {
     answer: Option<String>,
     /// Towards each of the two, by the id of the client.
     peers: HashMap<String, Arc<Peer>>,
+    /// The same for the proof.
+    impostors: HashMap<String, Impostor>,
+    /// What each has said of itself.
+    said: HashMap<String, (Known, ProofMessage)>,
 }
 
 impl State {
-    /// What goes to the server instead of a message of the client `from`; `None`: nothing.
+    /// What goes to the server instead of a message of a client; `None`: nothing.
     async fn replace(
         self: &Arc<Self>,
-        from: &str,
+        sender: &Sender,
         mut message: Value,
     ) -> anyhow::Result<Option<Value>> {
         if message["type"] != "signal" {
             return Ok(Some(message));
         }
-        let to = message["to"].as_str().context("no receiver")?.to_owned();
+        let from = sender.id.as_str();
+        let to = text_of(&message, "to")?;
         let mut attack = self.attack.lock().await;
         if let Some(candidate) = message.get("candidate") {
             if let Some(peer) = attack.as_ref().and_then(|attack| attack.peers.get(from)) {
@@ -222,8 +251,10 @@ impl State {
             }
             return Ok(None);
         }
+        let mut descriptions = None;
         if let Some(description) = message.get("description") {
-            let sdp = description["sdp"].as_str().context("no SDP")?.to_owned();
+            let sdp = text_of(description, "sdp")?;
+            let theirs = sdp.clone();
             let own = match (description["type"].as_str(), attack.as_mut()) {
                 // Sent again, as it is when no answer comes.
                 (Some("offer"), Some(known)) if known.offerer == from && known.offer == sdp => {
@@ -248,14 +279,25 @@ impl State {
                 }
                 _ => return Ok(None),
             };
-            message["description"]["sdp"] = own.into();
+            message["description"]["sdp"] = own.clone().into();
+            descriptions = Some((theirs, own));
         }
-        if self.extras == Extras::Drop
-            && let Value::Object(fields) = &mut message
-        {
-            fields.retain(|name, _| KNOWN_FIELDS.contains(&name.as_str()));
+        let Some(proof) = message.get("proof") else { return Ok(Some(message)) };
+        match (self.proofs, attack.as_mut()) {
+            (Proofs::Pass, _) | (_, None) => Ok(Some(message)),
+            (Proofs::Drop, _) => {
+                let fields = message.as_object_mut().context("no object")?;
+                fields.remove("proof");
+                Ok(descriptions.map(|_| message))
+            }
+            (Proofs::Guess, Some(attack)) => {
+                let proof = serde_json::from_value(proof.clone())?;
+                let receiver_session = text_of(&message, "session")?;
+                let own = attack.guess(sender, (&to, &receiver_session), descriptions, proof)?;
+                message["proof"] = serde_json::to_value(own)?;
+                Ok(Some(message))
+            }
         }
-        Ok(Some(message))
     }
 
     /// Makes both connections for an offer.
@@ -279,12 +321,43 @@ impl State {
         let (one, two) = (towards_offerer.peer.clone(), towards_other.peer.clone());
         tokio::spawn(towards_offerer.pass_to(two, self.clone()));
         tokio::spawn(towards_other.pass_to(one, self.clone()));
-        Ok(Attack { offerer: from.to_owned(), offer, own_offer, own_answer, answer: None, peers })
+        Ok(Attack {
+            offerer: from.to_owned(),
+            offer,
+            own_offer,
+            own_answer,
+            answer: None,
+            peers,
+            impostors: HashMap::new(),
+            said: HashMap::new(),
+        })
     }
 }
 
-/// Fields of `signal` that a server needs.
-const KNOWN_FIELDS: &[&str] = &["type", "to", "session", "description"];
+impl Attack {
+    /// What the receiver (id and session) gets instead of a proof. `descriptions` are the sender's and
+    /// what went on instead of it, if there is one beside the proof.
+    fn guess(
+        &mut self,
+        sender: &Sender,
+        (to, receiver_session): (&str, &str),
+        descriptions: Option<(String, String)>,
+        proof: ProofMessage,
+    ) -> anyhow::Result<ProofMessage> {
+        let known = |sdp| Known { session: sender.session.clone(), is_page: proof.page, sdp };
+        if let Some((theirs, own)) = descriptions {
+            if !self.impostors.contains_key(to) {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(|error| anyhow!("random numbers: {error}"))?;
+                let impostor = Impostor::new(&sender.room, known(own), receiver_session, &seed);
+                self.impostors.insert(to.to_owned(), impostor);
+            }
+            self.said.insert(sender.id.clone(), (known(theirs), proof.clone()));
+        }
+        let impostor = self.impostors.get(to).context("a proof before a description")?;
+        impostor.message(&proof, self.said.get(to))
+    }
+}
 
 /// The connection to one of the two.
 struct Leg {

@@ -8,7 +8,8 @@ use visavis_tests::browser::{Browser, BrowserKind, KEEP_CONNECTIONS};
 use visavis_tests::program::{Server, expect_within, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-def-ghj-kmn";
+const CODE: &str = "abc-def-ghj-kmn";
+const LINK: &str = "abc-def?camera=test-pattern&microphone=tone&auto=1#ghj-kmn";
 
 /// Packets of sound that the page has sent.
 const SENT_AUDIO: &str = "benchConnections.at(-1).getStats().then((report) =>
@@ -19,11 +20,11 @@ fn firefox_comes_second_and_both_hear_each_other() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start_kind(BrowserKind::Firefox)?;
     browser.before_pages(KEEP_CONNECTIONS)?;
-    let mut peer = join("peer", server.url(), ROOM, &["--size", "320x180"])?;
+    let mut peer = join("peer", server.url(), CODE, &["--size", "320x180"])?;
     peer.wait_event("waiting", LIMIT)?;
-    let page = browser
-        .open(&format!("{}/r/{ROOM}?camera=test-pattern&microphone=tone&auto=1", server.url()))?;
+    let page = browser.open(&format!("{}/r/{LINK}", server.url()))?;
     page.wait_phase("connected", LIMIT)?;
+    assert_eq!(page.run("visavis.state().authentication.isProven")?, true);
     page.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", LIMIT).context("no tone")?;
     // Three seconds of its own.
     let deadline = Instant::now() + LIMIT;
