@@ -219,7 +219,7 @@ impl Guarded {
         if !frames::is_dtls(datagram) {
             return;
         }
-        assert_eq!(from, [REMOTE, LOCAL][to].into(), "a stranger's DTLS");
+        assert_eq!(from, SocketAddr::from([REMOTE, LOCAL][to]), "a stranger's DTLS");
         for event in self.pair.0[to].read(now, from, None, datagram.into()).unwrap_or_default() {
             match event {
                 EndpointEvent::HandshakeComplete => {
