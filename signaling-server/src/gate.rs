@@ -21,9 +21,9 @@ use crate::proxy::TrustedProxy;
 
 /// Seconds' worth of connections, and of requests, that one address may make at once.
 pub(crate) const BURST_SECONDS: f64 = 20.0;
-/// Connections that are told at the same time why they are closed; further ones are not told.
-const REFUSALS_AT_ONCE: usize = 64;
-/// Time for that.
+/// Refused connections that are kept, at the same time, until the client has read why.
+const LINGERING: usize = 64;
+/// Time for telling it.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Counts connections of one kind.
@@ -33,7 +33,7 @@ pub(crate) struct Gate {
     share: usize,
     /// Their connections are other people's, and have no share.
     proxies: Vec<TrustedProxy>,
-    refusals: Semaphore,
+    lingering: Semaphore,
 }
 
 struct State {
@@ -81,7 +81,7 @@ impl Gate {
             total,
             share,
             proxies,
-            refusals: Semaphore::new(REFUSALS_AT_ONCE),
+            lingering: Semaphore::new(LINGERING),
         })
     }
 
@@ -130,9 +130,8 @@ impl Gate {
         }
     }
 
-    /// Tells a client of plain HTTP that it is not let in, if not too many others are being told.
+    /// Tells a client of plain HTTP that it is not let in.
     pub(crate) async fn refuse(&self, mut stream: TcpStream, full: Full) {
-        let Ok(_permit) = self.refusals.try_acquire() else { return };
         let (status, text) = match full {
             Full::Server => ("503 Service Unavailable", TOO_MANY),
             Full::Address => ("429 Too Many Requests", TOO_MANY_OF_ADDRESS),
@@ -145,9 +144,12 @@ impl Gate {
         let telling = async {
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await?;
-            // A socket closed with unread data in it takes the answer along.
-            let mut request = [0; 1024];
-            while stream.read(&mut request).await? > 0 {}
+            // A socket closed with unread data in it may take the answer along. Not for too many at
+            // the same time, who would be as good as let in.
+            if let Ok(_permit) = self.lingering.try_acquire() {
+                let mut request = [0; 1024];
+                while stream.read(&mut request).await? > 0 {}
+            }
             io::Result::Ok(())
         };
         let _ = timeout(REFUSAL_LIMIT, telling).await;

@@ -233,7 +233,7 @@ impl Hub {
 
 impl State {
     fn handle(&mut self, input: Input) {
-        self.rooms.handle(Instant::now(), input);
+        self.tell_rooms(input);
         while let Some(output) = self.rooms.poll_output() {
             let (id, frame, closes) = match output {
                 Output::Send { connection, message, bytes } => {
@@ -256,19 +256,24 @@ impl State {
                 self.outboxes.remove(&id);
             }
         }
-        while let Some(change) = self.rooms.poll_seat_change() {
-            if let Some(relay) = &self.relay {
-                relay.seat_changed(change);
-            }
-        }
         if self.kept.load(Ordering::Relaxed) > self.limits.kept_bytes {
             self.relieve();
         }
     }
 
+    /// The relay hears of new seats before their clients do.
+    fn tell_rooms(&mut self, input: Input) {
+        self.rooms.handle(Instant::now(), input);
+        while let Some(change) = self.rooms.poll_seat_change() {
+            if let Some(relay) = &self.relay {
+                relay.seat_changed(change);
+            }
+        }
+    }
+
     /// Ends a WebSocket without a word, with all that waits for it.
     fn cut(&mut self, id: ConnectionId) {
-        self.rooms.handle(Instant::now(), Input::Disconnected { connection: id });
+        self.tell_rooms(Input::Disconnected { connection: id });
         if let Some(outbox) = self.outboxes.remove(&id) {
             outbox.weight.take(usize::MAX);
             outbox.cut.notify_one();

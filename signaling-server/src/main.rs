@@ -277,8 +277,7 @@ impl Args {
             ),
             (None, None) => None,
         };
-        let lifetime =
-            |default| self.turn_lifetime.map_or(default, |seconds| Duration::from_secs(seconds));
+        let lifetime = |default| self.turn_lifetime.map_or(default, Duration::from_secs);
         let turn = match (secret, self.turn_url) {
             (Some(secret), urls) if !urls.is_empty() && !secret.is_empty() => {
                 Some(TurnSecret { urls, secret, lifetime: lifetime(TurnSecret::LIFETIME) })

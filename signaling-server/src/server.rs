@@ -356,6 +356,8 @@ fn prepare<A>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(head_limit)
+        // Who has asked may say that it was all: it is answered all the same.
+        .half_close(true)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_LINES);
     *server.http_builder() = builder;

@@ -9,7 +9,7 @@ use std::process::{Command as StdCommand, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Client, DEADLINE};
+use support::{Client, DEADLINE, http};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ fn signal(child: &Child, name: &str) {
 #[tokio::test]
 async fn logs_hold_nothing_private() {
     let (mut child, address, _out) = start(&[]).await;
-    let join = json!({"type": "join", "protocolVersion": 1, "room": "qzx-qzxq-qzx",
+    let join = json!({"type": "join", "protocolVersion": 2, "room": "qzx-qzx",
         "displayName": "Hypatia"});
     let mut a = Client::open_from("127.0.0.77", address).await;
     a.send(join.clone()).await;
@@ -53,7 +53,7 @@ async fn logs_hold_nothing_private() {
     b.send(json!({"type": "signal", "to": joined["peerId"], "description": offer})).await;
     assert_eq!(a.next().await["type"], "peer-joined");
     assert_eq!(a.next().await["type"], "signal");
-    b.send_text("{\"type\":\"qzx-qzxq-qzx SECRETSDP 192.0.2.99\"}").await;
+    b.send_text("{\"type\":\"qzx-qzx SECRETSDP 192.0.2.99\"}").await;
     b.refused("bad-message").await;
     signal(&child, "-TERM");
     a.refused("server-shutdown").await;
@@ -161,6 +161,11 @@ fn wrong_flags_are_explained() {
         (vec!["--relay-listen", "0.0.0.0:3478", "--no-relay"], "--no-relay"),
         (vec!["--relay-host", "a b"], "host name"),
         (vec!["--messages-per-second", "many"], "--messages-per-second"),
+        (vec!["--trust-proxy", "proxy.example.org"], "ADDRESS[/PREFIX]"),
+        (vec!["--trust-proxy", "10.0.0.0/33"], "ADDRESS[/PREFIX]"),
+        (vec!["--metrics-listen", "9464"], "ADDRESS:PORT"),
+        (vec!["--max-seats-per-address", "0"], "--max-seats-per-address"),
+        (vec!["--trust-forwarded-for"], "--trust-forwarded-for"),
         (vec!["--shout"], "--shout"),
     ] {
         let output = StdCommand::new(PROGRAM).args(&flags).output().unwrap();
@@ -168,6 +173,40 @@ fn wrong_flags_are_explained() {
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
         assert!(text.contains(word), "{flags:?}: {text}");
     }
+}
+
+#[tokio::test]
+async fn figures_are_where_they_are_said_to_be() {
+    // Taken, by this test or by another server.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:9464");
+    for (flags, on_page) in [
+        (vec![], false),
+        (vec!["--metrics-listen", "off"], false),
+        (vec!["--metrics-listen", "page"], true),
+        (vec!["--metrics-listen", "127.0.0.1:0"], false),
+    ] {
+        let (_child, address, mut out) = start(&flags).await;
+        let (head, _) = http(address, "/metrics", "").await;
+        let status = if on_page { "http/1.1 200" } else { "http/1.1 404" };
+        assert!(head.starts_with(status), "{flags:?}: {head}");
+        if flags.last() == Some(&"127.0.0.1:0") {
+            let figures = loop {
+                let line = timeout(DEADLINE, out.next_line()).await.unwrap().unwrap().unwrap();
+                if let Some((_, rest)) = line.split_once("metrics at http://") {
+                    break rest.trim_end_matches("/metrics").parse().unwrap();
+                }
+            };
+            let (head, _) = http(figures, "/metrics", "").await;
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+        }
+    }
+    // Where somebody asked for it, it is an error.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let flags = ["--listen", "127.0.0.1:0", "--metrics-listen", &address];
+    let output = StdCommand::new(PROGRAM).args(flags).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
 }
 
 #[test]

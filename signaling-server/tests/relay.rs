@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::turn::{Turn, channel_data};
-use support::{Client, DEADLINE, ROOM, Running, http, metric, serve_on};
+use support::{Client, DEADLINE, ROOM, Running, connect_from, http, metric, read_to_end, serve_on};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use visavis_signaling::{RelayConfig, RelayLimits, ServerConfig, Tls};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use visavis_signaling::{Limits, RelayConfig, RelayLimits, ServerConfig, Tls};
 
 /// Peers on this machine are what the tests have.
 fn open() -> RelayConfig {
@@ -123,7 +124,7 @@ async fn page_websocket_and_turn_share_a_tls_port() {
     let url = format!("wss://localhost:{}/ws", server.address.port());
     let (socket, _) = tokio_tungstenite::client_async(url, connect().await).await.unwrap();
     let mut client = Client(socket);
-    client.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    client.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     let joined = client.next().await;
     let ice = &joined["iceServers"];
     let turns = format!("turns:localhost:{}?transport=tcp", server.address.port());
@@ -346,4 +347,117 @@ async fn the_relay_may_listen_elsewhere_and_serves_no_page_there() {
     }
     let (head, _) = http(address, "/", "").await;
     assert!(head.starts_with("http/1.1 404"), "{head}");
+}
+
+/// Waits until `relay_streams` is what it should be.
+async fn streams(server: SocketAddr, count: u64) {
+    let begin = Instant::now();
+    while metric(server, "relay_streams").await != count {
+        assert!(begin.elapsed() < DEADLINE, "{}", metric(server, "relay_streams").await);
+    }
+}
+
+#[tokio::test]
+async fn streams_of_one_byte_hold_no_more_than_a_share_and_not_for_long() {
+    let limits = RelayLimits {
+        connections: 8,
+        connections_per_address: 4,
+        first_request: Duration::from_millis(1500),
+        ..RelayLimits::default()
+    };
+    let server = relay(RelayConfig { limits, ..open() });
+    let ice = ice_servers(server.address).await;
+    let begin = Instant::now();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = connect_from("127.0.0.2", server.address).await;
+        stream.write_all(&[0]).await.unwrap();
+        held.push(stream);
+    }
+    streams(server.address, 4).await;
+    // Somebody else gets in, and stays.
+    let mut turn = Turn::tcp(server.address, &ice).await;
+    turn.allocate(false).await.unwrap();
+    // A bare question proves nothing.
+    let mut asks = Turn::tcp(server.address, &ice).await;
+    asks.password = "wrong".into();
+    assert_eq!(asks.allocate(false).await.unwrap_err().0, 401);
+    for stream in &mut held {
+        read_to_end(stream).await;
+    }
+    assert_eq!(asks.receive().await, None);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    streams(server.address, 1).await;
+    let (_, peer_address) = peer("127.0.0.1:0").await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+}
+
+#[tokio::test]
+async fn credentials_end_when_their_client_hangs_up() {
+    let server = relay(open());
+    let (mut client, joined) = Client::join(server.address, ROOM).await;
+    let (_other, _) = Client::join(server.address, ROOM).await;
+    let ice = joined["iceServers"].clone();
+    let mut turn = Turn::udp(server.address, &ice).await;
+    turn.allocate(false).await.unwrap();
+    let (_, peer_address) = peer("127.0.0.1:0").await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    // While its WebSocket is away it goes on.
+    drop(client);
+    turn.bind(0x4000, peer_address).await.unwrap();
+    client = Client::open(server.address).await;
+    let token = joined["resumeToken"].clone();
+    client
+        .send(json!({"type": "join", "protocolVersion": 2, "room": ROOM, "resumeToken": token}))
+        .await;
+    assert_eq!(client.next().await["peerId"], joined["peerId"]);
+    turn.bind(0x4000, peer_address).await.unwrap();
+
+    client.send(json!({"type": "leave"})).await;
+    client.closed(CloseCode::Normal).await;
+    let (code, reason) = turn.bind(0x4000, peer_address).await.unwrap_err();
+    assert_eq!(code, 401);
+    assert!(reason.contains("ended with the seat"), "{reason}");
+    let mut fresh = Turn::udp(server.address, &ice).await;
+    assert_eq!(fresh.allocate(false).await.unwrap_err().0, 401);
+    let begin = Instant::now();
+    while metric(server.address, "relay_allocations").await > 0 {
+        assert!(begin.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Its seat is freed for silence; it comes back with its token, and its call never noticed.
+#[tokio::test]
+async fn a_relayed_call_outlives_the_loss_of_its_websocket() {
+    let limits = Limits { silence: Duration::from_secs(2), ..Limits::default() };
+    let config = ServerConfig { relay: Some(open()), limits, ..ServerConfig::default() };
+    let server = serve_on("127.0.0.1:0", config);
+    let (client, joined) = Client::join(server.address, ROOM).await;
+    let ice = joined["iceServers"].clone();
+    let mut turn = Turn::udp(server.address, &ice).await;
+    let relayed = turn.allocate(false).await.unwrap();
+    let (peer, peer_address) = peer("127.0.0.1:0").await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    drop(client);
+    let begin = Instant::now();
+    while metric(server.address, "seats").await > 0 {
+        assert!(begin.elapsed() < DEADLINE);
+    }
+    exchange(&mut turn, relayed, &peer, 0x4000).await;
+    turn.bind(0x4000, peer_address).await.unwrap();
+    let mut fresh = Turn::udp(server.address, &ice).await;
+    assert_eq!(fresh.allocate(false).await.unwrap_err().0, 401);
+
+    let mut client = Client::open(server.address).await;
+    let token = joined["resumeToken"].clone();
+    client
+        .send(json!({"type": "join", "protocolVersion": 2, "room": ROOM, "resumeToken": token}))
+        .await;
+    assert_ne!(client.next().await["peerId"], joined["peerId"], "another seat");
+    fresh.allocate(false).await.unwrap();
+    exchange(&mut turn, relayed, &peer, 0x4000).await;
+    client.send(json!({"type": "leave"})).await;
+    client.closed(CloseCode::Normal).await;
+    assert_eq!(turn.bind(0x4000, peer_address).await.unwrap_err().0, 401);
 }

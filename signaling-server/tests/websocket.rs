@@ -23,11 +23,9 @@ async fn two_meet_exchange_and_part() {
     assert_eq!(joined_a["polite"], false);
     assert_eq!(joined_a["peers"], json!([]));
     let mut b = Client::open(server.address).await;
-    b.send(
-        json!({"type": "join", "protocolVersion": 1, "room": "ABCDEFGHJK", "displayName": "Grace",
-        "session": "b1"}),
-    )
-    .await;
+    b.send(json!({"type": "join", "protocolVersion": 2, "room": "ABCDEF", "displayName": "Grace",
+        "session": "b1"}))
+        .await;
     let joined_b = b.next().await;
     assert_eq!(joined_b["polite"], true);
     assert_eq!(joined_b["peers"][0]["peerId"], joined_a["peerId"]);
@@ -63,9 +61,9 @@ async fn bad_input_is_refused_with_its_code() {
         ("{", "bad-json"),
         ("[]", "bad-message"),
         (r#"{"type":"shout"}"#, "bad-message"),
-        (r#"{"type":"join","protocolVersion":1,"room":5}"#, "bad-message"),
-        (r#"{"type":"join","protocolVersion":2,"space":"x"}"#, "unsupported-version"),
-        (r#"{"type":"join","protocolVersion":1,"room":"abc"}"#, "bad-room-code"),
+        (r#"{"type":"join","protocolVersion":2,"room":5}"#, "bad-message"),
+        (r#"{"type":"join","protocolVersion":1,"space":"x"}"#, "unsupported-version"),
+        (r#"{"type":"join","protocolVersion":2,"room":"abc"}"#, "bad-room-code"),
         (r#"{"type":"leave"}"#, "not-joined"),
         (r#"{"type":"signal","to":"a","candidate":{"candidate":""}}"#, "not-joined"),
     ] {
@@ -82,7 +80,7 @@ async fn bad_input_is_refused_with_its_code() {
     client.send_frame(Message::Frame(frame)).await;
     client.refused("bad-json").await;
     let (mut client, _) = Client::join(server.address, ROOM).await;
-    client.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    client.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     client.refused("already-joined").await;
 }
 
@@ -90,7 +88,7 @@ async fn bad_input_is_refused_with_its_code() {
 async fn signals_stay_in_their_room() {
     let server = server(Limits::default());
     let (_a, joined_a) = Client::join(server.address, ROOM).await;
-    let (mut other, _) = Client::join(server.address, "xyz-xyzx-xyz").await;
+    let (mut other, _) = Client::join(server.address, "xyz-xyz").await;
     let candidate = json!({"candidate": ""});
     other.send(json!({"type": "signal", "to": joined_a["peerId"], "candidate": candidate})).await;
     let error = other.next().await;
@@ -149,7 +147,7 @@ async fn joins_are_limited_by_address() {
     for _ in 0..2 {
         Client::join(server.address, ROOM).await;
     }
-    let join = json!({"type": "join", "protocolVersion": 1, "room": ROOM});
+    let join = json!({"type": "join", "protocolVersion": 2, "room": ROOM});
     let mut client = Client::open(server.address).await;
     client.send(join.clone()).await;
     client.refused("too-many-joins").await;
@@ -163,7 +161,7 @@ async fn rooms_are_limited() {
     let server = server(Limits { rooms: 1, ..Limits::default() });
     let (_a, _) = Client::join(server.address, ROOM).await;
     let mut client = Client::open(server.address).await;
-    client.send(json!({"type": "join", "protocolVersion": 1, "room": "xyz-xyzx-xyz"})).await;
+    client.send(json!({"type": "join", "protocolVersion": 2, "room": "xyz-xyz"})).await;
     client.refused("too-many-rooms").await;
 }
 
@@ -210,7 +208,7 @@ async fn a_full_room_of_the_living_is_full() {
     let (mut a, _) = Client::join(server.address, ROOM).await;
     let (mut b, _) = Client::join(server.address, ROOM).await;
     let mut c = Client::open(server.address).await;
-    c.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    c.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     // Reading answers the server's pings.
     let living = async {
         tokio::join!(async { while a.0.next().await.is_some() {} }, async {
@@ -229,7 +227,7 @@ async fn a_room_full_of_the_dead_has_room() {
     let (mut a, _) = Client::join(server.address, ROOM).await;
     let (b, _) = Client::join(server.address, ROOM).await;
     let mut c = Client::open(server.address).await;
-    c.send(json!({"type": "join", "protocolVersion": 1, "room": ROOM})).await;
+    c.send(json!({"type": "join", "protocolVersion": 2, "room": ROOM})).await;
     let living = async { while a.0.next().await.is_some() {} };
     let joined = tokio::select! {
         joined = c.next() => joined,
@@ -245,7 +243,7 @@ async fn a_seat_is_taken_back_by_its_token() {
     let server = server(Limits::default());
     let (mut a, joined_a) = Client::join(server.address, ROOM).await;
     let mut b = Client::open(server.address).await;
-    let mut join = json!({"type": "join", "protocolVersion": 1, "room": ROOM, "session": "b1"});
+    let mut join = json!({"type": "join", "protocolVersion": 2, "room": ROOM, "session": "b1"});
     b.send(join.clone()).await;
     let joined_b = b.next().await;
     assert_eq!(a.next().await["type"], "peer-joined");

@@ -2,9 +2,11 @@
 
 import { LevelMeter } from "./audio.js";
 import { toggle } from "./device-view.js";
+import { EMOJI } from "./proof.js";
+import { codePath, formatCode } from "./protocol.js";
 import { drawQrCode } from "./qr.js";
 import { announce, byId, copyText, setAttribute, setText, showPill, showView } from "./ui.js";
-import { durationWords, phaseWords, problemShort, qualityWords } from "./words.js";
+import { durationWords, phaseWords, problemShort, proofWords, qualityWords } from "./words.js";
 
 /** Without a movement for so long, the controls fade. */
 const IDLE_MS = 2500;
@@ -16,7 +18,7 @@ const TALKING_SHOWN_MS = 3000;
 export class CallView {
   #media;
   #call = null;
-  #room = null;
+  #code = null;
   #view = byId("call");
   #remote = byId("remote");
   #idleTimer = null;
@@ -33,6 +35,10 @@ export class CallView {
     byId("leave").addEventListener("click", () => this.#call?.leave());
     byId("devices").addEventListener("click", () => byId("devices-dialog").showModal());
     byId("lock").addEventListener("click", () => this.#toggleLock());
+    byId("encrypted").addEventListener("click", () => this.#toggleProof());
+    this.#view.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !byId("proof").hidden) this.#toggleProof();
+    });
     byId("tap-to-hear").addEventListener("click", () => this.#play());
     for (const button of document.querySelectorAll("[data-copy]")) {
       button.addEventListener("click", () => this.#copy(button));
@@ -47,9 +53,9 @@ export class CallView {
   }
 
   /** Shows `call` until it has ended. */
-  show(call, room) {
+  show(call, code) {
     this.#call = call;
-    this.#room = room;
+    this.#code = code;
     this.#said = this.#media.state;
     this.#keepAwake();
     call.addEventListener("change", () => this.#update());
@@ -58,7 +64,7 @@ export class CallView {
     });
     call.addEventListener("stats", () => this.#showQuality());
     call.addEventListener("stream", () => this.#showStream());
-    setText(byId("waiting-code"), room);
+    setText(byId("waiting-code"), formatCode(code));
     drawQrCode(byId("waiting-qr"), this.#link);
     showView("call");
     this.#update();
@@ -67,7 +73,7 @@ export class CallView {
   }
 
   get #link() {
-    return `${location.origin}/r/${this.#room}`;
+    return location.origin + codePath(this.#code);
   }
 
   #onDevices() {
@@ -155,12 +161,54 @@ export class CallView {
     if (hasChanged && phase === "connected") this.#view.focus({ preventScroll: true });
     announce(phase === "connected" ? this.#connectedWords() : words);
     document.title = phase === "connected" || phase === "reconnecting" ? "● Visavis" : "Visavis";
-    byId("encrypted").hidden = phase !== "connected";
+    this.#showProof();
     this.#showLock();
     this.#showQuality();
     this.#showDuration();
     this.#showRemoteStates();
     this.#wake();
+  }
+
+  /** What is known of who the other person is: a word at the lock, the rest in the card under it. */
+  #showProof() {
+    const { authentication, peer } = this.#call;
+    const inCall = ["connected", "reconnecting"].includes(this.#call.phase) && authentication !== null;
+    const [button, card] = [byId("encrypted"), byId("proof")];
+    button.hidden = !inCall;
+    if (!inCall) {
+      card.hidden = true;
+      setAttribute(button, "aria-expanded", "false");
+      return;
+    }
+    const { isProven, emoji } = authentication;
+    const words = proofWords(authentication, peer);
+    button.classList.toggle("unproven", !isProven);
+    setAttribute(button.querySelector("use"), "href", `/icons.svg#${isProven ? "lock-key" : "warning"}`);
+    setText(button.querySelector("span"), words.short);
+    setText(byId("proof-title"), words.title);
+    setText(byId("proof-text"), words.text);
+    const list = byId("proof-emoji");
+    list.hidden = !emoji;
+    const shown = (emoji ?? []).map((number) => EMOJI[number]);
+    if (list.dataset.emoji === String(emoji)) return;
+    list.dataset.emoji = String(emoji);
+    list.replaceChildren(
+      ...shown.map(([symbol, name]) => {
+        const item = document.createElement("li");
+        const [picture, caption] = [document.createElement("span"), document.createElement("span")];
+        picture.className = "emoji";
+        picture.setAttribute("aria-hidden", "true");
+        [picture.textContent, caption.textContent] = [symbol, name];
+        item.append(picture, caption);
+        return item;
+      }),
+    );
+  }
+
+  #toggleProof() {
+    const card = byId("proof");
+    card.hidden = !card.hidden;
+    setAttribute(byId("encrypted"), "aria-expanded", String(!card.hidden));
   }
 
   #showLock() {
@@ -256,7 +304,7 @@ export class CallView {
 
   async #copy(button) {
     const what = button.dataset.copy;
-    const isCopied = await copyText(what === "link" ? this.#link : this.#room);
+    const isCopied = await copyText(what === "link" ? this.#link : formatCode(this.#code));
     if (!isCopied) return;
     const label = button.querySelector("span");
     const words = what === "link" ? "Copy link" : "Copy code";

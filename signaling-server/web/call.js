@@ -15,6 +15,7 @@
 // A lost WebSocket loses no message (signaling.js). A restarted server does: then an unanswered
 // offer is sent again, and ICE is restarted if there is no connection.
 
+import { NotProven, Proof } from "./authentication.js";
 import { ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
@@ -30,6 +31,8 @@ const GRACE_MS = 1000;
 const SILENCE_LIMIT_MS = 3500;
 /** An offer that is not answered by then is sent again. */
 const OFFER_AGAIN_MS = 4000;
+/** A confirmation of the remote peer that did not come is asked for after this. */
+const PROOF_AGAIN_MS = 2000;
 /** Between two ICE restarts. */
 const RESTART_EVERY_MS = 6000;
 /** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
@@ -52,7 +55,7 @@ const MAX_VIDEO_FPS = 30;
 
 /**
  * Events: "change" (phase, peer or media state), "stream" (`remoteStream` is another one),
- * "stats" (about twice a second).
+ * "stats" (about twice a second), "proof" (what is to be kept of the proof changed: `identity`).
  */
 export class Call extends EventTarget {
   phase = "joining";
@@ -63,7 +66,10 @@ export class Call extends EventTarget {
   peer = null;
   /** What it says of itself: `{microphone, camera}`. */
   remoteMedia = null;
+  /** Null until it is known who the remote peer is. */
   remoteStream = null;
+  /** `{isProven, emoji, remoteIsPage}` of the remote peer; nothing of the person is sent before. */
+  authentication = null;
   polite = null;
   stats = null;
   /** When media first flowed, `performance.now()`; and how long it has when ended. */
@@ -78,6 +84,11 @@ export class Call extends EventTarget {
   iceRestarts = 0;
 
   #signaling;
+  #session;
+  #identity;
+  #proof;
+  #proofAskedAt = 0;
+  #incoming = new MediaStream();
   #tracks;
   #mediaState;
   #pc = null;
@@ -102,11 +113,14 @@ export class Call extends EventTarget {
   #stopTicking = null;
 
   /**
-   * `join`: `{room, session, displayName?, resumeToken?}`; `tracks`: `{audio, video}`, each may be
-   * null; `mediaState`: `{microphone, camera}`.
+   * `join`: `{room, session, displayName?, resumeToken?}`; `identity`: of authentication.js; `tracks`:
+   * `{audio, video}`, each may be null; `mediaState`: `{microphone, camera}`.
    */
-  constructor({ url, join, tracks, mediaState }) {
+  constructor({ url, join, identity, tracks, mediaState }) {
     super();
+    this.#session = join.session;
+    this.#identity = identity;
+    this.#proof = new Proof(identity);
     this.#tracks = { ...tracks };
     this.#mediaState = mediaState;
     this.#signaling = new Signaling(url, join);
@@ -145,6 +159,7 @@ export class Call extends EventTarget {
   /** Sends another track of that kind from now on; null sends none, the m-line stays. */
   setTrack(kind, track) {
     this.#tracks[kind] = track;
+    if (!this.authentication) return;
     this.#senders?.[kind]?.replaceTrack(track).catch((e) => console.warn("visavis: track:", e));
   }
 
@@ -174,6 +189,7 @@ export class Call extends EventTarget {
   // ---- Signaling --------------------------------------------------------------------------------
 
   #onJoined({ peerId, peers, polite, iceServers, resumeToken, resumed, locked = false }) {
+    if (this.#identity.isSpent && !this.authentication) return this.#notProven("spent");
     // The server remembers if somebody is there; otherwise it may have been started anew.
     const isKnown = resumed || peers.length > 0;
     this.isLocked = locked;
@@ -224,7 +240,8 @@ export class Call extends EventTarget {
         if (message.from !== this.peer?.peerId || !this.#pc) break;
         // Of a life that is over.
         if (message.session && message.session !== this.peer.session) break;
-        if (message.description) this.#onDescription(this.#pc, message.description);
+        if (message.description) this.#onDescription(this.#pc, message.description, message.proof);
+        else if (message.proof) this.#onProof(message.proof);
         else this.#onCandidate(this.#pc, message.candidate);
         break;
     }
@@ -258,7 +275,8 @@ export class Call extends EventTarget {
     } else if (this.connectedAt === null) {
       this.peer = null;
       // The other side may still have its half of the closed connection.
-      this.#signaling.renew(randomSession());
+      this.#session = randomSession();
+      this.#signaling.renew(this.#session);
       this.#wait();
     } else {
       this.#peerGoneAt = performance.now();
@@ -288,11 +306,13 @@ export class Call extends EventTarget {
     const pc = new RTCPeerConnection(this.#configuration());
     this.#pc = pc;
     this.#makingOffer = this.#ignoreOffer = this.#settingAnswer = false;
-    this.remoteStream = new MediaStream();
+    this.#proof = new Proof(this.#identity);
+    this.#proofAskedAt = 0;
+    this.#incoming = new MediaStream();
     pc.ontrack = ({ track, receiver }) => {
       // As little delay as the network allows; the browser adds what jitter demands.
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
-      this.remoteStream.addTrack(track);
+      this.#incoming.addTrack(track);
     };
     pc.onnegotiationneeded = () => this.#offer(pc);
     pc.onicecandidate = ({ candidate }) => {
@@ -308,6 +328,7 @@ export class Call extends EventTarget {
     const pc = this.#pc;
     this.#pc = this.#channel = this.#senders = null;
     this.remoteMedia = this.stats = this.clockOffsetMs = null;
+    this.authentication = this.remoteStream = null;
     this.#bestClockRttMs = Infinity;
     if (!pc) return;
     pc.ontrack = pc.onnegotiationneeded = pc.onicecandidate = null;
@@ -374,7 +395,7 @@ export class Call extends EventTarget {
     }
   }
 
-  async #onDescription(pc, description) {
+  async #onDescription(pc, description, proof) {
     try {
       const readyForOffer =
         !this.#makingOffer && (pc.signalingState === "stable" || this.#settingAnswer);
@@ -382,11 +403,18 @@ export class Call extends EventTarget {
       this.#ignoreOffer = !this.polite && offerCollision;
       if (this.#ignoreOffer) return;
       if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
+      const fingerprints = this.#proof.check(description, proof);
+      if (!fingerprints) return void console.warn("visavis: a description of another peer was refused");
+      const wasConfirmed = this.#proof.isConfirmed;
+      this.#proof.described(fingerprints, proof);
       if (!this.#senders) this.#setUp(pc);
       this.#settingAnswer = description.type === "answer";
+      // With an offer the confirmation goes along with the answer.
+      if (description.type === "answer" && wasConfirmed !== this.#proof.isConfirmed) this.#sendProof();
       await pc.setRemoteDescription(withStartBitrate(description));
       if (pc !== this.#pc) return;
       this.#settingAnswer = false;
+      this.#proofMoved();
       if (description.type === "offer") {
         this.#adoptOffered(pc);
         await pc.setLocalDescription();
@@ -397,6 +425,7 @@ export class Call extends EventTarget {
     } catch (error) {
       if (pc !== this.#pc) return;
       this.#settingAnswer = false;
+      if (error instanceof NotProven) return this.#notProven(error.reason);
       console.warn("visavis: description:", error);
       if (!pc.remoteDescription) this.#end("incompatible", String(error));
     }
@@ -413,7 +442,56 @@ export class Call extends EventTarget {
   /** With the candidates that are known by now. */
   #sendDescription({ localDescription: { type, sdp } }) {
     this.#describedAt = performance.now();
-    this.#signal({ description: { type, sdp } });
+    if (!this.peer) return;
+    try {
+      const proof = this.#proof.describe(this.#session, this.peer.session, sdp);
+      this.#signal({ description: { type, sdp }, proof });
+      this.#proofMoved();
+    } catch (error) {
+      if (!(error instanceof NotProven)) throw error;
+      this.#notProven(error.reason);
+    }
+  }
+
+  // ---- The proof --------------------------------------------------------------------------------
+
+  #onProof(message) {
+    const wasConfirmed = this.#proof.isConfirmed;
+    try {
+      const isAsked = this.#proof.receive(message);
+      if (isAsked || wasConfirmed !== this.#proof.isConfirmed) this.#sendProof();
+      this.#proofMoved();
+    } catch (error) {
+      if (!(error instanceof NotProven)) throw error;
+      this.#notProven(error.reason);
+    }
+  }
+
+  #sendProof(again = undefined) {
+    const { message } = this.#proof;
+    this.#proofAskedAt = performance.now();
+    if (message) this.#signal({ proof: { ...message, again } });
+  }
+
+  /** It may be known by now who the remote peer is: then media and messages go both ways. */
+  #proofMoved() {
+    if (this.#proof.lacksConfirmation) this.#proofAskedAt ||= performance.now();
+    this.dispatchEvent(new CustomEvent("proof", { detail: this.#identity }));
+    if (this.authentication || !this.#proof.result || !this.#senders) return;
+    this.authentication = this.#proof.result;
+    for (const kind of ["audio", "video"]) this.setTrack(kind, this.#tracks[kind]);
+    this.setMediaState(this.#mediaState);
+    this.#askClock();
+    this.remoteStream = this.#incoming;
+    this.dispatchEvent(new CustomEvent("stream"));
+    this.#judge();
+    this.#changed();
+  }
+
+  #notProven(reason) {
+    this.dispatchEvent(new CustomEvent("proof", { detail: this.#identity }));
+    this.#signal({ proof: { failed: reason } });
+    this.#end("not-proven", reason);
   }
 
   #limitVideo() {
@@ -429,10 +507,12 @@ export class Call extends EventTarget {
   // ---- The data channel -------------------------------------------------------------------------
 
   #sendData(message) {
-    if (this.#channel?.readyState === "open") this.#channel.send(JSON.stringify(message));
+    if (this.authentication && this.#channel?.readyState === "open") this.#channel.send(JSON.stringify(message));
   }
 
   #onData(data) {
+    // It is said again to whoever is first heard.
+    if (!this.authentication) return;
     const receivedAt = Date.now();
     let message;
     try {
@@ -510,7 +590,7 @@ export class Call extends EventTarget {
       pc.connectionState === "failed" ||
       (["disconnected", "failed"].includes(pc.iceConnectionState) && silentFor > GRACE_MS) ||
       (this.connectedAt !== null && silentFor > SILENCE_LIMIT_MS);
-    const isUp = pc.connectionState === "connected" && !isDown;
+    const isUp = pc.connectionState === "connected" && !isDown && this.authentication !== null;
 
     if (this.phase === "connected") {
       if (!isDown) return;
@@ -522,7 +602,10 @@ export class Call extends EventTarget {
     }
 
     if (this.phase === "connecting") {
-      if (sincePhase > CONNECT_LIMIT_MS) return this.#end("connection-failed");
+      if (sincePhase > CONNECT_LIMIT_MS) {
+        if (pc.connectionState === "connected") return this.#notProven("silence");
+        return this.#end("connection-failed");
+      }
     } else if (this.phase === "reconnecting") {
       const goneFor = this.#peerGoneAt === null ? 0 : now - this.#peerGoneAt;
       if (Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
@@ -531,6 +614,7 @@ export class Call extends EventTarget {
       }
     }
     if (!this.#canSignal()) return;
+    if (this.#proof.lacksConfirmation && now - this.#proofAskedAt > PROOF_AGAIN_MS) this.#sendProof(true);
     if (pc.signalingState === "have-local-offer" && now - this.#describedAt > OFFER_AGAIN_MS) {
       this.#sendDescription(pc);
     }

@@ -1,6 +1,7 @@
 // `window.visavis`: what the page knows, for engineers at the console, and for tests. Read-only.
 
 import { LevelMeter, SILENCE_DBFS } from "./audio.js";
+import { EMOJI } from "./proof.js";
 import { TimeCodeReader, timeCodeAge } from "./timecode.js";
 import { byId } from "./ui.js";
 
@@ -39,7 +40,7 @@ function describe(media, call) {
   };
   if (!call || common.view === "lobby") return { phase: "lobby", ...common };
   const { phase, endReason, endDetail, polite, peer, remoteMedia, states, stats } = call;
-  const { clockOffsetMs, peerConnections, iceRestarts, durationMs, connectedAt } = call;
+  const { authentication, clockOffsetMs, peerConnections, iceRestarts, durationMs, connectedAt } = call;
   return {
     phase,
     endReason,
@@ -48,6 +49,10 @@ function describe(media, call) {
     peer: peer && { ...peer },
     isPeerGone: call.isPeerGone,
     isLocked: call.isLocked,
+    authentication: authentication && {
+      ...authentication,
+      emoji: authentication.emoji?.map((number) => EMOJI[number][1]) ?? null,
+    },
     remoteMedia,
     states,
     stats,

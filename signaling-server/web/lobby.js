@@ -1,6 +1,6 @@
 // The lobby: own picture, name, room code, and the two ways into a room.
 
-import { formatRoomCode, parseRoomCode, randomRoomCode } from "./protocol.js";
+import { formatCode, formatTyped, parseCode, randomCode } from "./protocol.js";
 import { byId, load, save, setText, showPill, showView } from "./ui.js";
 import { problemShort } from "./words.js";
 
@@ -9,7 +9,7 @@ const RECENT_KEY = "visavis.recent";
 const RECENT_ROOMS = 3;
 const SERVER_CHECK_MS = 15000;
 
-/** Calls `onJoin({room, displayName})`. */
+/** Calls `onJoin({code, displayName})`. */
 export class Lobby {
   #media;
   #onJoin;
@@ -25,23 +25,24 @@ export class Lobby {
       event.preventDefault();
       this.#join();
     });
-    byId("new-room").addEventListener("click", () => this.enter(randomRoomCode()));
+    byId("new-room").addEventListener("click", () => this.enter(randomCode()));
     media.addEventListener("change", () => this.#showPreview());
     this.#showPreview();
     setInterval(() => this.#checkServer(), SERVER_CHECK_MS);
     this.#checkServer();
   }
 
-  /** `room`: the code of the address, or null. */
-  show(room) {
-    if (room) {
-      this.#code.value = room;
+  /** `code`: that of the address, or null. */
+  show(code) {
+    if (code) {
+      this.#code.value = formatCode(code);
       setText(byId("lobby-lead"), "You are invited to a call. Check your camera and microphone, then join.");
     }
     this.#problem("");
+    this.#showHalf();
     this.#showRecent();
     // On a touch screen a focused field would open the keyboard over everything.
-    const first = room ? byId("join") : this.#code;
+    const first = code ? byId("join") : this.#code;
     showView("lobby", matchMedia("(pointer: coarse)").matches ? byId("lobby-title") : first);
   }
 
@@ -50,24 +51,26 @@ export class Lobby {
   }
 
   /** Into that room, with the name that stands in the field. */
-  enter(room) {
+  enter(code) {
     save("localStorage", NAME_KEY, this.#name.value.trim());
-    const recent = (load("localStorage", RECENT_KEY) ?? []).filter((code) => code !== room);
-    save("localStorage", RECENT_KEY, [room, ...recent].slice(0, RECENT_ROOMS));
-    this.#onJoin({ room, displayName: this.displayName });
+    const others = (load("localStorage", RECENT_KEY) ?? []).filter(
+      (other) => parseCode(String(other))?.room !== code.room,
+    );
+    save("localStorage", RECENT_KEY, [formatCode(code), ...others].slice(0, RECENT_ROOMS));
+    this.#onJoin({ code, displayName: this.displayName });
   }
 
   #join() {
-    const room = parseRoomCode(this.#code.value);
-    if (room) {
+    const code = parseCode(this.#code.value);
+    if (code) {
       this.#problem("");
-      this.enter(room);
+      this.enter(code);
       return;
     }
     this.#problem(
       this.#code.value.trim() === ""
-        ? "Enter the room code that you were given, or press New room."
-        : "A room code is ten letters, such as abc-defg-hij.",
+        ? "Enter the code that you were given, or press New room."
+        : "A code is twelve letters, such as abc-def-ghj-kmn.",
     );
     this.#code.focus();
   }
@@ -76,13 +79,20 @@ export class Lobby {
   #format(event) {
     if (event.isComposing) return;
     const input = this.#code;
-    const before = formatRoomCode(input.value.slice(0, input.selectionStart)).length;
-    const text = formatRoomCode(input.value);
+    const before = formatTyped(input.value.slice(0, input.selectionStart)).length;
+    const text = formatTyped(input.value);
     if (text !== input.value) {
       input.value = text;
       input.setSelectionRange(before, before);
     }
     this.#problem("");
+    this.#showHalf();
+  }
+
+  /** With the first half alone a call has no proof. */
+  #showHalf() {
+    const code = parseCode(this.#code.value);
+    byId("code-half").hidden = !code || code.secret !== null;
   }
 
   #problem(text) {
@@ -92,16 +102,16 @@ export class Lobby {
   }
 
   #showRecent() {
-    const rooms = (load("localStorage", RECENT_KEY) ?? []).filter((r) => parseRoomCode(String(r)));
-    byId("recent").hidden = rooms.length === 0;
+    const codes = (load("localStorage", RECENT_KEY) ?? []).map((c) => parseCode(String(c))).filter(Boolean);
+    byId("recent").hidden = codes.length === 0;
     byId("recent-rooms").replaceChildren(
-      ...rooms.map((room) => {
+      ...codes.map((code) => {
         const button = document.createElement("button");
         button.type = "button";
         button.className = "link";
-        button.textContent = room;
-        button.setAttribute("aria-label", `Join ${room}`);
-        button.addEventListener("click", () => this.enter(room));
+        button.textContent = formatCode(code);
+        button.setAttribute("aria-label", `Join ${formatCode(code)}`);
+        button.addEventListener("click", () => this.enter(code));
         return button;
       }),
     );

@@ -1,28 +1,32 @@
 // The page of Visavis: joins a room and holds a call with the one other person in it. This module
 // wires the views to the devices and the call.
 //
-// Address: `/` or `/r/CODE`. For diagnosis, demonstrations and tests:
+// Address: `/` or `/r/ROOM#SECRET`. The secret stays in the fragment, which browsers do not send. For diagnosis, demonstrations and tests:
 //   ?camera=test-pattern   sends a test pattern with the time-code strip (timecode.js)
 //   ?camera=grainy-test-pattern   the same under the grain of a camera's sensor
 //   ?microphone=tone       sends a 440 Hz tone
 //   ?microphone=beep       a short 1 kHz tone whenever these patterns flash, once a second
 //   ?camera=none, ?microphone=none   as if there was no such device
-//   ?auto=1                joins the room of `/r/CODE` without a click
+//   ?auto=1                joins the room of the address without a click
 // and `window.visavis`, see debug.js.
 
+import { Identity } from "./authentication.js";
 import { Call } from "./call.js";
 import { CallView } from "./call-view.js";
 import { exposeDebug } from "./debug.js";
 import { connectDevices } from "./device-view.js";
 import { Lobby } from "./lobby.js";
 import { Media } from "./media.js";
-import { parseRoomCode, randomSession } from "./protocol.js";
+import { fromHex, toHex } from "./proof.js";
+import { codePath, parseCode, randomSession } from "./protocol.js";
 import { SelfView } from "./self-view.js";
 import { announce, byId, load, save, setText, showView } from "./ui.js";
 import { endWords, spokenDuration } from "./words.js";
 
-/** Where a reloaded page finds its seat again: `{room, displayName, resumeToken}`. */
+/** Where a reloaded page finds its seat again: `{room, displayName, resumeToken, key}`. */
 const SEAT_KEY = "visavis.seat";
+/** How often the code of each room was guessed at in vain: `{room: number}`. */
+const GUESSES_KEY = "visavis.guesses";
 
 const parameters = new URLSearchParams(location.search);
 const media = new Media({
@@ -38,39 +42,59 @@ connectDevices(media);
 let call = null;
 let lastJoin = null;
 
-function join({ room, displayName }) {
-  lastJoin = { room, displayName };
+function join({ code, displayName }) {
+  const { room } = code;
+  lastJoin = { code, displayName };
   const seat = load("sessionStorage", SEAT_KEY);
-  const resumeToken = seat?.room === room ? seat.resumeToken : undefined;
+  const { resumeToken, key } = seat?.room === room ? seat : {};
+  const guesses = load("localStorage", GUESSES_KEY)?.[room] ?? 0;
+  const identity = new Identity({ ...code, key: key ? fromHex(key) : null, guesses });
   const url = new URL("/ws", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   call = new Call({
     url: url.href,
     join: { room, displayName, resumeToken, session: randomSession() },
+    identity,
     tracks: media.tracks,
     mediaState: media.state,
   });
+  let keep = key ? { key } : {};
   call.addEventListener("seat", ({ detail }) => {
-    save("sessionStorage", SEAT_KEY, { room, displayName, resumeToken: detail.resumeToken });
+    keep = { ...keep, room, displayName, resumeToken: detail.resumeToken };
+    save("sessionStorage", SEAT_KEY, keep);
+  });
+  call.addEventListener("proof", ({ detail }) => {
+    if (detail.key && toHex(detail.key) !== keep.key) {
+      keep.key = toHex(detail.key);
+      save("sessionStorage", SEAT_KEY, keep);
+    }
+    const all = load("localStorage", GUESSES_KEY) ?? {};
+    if ((all[room] ?? 0) === detail.guesses) return;
+    save("localStorage", GUESSES_KEY, { ...all, [room]: detail.guesses || undefined });
   });
   const current = call;
   call.addEventListener("change", () => {
     if (current === call && current.phase === "ended") onEnded(current);
   });
-  setAddress(`/r/${room}`);
-  callView.show(call, room);
+  if (addressOf(code) !== here()) history.pushState(null, "", addressOf(code));
+  callView.show(call, code);
   call.start();
 }
 
 function onEnded({ endReason, endDetail, durationMs }) {
   save("sessionStorage", SEAT_KEY, null);
-  const { title, text } = endWords(endReason);
+  const { title, text } = endWords(endReason, endDetail);
+  // A warning that nobody takes for the end of a call, with one way out.
+  const isWarning = endReason === "not-proven";
+  byId("ended").classList.toggle("warning", isWarning);
+  byId("call-again").hidden = isWarning;
+  byId("back").classList.toggle("primary", isWarning);
   setText(byId("ended-title"), title);
   setText(byId("ended-text"), text);
   setText(byId("ended-duration"), `It lasted ${spokenDuration(durationMs)}.`);
   byId("ended-duration").hidden = durationMs === 0;
   setText(byId("ended-detail"), endDetail ?? "");
-  byId("ended-detail").hidden = !endDetail;
+  byId("ended-detail").hidden = !endDetail || isWarning;
   setText(byId("call-again"), durationMs > 0 ? "Call again" : "Try again");
   document.title = "Visavis";
   showView("ended", byId("ended-title"));
@@ -79,12 +103,12 @@ function onEnded({ endReason, endDetail, durationMs }) {
 
 byId("call-again").addEventListener("click", () => join(lastJoin));
 byId("back").addEventListener("click", () => {
-  setAddress("/");
+  history.pushState(null, "", `/${location.search}`);
   lobby.show(null);
 });
 addEventListener("popstate", () => {
   if (call && call.phase !== "ended") call.leave();
-  lobby.show(roomOfAddress());
+  lobby.show(codeOfAddress());
 });
 
 // A page that is closed is gone for the other side soon; one that is loaded anew comes back.
@@ -106,13 +130,16 @@ media.addEventListener("change", () => {
   call?.setMediaState(media.state);
 });
 
+const here = () => location.pathname + location.search + location.hash;
+
 /** Keeps the diagnostic parameters, so that they survive a reload. */
-function setAddress(path) {
-  if (location.pathname !== path) history.pushState(null, "", path + location.search);
+function addressOf(code) {
+  const [path, fragment] = codePath(code).split("#");
+  return `${path}${location.search}${fragment ? `#${fragment}` : ""}`;
 }
 
-function roomOfAddress() {
-  return location.pathname.startsWith("/r/") ? parseRoomCode(location.pathname) : null;
+function codeOfAddress() {
+  return location.pathname.startsWith("/r/") ? parseCode(location.pathname + location.hash) : null;
 }
 
 /** After a reload in the middle of a call the person wants to be back in it, not in the lobby. */
@@ -122,11 +149,13 @@ function isReloadOfCall(room) {
 }
 
 exposeDebug(media, () => call);
-const room = roomOfAddress();
-lobby.show(room);
+const code = codeOfAddress();
+// A secret that somebody typed into the path does not stay where the server would see it again.
+if (code) history.replaceState(null, "", addressOf(code));
+lobby.show(code);
 const opened = media.open();
-if (room && (parameters.get("auto") === "1" || isReloadOfCall(room))) {
+if (code && (parameters.get("auto") === "1" || isReloadOfCall(code.room))) {
   // With the devices at once, if they are quick; a question to the person must not keep the call.
   await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, 1500))]);
-  if (!call) lobby.enter(room);
+  if (!call) lobby.enter(code);
 }

@@ -2,7 +2,7 @@
 // serialize, and room codes. Pure: no socket, no document, no clock. The golden fixtures of the
 // Rust crate `visavis-signaling-protocol` are checked against this file too.
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Limits that both ends respect; the same values as the crate's `limits` module. */
 export const LIMITS = Object.freeze({
@@ -122,16 +122,32 @@ const CONTROL_MESSAGES = {
   "clock-pong": (o) => fields(o, { t0: number, t1: number, t2: number }),
 };
 
-/** Exactly one of the W3C dictionaries. */
+/** One of the W3C dictionaries, or a proof alone; a description may have a proof beside it. */
 function payload(o) {
-  const { description, candidate } = fields(o, {
+  const all = fields(o, {
     description: optional(sessionDescription),
     candidate: optional(iceCandidate),
+    proof: optional(proof),
   });
-  if ((description === undefined) === (candidate === undefined)) {
-    throw new ProtocolError("a signal carries one of description and candidate");
+  const { description, candidate } = all;
+  const isAlone = candidate !== undefined ? all.proof === undefined : all.proof !== undefined;
+  if (description !== undefined ? candidate !== undefined : !isAlone) {
+    throw new ProtocolError("a signal carries a description, a candidate or a proof");
   }
-  return description ? { description } : { candidate };
+  return all;
+}
+
+/** What peers tell each other to prove who they are; see docs/protocol.md. */
+function proof(value) {
+  return fields(value, {
+    page: flag,
+    code: optional(bytes32),
+    key: optional((key) => fields(key, { id: bytes32, share: bytes32 })),
+    commitment: optional(bytes32),
+    confirm: optional(bytes32),
+    again: flag,
+    failed: optional(oneOf("mismatch", "no-secret", "spent", "silence")),
+  });
 }
 
 /** `RTCSessionDescriptionInit`. */
@@ -254,10 +270,16 @@ function id(value) {
   return value;
 }
 
+/** 32 bytes as hexadecimal digits. */
+function bytes32(value) {
+  if (!/^[0-9a-f]{64}$/.test(string(value))) throw new ProtocolError("not 64 hexadecimal digits");
+  return value;
+}
+
 function roomCode(value) {
-  const code = parseRoomCode(string(value));
-  if (!code) throw new ProtocolError("not a room code");
-  return code;
+  const code = parseCode(string(value));
+  if (!code || code.secret) throw new ProtocolError("not the name of a room");
+  return code.room;
 }
 
 // ---- Names ------------------------------------------------------------------------------------
@@ -318,46 +340,85 @@ function joins(before, joiner, after) {
   return joiner === ZWJ && (PICTOGRAPH.test(before) || STYLE.test(before)) && PICTOGRAPH.test(after);
 }
 
-// ---- Room codes -------------------------------------------------------------------------------
+// ---- Codes ------------------------------------------------------------------------------------
+//
+// A code is the name of a room, which the server knows, and a secret, which it never does: twelve letters,
+// `abc-def-ghj-kmn`. In a link the secret is the fragment, which browsers do not send.
 
-/** Letters of fresh codes: no `i`, `l`, `o`, which look like others. 23^10 codes, 45 bits. */
+/** Letters of fresh codes: no `i`, `l`, `o`, which look like others. 23^6 for each half, 27 bits. */
 const ALPHABET = "abcdefghjkmnpqrstuvwxyz";
-const LETTERS = 10;
+/** Letters of each half. */
+const LETTERS = 6;
+/** White space, what programs make of a dash, characters without a width, the mark in a link. */
+const SEPARATORS = /[\s\-#_\u00ad\u2010-\u2015\u2043\u2212\ufe58\ufe63\uff0d\u200b-\u200f\u2060\ufeff]/g;
+/** What sentences and quotations put around a code. */
+const PUNCTUATION = "!-/:-@\\[-`{-~«»‘-‟…。、";
+const AROUND = new RegExp(`^[\\s${PUNCTUATION}]+|[\\s${PUNCTUATION}]+$`, "g");
+const BEHIND = new RegExp(`[${PUNCTUATION}]+$`);
 
-/** What people type or paste (any case, dashes, spaces, a whole link) as `abc-defg-hij`, or null. */
-export function parseRoomCode(text) {
-  const letters = fromLink(text).replace(/[-\s]/g, "");
-  return /^[A-Za-z]{10}$/.test(letters) ? group(letters.toLowerCase()) : null;
+/**
+ * What people type or paste (any case, dashes of any kind, spaces, a whole link) as `{room, secret}`, or
+ * null; `secret` is null for the name of a room alone.
+ */
+export function parseCode(text) {
+  const at = text.lastIndexOf("/r/");
+  const letters = at < 0 ? text.replace(AROUND, "").replace(SEPARATORS, "") : linkLetters(text.slice(at + 3));
+  if (letters === null || !/^([A-Za-z]{6}){1,2}$/.test(letters)) return null;
+  const [room, secret] = halves(letters.toLowerCase());
+  return { room, secret };
 }
 
+/** The whole code, as people write it. */
+export const formatCode = ({ room, secret }) => (secret ? `${room}-${secret}` : room);
+
+/** What follows the server's address in a link. */
+export const codePath = ({ room, secret }) => `/r/${room}${secret ? `#${secret}` : ""}`;
+
 /** What has been typed so far, in groups; a pasted link becomes its code. Drops all but letters. */
-export function formatRoomCode(text) {
-  return group(fromLink(text).replace(/[^A-Za-z]/g, "").slice(0, LETTERS).toLowerCase());
+export function formatTyped(text) {
+  const at = text.lastIndexOf("/r/");
+  const code = at < 0 ? null : parseCode(text);
+  if (code) return formatCode(code);
+  const letters = (at < 0 ? text : text.slice(at + 3)).replace(/[^A-Za-z]/g, "");
+  return letters.slice(0, 2 * LETTERS).toLowerCase().match(/.{1,3}/g)?.join("-") ?? "";
 }
 
 /** A fresh code, each letter uniform over the alphabet. */
-export function randomRoomCode() {
+export function randomCode() {
   let letters = "";
-  while (letters.length < LETTERS) {
+  while (letters.length < 2 * LETTERS) {
     // Rejection keeps the distribution uniform: 253 is the largest multiple of 23 in a byte.
     for (const byte of crypto.getRandomValues(new Uint8Array(32))) {
-      if (byte < 253 && letters.length < LETTERS) letters += ALPHABET[byte % ALPHABET.length];
+      if (byte < 253 && letters.length < 2 * LETTERS) letters += ALPHABET[byte % ALPHABET.length];
     }
   }
-  return group(letters);
+  const [room, secret] = halves(letters);
+  return { room, secret };
+}
+
+/** The letters behind `/r/`: the room's, then those of the fragment; null for none. */
+function linkLetters(tail) {
+  const decoded = tail.replace(/(?:%[0-9a-f]{2})+/gi, (escaped) => {
+    try {
+      return decodeURIComponent(escaped);
+    } catch {
+      return "\ufffd";
+    }
+  });
+  const [word = ""] = decoded.trim().split(/\s/);
+  const [path, ...rest] = word.replace(BEHIND, "").split("#");
+  const room = path.split(/[?/]/)[0].replace(SEPARATORS, "");
+  if (![LETTERS, 2 * LETTERS].includes(room.length)) return null;
+  return room + rest.join("#").replace(SEPARATORS, "");
+}
+
+function halves(letters) {
+  const group = (half) => (half ? `${half.slice(0, 3)}-${half.slice(3)}` : null);
+  return [group(letters.slice(0, LETTERS)), group(letters.slice(LETTERS))];
 }
 
 /** A fresh session id: 16 random bytes as hexadecimal. */
 export function randomSession() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-}
-
-function fromLink(text) {
-  const at = text.lastIndexOf("/r/");
-  return at < 0 ? text : text.slice(at + 3).split(/[?#/]/)[0];
-}
-
-function group(letters) {
-  return [letters.slice(0, 3), letters.slice(3, 7), letters.slice(7)].filter(Boolean).join("-");
 }

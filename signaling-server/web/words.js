@@ -45,9 +45,30 @@ const ENDED = {
   ],
 };
 
+/** The same where it was not proven who the other person is, by what was missing. */
+const NOT_PROVEN = {
+  mismatch: [
+    "Not the person with your code",
+    "The other person did not prove to know your code. Its last six letters may have been mistyped, or somebody tried to get in between the two of you. Nothing of you was sent. Compare the code with each other by another way, then try again.",
+  ],
+  "no-secret": [
+    "Half of the code is missing",
+    "One of you may have entered only the first half of the code, or somebody tried to get in between the two of you. Nothing of you was sent. Both need the whole code or the whole link.",
+  ],
+  spent: [
+    "This code is spent",
+    "It was tried in vain five times, so it is not safe any more. Make a new room and share its code.",
+  ],
+  silence: [
+    "No proof arrived",
+    "The proof that it is the other person did not arrive. Nothing of you was sent. Call again in a moment.",
+  ],
+};
+
 /** `{title, text}` for an end reason. */
-export function endWords(reason) {
-  const [title, text] = ENDED[reason] ?? ["The call is over", ""];
+export function endWords(reason, detail) {
+  const words = reason === "not-proven" ? NOT_PROVEN[detail] : ENDED[reason];
+  const [title, text] = words ?? ["The call is over", ""];
   return { title, text };
 }
 
@@ -105,6 +126,26 @@ export function phaseWords(phase, { peerGone = false, signalingLink = "open" } =
     default:
       return "";
   }
+}
+
+/** `{short, title, text}` for what is known of who the other person is. */
+export function proofWords({ isProven, emoji, remoteIsPage }) {
+  if (isProven) {
+    return {
+      short: "Proven by the code",
+      title: "Encrypted, proven by the code",
+      text:
+        "The other person knows your code, and nobody in between can listen, if you trust the server of this page" +
+        `${remoteIsPage ? "" : "; their program needs no such trust"}. Both of you see the same pictures:`,
+    };
+  }
+  return {
+    short: "Not proven",
+    title: "Encrypted, not proven",
+    text: emoji
+      ? "Without the second half of the code nobody has shown who is at the other end. Read these to each other: if they are the same, nobody is in between."
+      : "The other program cannot prove who is at the other end. Somebody in between could listen.",
+  };
 }
 
 /** Such as "Good · direct · 18 ms". */

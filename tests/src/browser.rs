@@ -1,16 +1,20 @@
-//! Drives a real Chromium by ChromeDriver. Blocking, like the rest of this package; each
-//! [`Browser`] has its own profile, and takes every process it started along when it is dropped.
+//! Drives a real browser: Chromium by ChromeDriver, or Firefox by WebDriver BiDi. Blocking, like the rest of
+//! this package; each [`Browser`] has its own profile, and takes every process it started along when
+//! it is dropped.
 
-use std::cell::RefCell;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+mod chromium;
+mod firefox;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use serde_json::{Value, json};
+use anyhow::bail;
+use serde_json::Value;
+
+use chromium::Chromium;
+use firefox::Firefox;
 
 /// Keeps the peer connections of the page within reach, for [`Browser::before_pages`]: `benchConnections`.
 pub const KEEP_CONNECTIONS: &str = "
@@ -24,8 +28,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Longest a script may take, [`Page::run_async`] included.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// The name by which WebDriver hands out elements (W3C WebDriver §12).
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Keys without a character, as WebDriver writes them (W3C WebDriver §17.4.2).
 #[derive(Debug, Clone, Copy)]
@@ -42,52 +44,45 @@ impl From<Key> for char {
     }
 }
 
-/// Devices are Chromium's fakes and granted; nothing is throttled because it is not looked at;
-/// nothing leaves the machine.
-const FLAGS: &[&str] = &[
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--no-default-browser-check",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows",
-    "--disable-renderer-backgrounding",
-    "--window-size=1280,800",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-];
-
-/// A Chromium with any number of windows.
-pub struct Browser {
-    /// `http://127.0.0.1:PORT/session/ID`.
-    session: String,
-    agent: ureq::Agent,
-    /// The window that the next command goes to, and whether the first one is still unused.
-    focus: RefCell<Focus>,
-    // Dropped last: ends ChromeDriver and Chromium.
-    driver: Driver,
+/// Which browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrowserKind {
+    /// Chromium.
+    Chromium,
+    /// Firefox. Debian's has no H.264, so a call has sound only.
+    Firefox,
 }
 
-struct Focus {
-    window: String,
-    first_is_free: bool,
+/// What drives one browser. Windows go by its own names.
+trait Driver {
+    /// A window for another page.
+    fn open_window(&self) -> anyhow::Result<String>;
+    fn load(&self, window: &str, url: &str) -> anyhow::Result<()>;
+    fn reload(&self, window: &str) -> anyhow::Result<()>;
+    /// Value of an expression.
+    fn run(&self, window: &str, expression: &str) -> anyhow::Result<Value>;
+    /// What the promise that is the value of an expression resolves to.
+    fn run_async(&self, window: &str, expression: &str) -> anyhow::Result<Value>;
+    fn click(&self, window: &str, selector: &str) -> anyhow::Result<()>;
+    fn press(&self, window: &str, key: char) -> anyhow::Result<()>;
+    fn before_pages(&self, script: &str) -> anyhow::Result<()>;
+    fn console(&self) -> anyhow::Result<Vec<String>>;
+    fn process(&self) -> &BrowserProcess;
+}
+
+/// A browser with any number of windows.
+pub struct Browser {
+    driver: Box<dyn Driver>,
 }
 
 impl Browser {
-    /// Starts one. `extra_flags` are Chromium's; one that is given twice counts as the last says.
+    /// Starts a Chromium. `extra_flags` are its own; one that is given twice counts as the last says.
     ///
     /// # Errors
     ///
     /// Chromium or ChromeDriver is missing (`./dev deps` installs them) or does not start.
     pub fn start(extra_flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_with(extra_flags, None)
+        Ok(Self { driver: Box::new(Chromium::start(extra_flags, None)?) })
     }
 
     /// The same with another home folder, where Chromium looks for certificate authorities to trust
@@ -97,66 +92,29 @@ impl Browser {
     ///
     /// As [`Self::start`].
     pub fn start_at_home(home: &Path, extra_flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_with(extra_flags, Some(home))
+        Ok(Self { driver: Box::new(Chromium::start(extra_flags, Some(home))?) })
     }
 
-    fn start_with(extra_flags: &[&str], home: Option<&Path>) -> anyhow::Result<Self> {
-        let driver = Driver::start(home)?;
-        let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
-        flags.push(format!("--user-data-dir={}", driver.profile.display()));
-        // ChromeDriver drops all but one of a repeated flag, and not the same one as Chromium.
-        for &extra in extra_flags {
-            let name = extra.split('=').next().unwrap_or(extra);
-            flags.retain(|flag| flag.split('=').next() != Some(name));
-            flags.push(extra.to_owned());
+    /// Starts one of that kind, with nothing out of the ordinary.
+    ///
+    /// # Errors
+    ///
+    /// It is missing (`./dev deps all` installs it) or does not start.
+    pub fn start_kind(kind: BrowserKind) -> anyhow::Result<Self> {
+        match kind {
+            BrowserKind::Chromium => Self::start(&[]),
+            BrowserKind::Firefox => Ok(Self { driver: Box::new(Firefox::start()?) }),
         }
-        let capabilities = json!({
-            "goog:chromeOptions": { "args": flags },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        });
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(SCRIPT_LIMIT + START_LIMIT))
-            .http_status_as_error(false)
-            .build()
-            .into();
-        let url = format!("http://127.0.0.1:{}/session", driver.port);
-        let wanted = json!({ "capabilities": { "alwaysMatch": capabilities } });
-        let started = answer(agent.post(&url).send_json(wanted)?)?;
-        let id = started["sessionId"].as_str().context("no session")?;
-        let session = format!("{url}/{id}");
-        let mut browser = Self {
-            session,
-            agent,
-            focus: RefCell::new(Focus { window: String::new(), first_is_free: true }),
-            driver,
-        };
-        let limit_ms = u64::try_from(SCRIPT_LIMIT.as_millis())?;
-        browser.post("timeouts", &json!({ "script": limit_ms }))?;
-        let window = browser.get("window")?;
-        browser.focus.get_mut().window = window.as_str().context("no window")?.to_owned();
-        Ok(browser)
     }
 
-    fn post(&self, command: &str, body: &Value) -> anyhow::Result<Value> {
-        answer(self.agent.post(format!("{}/{command}", self.session)).send_json(body)?)
-    }
-
-    fn get(&self, command: &str) -> anyhow::Result<Value> {
-        answer(self.agent.get(format!("{}/{command}", self.session)).call()?)
-    }
-
-    /// Runs `script` in the first window before the scripts of every page that it loads from now on.
+    /// Runs `script` before the scripts of every page that is loaded from now on (in Chromium: by the first
+    /// window).
     ///
     /// # Errors
     ///
     /// The browser is gone.
     pub fn before_pages(&self, script: &str) -> anyhow::Result<()> {
-        // ChromeDriver's own; the WebDriver standard has no word for it.
-        let body = json!({
-            "cmd": "Page.addScriptToEvaluateOnNewDocument",
-            "params": { "source": script },
-        });
-        self.post("goog/cdp/execute", &body).map(drop)
+        self.driver.before_pages(script)
     }
 
     /// CPU time that the processes of this browser have used so far, seconds.
@@ -165,21 +123,7 @@ impl Browser {
     ///
     /// There is no `/proc`.
     pub fn cpu_s(&self) -> anyhow::Result<f64> {
-        let group = self.driver.child.id();
-        let mut ticks = 0u64;
-        for entry in std::fs::read_dir("/proc")?.flatten() {
-            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-            // proc(5): field 5 is the process group, 14 and 15 the time, 100 ticks a second; behind
-            // the name, which may hold anything, the third is the first.
-            let Some((_, tail)) = stat.rsplit_once(')') else { continue };
-            let fields: Vec<&str> = tail.split_whitespace().collect();
-            let number = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok());
-            if number(5) == Some(u64::from(group)) {
-                ticks += number(14).unwrap_or(0) + number(15).unwrap_or(0);
-            }
-        }
-        #[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark")]
-        Ok(ticks as f64 / 100.0)
+        self.driver.process().cpu_s()
     }
 
     /// Opens `url` in a window of its own.
@@ -188,13 +132,7 @@ impl Browser {
     ///
     /// It cannot be loaded.
     pub fn open(&self, url: &str) -> anyhow::Result<Page<'_>> {
-        let window = if std::mem::take(&mut self.focus.borrow_mut().first_is_free) {
-            self.focus.borrow().window.clone()
-        } else {
-            let opened = self.post("window/new", &json!({ "type": "window" }))?;
-            opened["handle"].as_str().context("no window")?.to_owned()
-        };
-        let page = Page { browser: self, window };
+        let page = Page { browser: self, window: self.driver.open_window()? };
         page.goto(url)?;
         Ok(page)
     }
@@ -206,13 +144,7 @@ impl Browser {
     ///
     /// The browser is gone.
     pub fn console(&self) -> anyhow::Result<Vec<String>> {
-        // ChromeDriver's own; the WebDriver standard has no word for it.
-        let entries = self.post("se/log", &json!({ "type": "browser" }))?;
-        let line = |entry: &Value| {
-            let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-            format!("{} {}", text("level"), text("message"))
-        };
-        Ok(entries.as_array().map(|all| all.iter().map(line).collect()).unwrap_or_default())
+        self.driver.console()
     }
 }
 
@@ -223,15 +155,8 @@ pub struct Page<'b> {
 }
 
 impl Page<'_> {
-    /// The browser, turned to this window.
-    fn browser(&self) -> anyhow::Result<&Browser> {
-        let browser = self.browser;
-        let mut focus = browser.focus.borrow_mut();
-        if focus.window != self.window {
-            browser.post("window", &json!({ "handle": self.window }))?;
-            focus.window.clone_from(&self.window);
-        }
-        Ok(browser)
+    fn driver(&self) -> &dyn Driver {
+        self.browser.driver.as_ref()
     }
 
     /// Loads another address here.
@@ -240,7 +165,7 @@ impl Page<'_> {
     ///
     /// It cannot be loaded.
     pub fn goto(&self, url: &str) -> anyhow::Result<()> {
-        self.browser()?.post("url", &json!({ "url": url })).map(drop)
+        self.driver().load(&self.window, url)
     }
 
     /// As the reload button.
@@ -249,7 +174,7 @@ impl Page<'_> {
     ///
     /// It cannot be loaded.
     pub fn reload(&self) -> anyhow::Result<()> {
-        self.browser()?.post("refresh", &json!({})).map(drop)
+        self.driver().reload(&self.window)
     }
 
     /// The value of a JavaScript expression.
@@ -258,8 +183,7 @@ impl Page<'_> {
     ///
     /// It throws.
     pub fn run(&self, expression: &str) -> anyhow::Result<Value> {
-        let script = format!("return ({expression});");
-        self.browser()?.post("execute/sync", &json!({ "script": script, "args": [] }))
+        self.driver().run(&self.window, expression)
     }
 
     /// What the promise that a JavaScript expression makes resolves to, at most a minute later.
@@ -268,16 +192,7 @@ impl Page<'_> {
     ///
     /// It throws or is rejected.
     pub fn run_async(&self, expression: &str) -> anyhow::Result<Value> {
-        let script = format!(
-            "const done = arguments[arguments.length - 1];
-             (async () => ({expression}))().then(
-               (value) => done([value ?? null]), (error) => done(String(error)));"
-        );
-        let body = json!({ "script": script, "args": [] });
-        match self.browser()?.post("execute/async", &body)? {
-            Value::Array(mut value) if value.len() == 1 => Ok(value.remove(0)),
-            error => Err(anyhow!("{expression}: {error}")),
-        }
+        self.driver().run_async(&self.window, expression)
     }
 
     /// Waits until a JavaScript expression is true as JavaScript sees it; its value.
@@ -323,11 +238,7 @@ impl Page<'_> {
     ///
     /// There is none, or it cannot be clicked on.
     pub fn click(&self, selector: &str) -> anyhow::Result<()> {
-        let browser = self.browser()?;
-        let found =
-            browser.post("element", &json!({ "using": "css selector", "value": selector }))?;
-        let id = found[ELEMENT].as_str().context("no element")?;
-        browser.post(&format!("element/{id}/click"), &json!({})).map(drop)
+        self.driver().click(&self.window, selector)
     }
 
     /// Types into whatever has the focus.
@@ -345,67 +256,44 @@ impl Page<'_> {
     ///
     /// The window is gone.
     pub fn press(&self, key: impl Into<char>) -> anyhow::Result<()> {
-        let key: char = key.into();
-        let actions = json!([{ "type": "key", "id": "keyboard", "actions": [
-            { "type": "keyDown", "value": key }, { "type": "keyUp", "value": key },
-        ] }]);
-        self.browser()?.post("actions", &json!({ "actions": actions })).map(drop)
+        self.driver().press(&self.window, key.into())
     }
 }
 
-/// The value of a WebDriver response, or its error.
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Value> {
-    let mut body: Value = response.body_mut().with_config().limit(64 << 20).read_json()?;
-    let value = body["value"].take();
-    match value["error"].as_str() {
-        Some(error) if !response.status().is_success() => {
-            bail!("{error}: {}", value["message"].as_str().unwrap_or_default())
-        }
-        _ => Ok(value),
-    }
-}
-
-/// A ChromeDriver process with a process group and a profile folder of its own.
-struct Driver {
+/// The first process of a browser or of its driver, with a process group and a profile folder of its own.
+struct BrowserProcess {
     child: Child,
-    port: u16,
     profile: PathBuf,
 }
 
-impl Driver {
-    fn start(home: Option<&Path>) -> anyhow::Result<Self> {
+impl BrowserProcess {
+    /// A folder for a fresh profile.
+    fn new_profile(name: &str) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("visavis-chromium-{}-{number}", std::process::id());
-        let mut command = Command::new("chromedriver");
-        if let Some(home) = home {
-            command.env("HOME", home);
+        std::env::temp_dir().join(format!("visavis-{name}-{}-{number}", std::process::id()))
+    }
+
+    fn cpu_s(&self) -> anyhow::Result<f64> {
+        let group = self.child.id();
+        let mut ticks = 0u64;
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            // proc(5): field 5 is the process group, 14 and 15 the time, 100 ticks a second; behind
+            // the name, which may hold anything, the third is the first.
+            let Some((_, tail)) = stat.rsplit_once(')') else { continue };
+            let fields: Vec<&str> = tail.split_whitespace().collect();
+            let number = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok());
+            if number(5) == Some(u64::from(group)) {
+                ticks += number(14).unwrap_or(0) + number(15).unwrap_or(0);
+            }
         }
-        let mut child = command
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .context("chromedriver does not start; ./dev deps installs it")?;
-        let stdout = child.stdout.take();
-        let mut driver = Self { child, port: 0, profile: std::env::temp_dir().join(name) };
-        let mut lines = BufReader::new(stdout.context("no standard output")?).lines();
-        driver.port = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|line| line.split_once("on port ")?.1.trim_end_matches('.').parse().ok())
-            // First it repeats the port that it was asked for.
-            .find(|port| *port != 0)
-            .context("chromedriver names no port")?;
-        // It goes on to write; nobody reading would block it in the end.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(driver)
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark")]
+        Ok(ticks as f64 / 100.0)
     }
 }
 
-impl Drop for Driver {
+impl Drop for BrowserProcess {
     fn drop(&mut self) {
         use nix::sys::signal::{Signal, killpg};
         if let Ok(group) = i32::try_from(self.child.id()) {

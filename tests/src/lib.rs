@@ -8,6 +8,7 @@ pub mod bars;
 pub mod browser;
 pub mod document;
 pub mod link;
+pub mod mitm;
 #[cfg(target_os = "linux")]
 pub mod nat;
 #[cfg(target_os = "linux")]

@@ -220,8 +220,13 @@ impl Server {
     ///
     /// It does not start.
     pub fn listen(address: &str) -> anyhow::Result<Self> {
+        Self::listen_with(address, &[])
+    }
+
+    fn listen_with(address: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary("visavis-signaling")?);
-        let mut program = Program::start("visavis-signaling", command.args(["--listen", address]))?;
+        command.args(["--listen", address]).args(flags);
+        let mut program = Program::start("visavis-signaling", &mut command)?;
         let url = program.wait_line(Duration::from_secs(10), |line| {
             let at = line.find("http://")?;
             let url = line[at..].split_whitespace().next()?;
@@ -282,9 +287,19 @@ impl Server {
     ///
     /// It does not end or start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same, with flags for the other one.
+    ///
+    /// # Errors
+    ///
+    /// It does not end or start.
+    pub fn restart_with(&mut self, flags: &[&str]) -> anyhow::Result<()> {
         self.program.terminate()?;
         self.program.wait_end(Duration::from_secs(5))?;
-        self.start_again()
+        *self = Self::listen_with(&self.address().to_owned(), flags)?;
+        Ok(())
     }
 }
 

@@ -141,7 +141,7 @@ fn what_is_said_into_one_sides_microphone_comes_out_of_the_others_speaker() {
         let mut command = Command::new(binary("visavis-cli").unwrap());
         sound
             .environment(&mut command, "unused", "unused_mic")
-            .args(["join", "abc-defg-hij", "--server", signaling.url(), "--json"])
+            .args(["join", "abc-def-ghj-kmn", "--server", signaling.url(), "--json"])
             .args(["--camera", "none", "--microphone", microphone, "--speaker", speaker])
             .args(["--noise-suppression", "off", "--automatic-gain", "off"])
             .args(["--duration", "30s"]);

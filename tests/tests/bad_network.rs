@@ -14,7 +14,7 @@ use visavis_tests::network::{Case, Extra, System, measure_lip_sync, measure_ours
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hkm";
+const ROOM: &str = "abc-dem-ghj-kmn";
 const DELAY: Duration = Duration::from_millis(25);
 const OPEN: Conditions = Conditions::open(DELAY);
 

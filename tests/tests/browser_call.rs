@@ -7,7 +7,7 @@ use visavis_tests::browser::{Browser, KEEP_CONNECTIONS, Page};
 use visavis_tests::program::{Program, Server, expect_within, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-dek-ghj-kmn";
 const DIAGNOSTIC: &str = "camera=test-pattern&microphone=tone&auto=1";
 
 /// The peer waits in the room, the page comes.
@@ -195,7 +195,7 @@ fn what_is_sent_is_known_even_if_the_first_message_gets_lost() -> anyhow::Result
     page.click("#leave")?;
     peer.wait_event("summary", LIMIT)?;
 
-    let url = format!("{}/r/abc-defg-hjm?{DIAGNOSTIC}", server.url());
+    let url = format!("{}/r/abc-dep-ghj-kmn?{DIAGNOSTIC}", server.url());
     page.goto(&url)?;
     let other = browser.open(&url)?;
     for (page, known) in [(&page, KNOWN), (&other, "visavis.state().remoteMedia?.camera")] {

@@ -57,7 +57,7 @@ wait $first
 {server} --listen 127.0.0.1:8080 > server &
 server=$!
 until grep -q http:// server || ! kill -0 $server; do sleep 0.1; done
-join="{cli} join abc-defg-hij --server http://127.0.0.1:8080 --json --size 320x180 --fps 10 --max-bitrate 1000000"
+join="{cli} join abc-def-ghj-kmn --server http://127.0.0.1:8080 --json --size 320x180 --fps 10 --max-bitrate 1000000"
 $join --camera none --microphone silence --display file:seen.y4m --duration 90s > receiver &
 receiver=$!
 until grep -q waiting receiver || ! kill -0 $receiver; do sleep 0.1; done

@@ -69,7 +69,7 @@ fn a_call_comes_about_through_nginx() -> anyhow::Result<()> {
     let join = |name: &str| {
         let mut command = Command::new(binary("visavis-cli")?);
         let url = format!("https://localhost:{port}");
-        command.args(["join", "abc-defg-hij", "--server", &url, "--json", "--size", "640x360"]);
+        command.args(["join", "abc-def-ghj-kmn", "--server", &url, "--json", "--size", "640x360"]);
         Program::start(name, command.env("SSL_CERT_FILE", authority.root()))
     };
     let mut first = join("first")?;

@@ -9,7 +9,7 @@ use visavis_tests::program::{Program, binary, scratch};
 use visavis_tests::screen::Screen;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-dek-ghj-kmn";
 
 /// A port that was free a moment ago.
 fn free_port() -> anyhow::Result<u16> {

@@ -61,7 +61,7 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     let folder = scratch("direct-path")?;
     let traces = ["left.jsonl", "right.jsonl"].map(|name| folder.join(name));
     let flags = traces.each_ref().map(|trace| ["--trace", trace.to_str().unwrap()]);
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut there = right.within(|| join("right", right_url, room, &flags[1]))??;
     there.wait_event("waiting", LIMIT)?;
     let mut here = left.within(|| join("left", left_url, room, &flags[0]))??;
@@ -139,7 +139,7 @@ fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
     };
     let folder = scratch(&format!("direct-path-page-{page_waits}"))?;
     let trace = folder.join("trace.jsonl");
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let start = || {
         let flags = ["--trace", trace.to_str().unwrap()];
         ours.within(|| join("peer", &urls[0], room, &flags))?

@@ -22,12 +22,13 @@ fn rooms_depend_only_on_the_rooms_below() {
                 "visavis-signaling-protocol",
             ],
         ),
-        ("visavis-call", &["visavis-signaling-protocol"]),
+        ("visavis-call", &["visavis-proof", "visavis-signaling-protocol"]),
         ("visavis-signaling-client", &["visavis-signaling-protocol"]),
         ("visavis-signaling", &["visavis-signaling-protocol"]),
         ("visavis-rtc", &["visavis-media"]),
         ("visavis-capture", &["visavis-media"]),
         ("visavis-media", &[]),
+        ("visavis-proof", &[]),
         ("visavis-signaling-protocol", &[]),
     ]);
     let cargo = option_env!("CARGO").unwrap_or("cargo");
@@ -54,7 +55,9 @@ fn rooms_depend_only_on_the_rooms_below() {
             }
             // The session is sans-IO, the window never waits.
             let forbidden = match name {
-                "visavis-call" | "visavis-media" => &["tokio", "egui", "webrtc"] as &[&str],
+                "visavis-call" | "visavis-media" | "visavis-proof" => {
+                    &["tokio", "egui", "webrtc"] as &[&str]
+                }
                 "visavis" => &["tokio", "webrtc", "rtc"],
                 "visavis-signaling-protocol" => &["tokio"],
                 _ => &[],

@@ -14,7 +14,7 @@ fn pictures_and_tone_flow_both_ways_and_hangup_has_its_reasons() -> anyhow::Resu
     let server = Server::start()?;
     let folder = scratch("loopback")?;
     let (video, sound) = (folder.join("seen.y4m"), folder.join("heard.wav"));
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut a = join(
         "first",
         server.url(),
@@ -70,7 +70,7 @@ fn pictures_and_tone_flow_both_ways_and_hangup_has_its_reasons() -> anyhow::Resu
 #[test]
 fn beep_is_heard_with_its_flash() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let (room, size) = ("abc-defg-hij", ["--size", "640x360"]);
+    let (room, size) = ("abc-def-ghj-kmn", ["--size", "640x360"]);
     let mut a = join("first", server.url(), room, &[&["--camera", "none"][..], &size].concat())?;
     a.wait_event("waiting", LIMIT)?;
     let flags = ["--microphone", "beep", "--duration", "12s"];
@@ -89,12 +89,16 @@ fn one_without_camera_and_microphone_still_has_a_call() -> anyhow::Result<()> {
     let mut a = join(
         "bare",
         server.url(),
-        "abc-defg-hij",
+        "abc-def-ghj-kmn",
         &["--camera", "none", "--microphone", "silence"],
     )?;
     a.wait_event("waiting", LIMIT)?;
-    let mut b =
-        join("equipped", server.url(), "abc-defg-hij", &["--duration", "4s", "--size", "320x180"])?;
+    let mut b = join(
+        "equipped",
+        server.url(),
+        "abc-def-ghj-kmn",
+        &["--duration", "4s", "--size", "320x180"],
+    )?;
     a.wait_event("first-video-frame", LIMIT)?;
     let (b, a) = (b.wait_event("summary", LIMIT)?, a.wait_event("summary", LIMIT)?);
     expect_within(&a, "audio_received.tone_hz", 430.0..=450.0)?;
@@ -105,7 +109,7 @@ fn one_without_camera_and_microphone_still_has_a_call() -> anyhow::Result<()> {
 #[test]
 fn a_third_is_told_that_the_room_is_full() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let quiet = ["--camera", "none", "--microphone", "silence"];
     let mut a = join("first", server.url(), room, &quiet)?;
     a.wait_event("waiting", LIMIT)?;
@@ -123,7 +127,7 @@ fn a_third_is_told_that_the_room_is_full() -> anyhow::Result<()> {
 #[test]
 fn call_survives_server_restart() -> anyhow::Result<()> {
     let mut server = Server::start()?;
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut a = join("first", server.url(), room, &["--size", "320x180"])?;
     a.wait_event("waiting", LIMIT)?;
     let mut b = join("second", server.url(), room, &["--size", "320x180", "--duration", "14s"])?;
@@ -142,9 +146,38 @@ fn call_survives_server_restart() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Four clients behind one address, whose tokens a restarted server does not know; it lets two of them
+/// back in at once, and nobody who is new.
+#[test]
+fn calls_go_on_while_a_restarted_server_is_too_busy_for_them() -> anyhow::Result<()> {
+    let mut server = Server::start()?;
+    let mut peers = Vec::new();
+    for room in ["abc-dej-ghj-kmn", "abc-dek-ghj-kmn"] {
+        let flags = ["--camera", "none", "--duration", "14s"];
+        for name in ["first", "second"] {
+            peers.push(join(name, server.url(), room, &flags)?);
+        }
+    }
+    for peer in &mut peers {
+        peer.wait_event("connected", LIMIT)?;
+    }
+    server.restart_with(&["--max-joins-per-minute", "1"])?;
+    let mut third = join("third", server.url(), "abc-del-ghj-kmn", &["--camera", "none"])?;
+    third.wait_event("waiting", LIMIT)?;
+    let mut fourth = join("fourth", server.url(), "abc-dem-ghj-kmn", &["--camera", "none"])?;
+    assert_eq!(fourth.wait_event("summary", LIMIT)?["end_reason"], "refused");
+    for peer in &mut peers {
+        let summary = peer.wait_event("summary", LIMIT)?;
+        let reason = summary["end_reason"].as_str();
+        assert!(reason.is_some_and(|reason| reason.ends_with("hangup")), "{summary:#}");
+        expect_within(&summary, "audio_received.tone_hz", 430.0..=450.0)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn unreachable_server_is_a_readable_end() -> anyhow::Result<()> {
-    let mut peer = join("alone", "http://127.0.0.1:9", "abc-defg-hij", &[])?;
+    let mut peer = join("alone", "http://127.0.0.1:9", "abc-def-ghj-kmn", &[])?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "server-unreachable");
     assert!(summary["video_received"].is_null() && summary["candidate_pair"].is_null());
@@ -164,9 +197,10 @@ fn self_signed_server_is_trusted_by_its_fingerprint_only() -> anyhow::Result<()>
         // 32 bytes, two digits and a colon each.
         line.split_whitespace().find(|word| word.matches(':').count() == 31).map(str::to_owned)
     })?;
-    let mut stranger = join("stranger", &url, "abc-defg-hij", &[])?;
+    let mut stranger = join("stranger", &url, "abc-def-ghj-kmn", &[])?;
     assert_eq!(stranger.wait_event("summary", LIMIT)?["end_reason"], "server-unreachable");
-    let mut friend = join("friend", &url, "abc-defg-hij", &["--trust-certificate", &fingerprint])?;
+    let mut friend =
+        join("friend", &url, "abc-def-ghj-kmn", &["--trust-certificate", &fingerprint])?;
     friend.wait_event("waiting", LIMIT)?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use visavis_tests::browser::Browser;
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
-const ROOM: &str = "abc-defg-hij";
+const ROOM: &str = "abc-def";
 
 /// A peer as the window runs it, with a test pattern and a tone.
 fn enter(server: &Server) -> Engine {
@@ -28,7 +28,9 @@ fn enter(server: &Server) -> Engine {
     })
     .unwrap();
     let join = JoinOptions {
-        room: ROOM.parse().unwrap(),
+        code: ROOM.parse().unwrap(),
+        key: None,
+        guesses: 0,
         server: server.url().to_owned(),
         display_name: None,
         ice_servers: Vec::new(),
@@ -141,7 +143,7 @@ impl ByHand {
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let (socket, _) = tungstenite::client(format!("ws://{}/ws", server.address()), stream)?;
         let mut client = Self(socket);
-        client.say(&json!({ "type": "join", "protocolVersion": 1, "room": ROOM }))?;
+        client.say(&json!({ "type": "join", "protocolVersion": 2, "room": ROOM }))?;
         Ok(client)
     }
 

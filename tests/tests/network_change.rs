@@ -36,10 +36,10 @@ fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
     let (to_traveller, to_other) =
         (format!("http://10.81.1.1:{port}"), format!("http://10.81.3.1:{port}"));
     let flags = ["--trace", trace.to_str().unwrap()];
-    let mut there = other.within(|| join("other", &to_other, "abc-defg-hij", &flags))??;
+    let mut there = other.within(|| join("other", &to_other, "abc-def-ghj-kmn", &flags))??;
     there.wait_event("waiting", LIMIT)?;
     let mut moving =
-        traveller.within(|| join("traveller", &to_traveller, "abc-defg-hij", &[]))??;
+        traveller.within(|| join("traveller", &to_traveller, "abc-def-ghj-kmn", &[]))??;
     moving.wait_event("first-video-frame", LIMIT)?;
     sleep(Duration::from_secs(4));
 

@@ -39,7 +39,7 @@ impl Middle {
     /// What a peer that has only this relay says of it.
     fn problem(&self, relay: &str) -> anyhow::Result<String> {
         let mut command = Command::new(binary("visavis-cli")?);
-        command.args(["join", "abc-defg-hij", "--server", &self.network.url(0), "--json"]);
+        command.args(["join", "abc-def-ghj-kmn", "--server", &self.network.url(0), "--json"]);
         command.args(["--relay-only", "--camera", "none", "--ice-server", relay]);
         command.env("SSL_CERT_FILE", self.authority.root());
         let mut start = |side: usize| {

@@ -48,7 +48,7 @@ impl Network {
         meanwhile: impl FnOnce(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<Value> {
         let [left_url, right_url] = &self.urls;
-        let room = "abc-defg-hij";
+        let room = "abc-def-ghj-kmn";
         let mut right = self.right.within(|| join("right", right_url, room, flags))??;
         right.wait_event("waiting", LIMIT)?;
         let mut left = self.left.within(|| join("left", left_url, room, flags))??;

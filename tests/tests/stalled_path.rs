@@ -42,7 +42,7 @@ fn the_way_to(deaf: usize) -> anyhow::Result<()> {
     let traces = ["waits.jsonl", "joins.jsonl"].map(|name| folder.join(name));
     let start = |side: usize| {
         let flags = ["--trace", traces[side].to_str().unwrap()];
-        sides[side].within(|| join(["waits", "joins"][side], &url, "abc-defg-hij", &flags))?
+        sides[side].within(|| join(["waits", "joins"][side], &url, "abc-def-ghj-kmn", &flags))?
     };
     let mut waits = start(0)?;
     waits.wait_event("waiting", LIMIT)?;

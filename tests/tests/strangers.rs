@@ -12,7 +12,7 @@ use visavis_tests::attack::{send_to_each, udp_sockets, volley};
 use visavis_tests::program::{Program, Server, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hkm";
+const ROOM: &str = "abc-def-ghj-kmn";
 const FLAGS: [&str; 2] = ["--size", "640x360"];
 
 /// Memory that an attacked program may take beyond another one.

@@ -19,7 +19,7 @@ const WELL_UNDERSTOOD: f64 = 0.78;
 #[test]
 fn no_packet_of_a_muted_microphone_reaches_the_other_side() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let room = "abc-defg-hij";
+    let room = "abc-def-ghj-kmn";
     let mut listener = join("listener", server.url(), room, &["--size", "320x180"])?;
     listener.wait_event("waiting", LIMIT)?;
     let muted = ["--muted", "--microphone", "tone", "--size", "320x180", "--duration", "6s"];
@@ -49,7 +49,15 @@ fn heard_by_a_talker(
         let mut command = Command::new(binary("visavis-cli").unwrap());
         sound
             .environment(&mut command, "room", "room_mic")
-            .args(["join", "abc-defg-hij", "--server", server.url(), "--json", "--camera", "none"])
+            .args([
+                "join",
+                "abc-def-ghj-kmn",
+                "--server",
+                server.url(),
+                "--json",
+                "--camera",
+                "none",
+            ])
             .args(["--microphone", microphone, "--speaker", speaker])
             .args(extra);
         Program::start(name, &mut command).unwrap()

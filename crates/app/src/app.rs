@@ -9,8 +9,8 @@ use clap::Parser as _;
 use eframe::glow;
 use egui::{Context, ViewportCommand};
 use visavis_engine::{
-    CallEndReason, CallSnapshot, Command, Engine, EngineConfig, Event, JoinOptions, Phase,
-    RoomCode, VideoSlot,
+    CallCode, CallEndReason, CallSnapshot, Command, Engine, EngineConfig, Event, JoinOptions,
+    Phase, VideoSlot,
 };
 
 use crate::backend::Backend;
@@ -85,8 +85,8 @@ struct App {
     remote: VideoView,
     problem: Option<String>,
     /// Asked for, as soon as the server inside is up.
-    waiting_to_join: Option<(RoomCode, Option<String>)>,
-    last_joined: Option<(RoomCode, Option<String>)>,
+    waiting_to_join: Option<(CallCode, Option<String>)>,
+    last_joined: Option<(CallCode, Option<String>)>,
     /// From the command line, where they are stronger than the settings for this run.
     server_flag: Option<String>,
     name_flag: Option<String>,
@@ -124,13 +124,13 @@ impl App {
         let link = args.room.clone();
         if let Some(given) = &args.room {
             screens.lobby.entry = match &given.server {
-                Some(server) => format!("{server}/r/{}", given.room),
-                None => given.room.to_string(),
+                Some(server) => format!("{server}{}", given.code.link_path()),
+                None => given.code.to_string(),
             };
         }
         let waiting_to_join = args.join.then(|| match link {
-            Some(given) => (given.room, given.server),
-            None => (RoomCode::random(), None),
+            Some(given) => (given.code, given.server),
+            None => (CallCode::random(), None),
         });
         Self {
             started,
@@ -163,7 +163,7 @@ impl App {
 
     /// Sends a join that is waiting, once it is known where to.
     fn join_when_ready(&mut self) {
-        let Some((room, link_server)) = self.waiting_to_join.take() else { return };
+        let Some((code, link_server)) = self.waiting_to_join.take() else { return };
         if let ServerStatus::Failed(why) = self.backend.server_status()
             && link_server.is_none()
             && self.home_server().is_none()
@@ -172,12 +172,15 @@ impl App {
             return;
         }
         let Some(server) = link_server.clone().or_else(|| self.home_server()) else {
-            self.waiting_to_join = Some((room, link_server));
+            self.waiting_to_join = Some((code, link_server));
             return;
         };
+        let (key, guesses) = self.settings.proof(&code.room);
         let name = self.settings.name.trim();
         let join = Command::Join(JoinOptions {
-            room: room.clone(),
+            code: code.clone(),
+            key,
+            guesses,
             server,
             display_name: (!name.is_empty()).then(|| name.to_owned()),
             ice_servers: Vec::new(),
@@ -185,8 +188,8 @@ impl App {
         });
         if self.backend.send(join) {
             self.problem = None;
-            self.settings.remember_room(&room);
-            self.last_joined = Some((room, link_server));
+            self.settings.remember_room(&code);
+            self.last_joined = Some((code, link_server));
         } else {
             self.problem =
                 Some("The program is busy and did not take the request. Try once more.".into());
@@ -198,8 +201,8 @@ impl App {
             Action::Send(command) => {
                 self.backend.send(command);
             }
-            Action::Join { room, server } => {
-                self.waiting_to_join = Some((room, server));
+            Action::Join { code, server } => {
+                self.waiting_to_join = Some((code, server));
                 self.join_when_ready();
             }
             Action::JoinAgain => {
@@ -265,6 +268,16 @@ impl App {
             match event {
                 Event::DeviceProblem(words) => tracing::warn!("{words}"),
                 Event::PeerJoined => self.remote.clear(),
+                Event::Guesses(guesses) => {
+                    if let Some((code, _)) = &self.last_joined {
+                        self.settings.keep_guesses(&code.room, guesses);
+                    }
+                }
+                Event::ContinuityKey(key) => {
+                    if let Some((code, _)) = &self.last_joined {
+                        self.settings.keep_key(&code.room, &key);
+                    }
+                }
                 Event::RoomLock { locked, by_us } => widgets::say(
                     ctx,
                     match (locked, by_us) {

@@ -5,6 +5,8 @@ use egui::accesskit::Role;
 use egui::{Align2, FontId, Rect, Sense, Ui, WidgetInfo};
 use visavis_engine::{CallSnapshot, Phase, SignalingLink};
 
+use crate::proof_card;
+
 use crate::format;
 use crate::theme::{self, DARK, icon};
 use crate::video::Fit;
@@ -31,6 +33,8 @@ enum Corner {
 pub(crate) struct CallView {
     corner: Corner,
     dragged_to: Option<egui::Pos2>,
+    /// Whether the card behind the lock is open.
+    proof_open: bool,
     moved_at: Option<f64>,
 }
 
@@ -40,7 +44,7 @@ impl CallView {
         remote(ui, area, view);
         let opacity = self.opacity(ui, area, view.snapshot);
         self.inset(ui, area, view);
-        top_pills(ui, area, opacity, view.snapshot);
+        self.top_pills(ui, area, opacity, view);
         // The hint over the microphone's button says it louder, and may need the room.
         let silent = !view.settings.microphone_on && !view.snapshot.local.speaking_while_muted;
         let local = [
@@ -198,6 +202,33 @@ impl CallView {
             response.on_hover_text(theme::small(problem));
         }
     }
+
+    /// Quality, encryption, time; the first stays readable when it is not good, the second when it is
+    /// not known who is at the other end.
+    fn top_pills(&mut self, ui: &mut Ui, area: Rect, opacity: f32, view: &View<'_>) {
+        let s = view.snapshot;
+        let (level, words) = format::quality(s);
+        let (colour, _) = level.look(&DARK);
+        let stays = matches!(level, widgets::Level::Warn | widgets::Level::Bad);
+        let mut at = area.min + egui::vec2(MARGIN, MARGIN);
+        let quality = if stays { 1.0 } else { opacity };
+        let shown = widgets::pill(ui, at, Mark::Dot(colour), &words, quality);
+        let hover = match format::selected(s) {
+            Some(pair) => {
+                format!("{} → {}", format::candidate(&pair.local), format::candidate(&pair.remote))
+            }
+            None => "No candidate pair is selected yet.".into(),
+        };
+        at.x = shown.rect.right() + 8.0;
+        shown.on_hover_text(theme::mono(hover));
+        at.x = proof_card::show(ui, area, at, opacity, &mut self.proof_open, view) + 8.0;
+        let shown = widgets::pill(ui, at, Mark::None, &clock(s.connected_for), opacity);
+        if s.room_locked {
+            at.x = shown.rect.right() + 8.0;
+            widgets::pill(ui, at, Mark::Icon(icon::KEY, DARK.accent), "Room locked", 1.0)
+                .on_hover_text(theme::small("Nobody else can enter, even when a seat is free."));
+        }
+    }
 }
 
 /// The other side's picture, or who it is without one.
@@ -237,43 +268,6 @@ fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) {
         FontId::proportional(14.0),
         DARK.muted,
     );
-}
-
-/// Quality, encryption, time; the first stays readable when it is not good.
-fn top_pills(ui: &Ui, area: Rect, opacity: f32, s: &CallSnapshot) {
-    let (level, words) = format::quality(s);
-    let (colour, _) = level.look(&DARK);
-    let stays = matches!(level, widgets::Level::Warn | widgets::Level::Bad);
-    let mut at = area.min + egui::vec2(MARGIN, MARGIN);
-    let quality = if stays { 1.0 } else { opacity };
-    let shown = widgets::pill(ui, at, Mark::Dot(colour), &words, quality);
-    let hover = match format::selected(s) {
-        Some(pair) => {
-            format!("{} → {}", format::candidate(&pair.local), format::candidate(&pair.remote))
-        }
-        None => "No candidate pair is selected yet.".into(),
-    };
-    at.x = shown.rect.right() + 8.0;
-    shown.on_hover_text(theme::mono(hover));
-    let encrypted = s.states.dtls == "connected";
-    let (mark, words) = match encrypted {
-        true => (Mark::Icon(icon::LOCK, DARK.text), "Encrypted"),
-        false => (Mark::Icon(icon::LOCK_OPEN, DARK.warn), "Not encrypted yet"),
-    };
-    let shown = widgets::pill(ui, at, mark, words, if encrypted { opacity } else { 1.0 });
-    at.x = shown.rect.right() + 8.0;
-    let version = s.dtls_version.as_deref().unwrap_or("DTLS");
-    let cipher = s.srtp_cipher.as_deref().unwrap_or("SRTP");
-    shown.on_hover_text(theme::small(format!(
-        "From this computer to the other side's: {version}, {cipher}. The server sees neither \
-         sound nor picture."
-    )));
-    let shown = widgets::pill(ui, at, Mark::None, &clock(s.connected_for), opacity);
-    if s.room_locked {
-        at.x = shown.rect.right() + 8.0;
-        widgets::pill(ui, at, Mark::Icon(icon::KEY, DARK.accent), "Room locked", 1.0)
-            .on_hover_text(theme::small("Nobody else can enter, even when a seat is free."));
-    }
 }
 
 fn full_screen_button(ui: &mut Ui, area: Rect, opacity: f32, view: &mut View<'_>) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use visavis_engine::{
-    CameraSource, CertificateFingerprint, MicrophoneSource, RoomCode, Size, SpeakerSink, parse_size,
+    CallCode, CameraSource, CertificateFingerprint, MicrophoneSource, Size, SpeakerSink, parse_size,
 };
 
 use crate::room_entry::parse_link;
@@ -14,7 +14,7 @@ use crate::room_entry::parse_link;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "visavis", version, about)]
 pub(crate) struct Args {
-    /// Room code (abc-defg-hij), or a link such as https://HOST/r/abc-defg-hij
+    /// Code (abc-def-ghj-kmn), or a link such as https://HOST/r/abc-def#ghj-kmn
     #[arg(value_name = "ROOM-OR-LINK", value_parser = parse_room)]
     pub(crate) room: Option<RoomOrLink>,
     /// Signaling server, http(s)://HOST[:PORT]; default: the one inside this program
@@ -55,18 +55,18 @@ pub(crate) struct Args {
 /// What was given as the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomOrLink {
-    /// The room.
-    pub(crate) room: RoomCode,
+    /// The room and the secret.
+    pub(crate) code: CallCode,
     /// The link's server.
     pub(crate) server: Option<String>,
 }
 
 fn parse_room(text: &str) -> Result<RoomOrLink, String> {
-    if let Some((server, room)) = parse_link(text) {
-        return Ok(RoomOrLink { room, server: Some(server) });
+    if let Some((server, code)) = parse_link(text) {
+        return Ok(RoomOrLink { code, server: Some(server) });
     }
-    let room = text.parse::<RoomCode>().map_err(|e| e.to_string())?;
-    Ok(RoomOrLink { room, server: None })
+    let code = text.parse::<CallCode>().map_err(|e| e.to_string())?;
+    Ok(RoomOrLink { code, server: None })
 }
 
 fn parse_server(text: &str) -> Result<String, String> {
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn link_brings_its_server() {
-        let args = parse("https://meet.example:8443/r/abc-defg-hij --join").unwrap();
+        let args = parse("https://meet.example:8443/r/abc-def#ghj-kmn --join").unwrap();
         let room = args.room.unwrap();
         assert_eq!(room.server.as_deref(), Some("https://meet.example:8443"));
-        assert_eq!(room.room.to_string(), "abc-defg-hij");
+        assert_eq!(room.code.to_string(), "abc-def-ghj-kmn");
         assert!(args.join);
-        assert_eq!(parse("ABC-defg-hij").unwrap().room.unwrap().server, None);
+        assert_eq!(parse("ABC-def-ghj-kmn").unwrap().room.unwrap().server, None);
     }
 
     #[test]

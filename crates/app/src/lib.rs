@@ -12,6 +12,7 @@ mod devices;
 mod ended;
 mod format;
 mod lobby;
+mod proof_card;
 mod room_entry;
 mod screens;
 mod server_settings;

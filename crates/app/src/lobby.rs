@@ -2,7 +2,7 @@
 
 use egui::accesskit::Role;
 use egui::{Align, Align2, FontId, Layout, Rect, RichText, Sense, TextEdit, Ui, Vec2, WidgetInfo};
-use visavis_engine::RoomCode;
+use visavis_engine::CallCode;
 
 use crate::devices;
 use crate::room_entry::{self, Entry};
@@ -141,6 +141,13 @@ impl Lobby {
         {
             ui.label(theme::small(format!("{}  {what}", icon::WARNING)).color(t.warn));
         }
+        if let Entry::Code(code, _) = &entry
+            && code.secret.is_none()
+        {
+            let words = "This is the first half of a code. With it alone the call is encrypted, but \
+                         not proven.";
+            ui.add(egui::Label::new(theme::small(words).color(t.muted)).wrap());
+        }
         // Without a code the next thing to do is a new room; with one it is to join.
         let (join, new) = match entry {
             Entry::Empty => (Emphasis::Secondary, Emphasis::Primary),
@@ -148,16 +155,16 @@ impl Lobby {
         };
         if widgets::button(ui, join, "", "Join", width).clicked() || entered {
             match entry {
-                Entry::Room(room, server) => {
+                Entry::Code(code, server) => {
                     self.complain = false;
-                    view.ask(Action::Join { room, server });
+                    view.ask(Action::Join { code, server });
                 }
                 Entry::Incomplete(_) => self.complain = true,
                 Entry::Empty => code.request_focus(),
             }
         }
         if widgets::button(ui, new, icon::PLUS, "New room", width).clicked() {
-            view.ask(Action::Join { room: RoomCode::random(), server: None });
+            view.ask(Action::Join { code: CallCode::random(), server: None });
         }
         recent(ui, view);
         if let Some(problem) = view.problem {
@@ -169,10 +176,10 @@ impl Lobby {
     fn code_field(&mut self, ui: &mut Ui, width: f32) -> egui::Response {
         let t = Tokens::of(ui.ctx());
         let before = self.entry.clone();
-        let hint = RichText::new("Room code or link").size(14.0).color(t.muted);
+        let hint = RichText::new("Code or link").size(14.0).color(t.muted);
         let mut output = None;
         let entry = &mut self.entry;
-        let response = field(ui, width, icon::KEY, "Room code or link", |ui, w| {
+        let response = field(ui, width, icon::KEY, "Code or link", |ui, w| {
             let shown = TextEdit::singleline(entry)
                 .id_salt("room code")
                 .hint_text(hint)
@@ -199,7 +206,7 @@ impl Lobby {
             let caret = egui::text::CCursor::new(caret);
             state.cursor.set_char_range(Some(egui::text::CCursorRange::one(caret)));
             state.store(ui.ctx(), response.id);
-            if matches!(room_entry::read(&self.entry), Entry::Room(..)) {
+            if matches!(room_entry::read(&self.entry), Entry::Code(..)) {
                 self.complain = false;
             }
         }
@@ -291,8 +298,8 @@ fn recent(ui: &mut Ui, view: &mut View<'_>) {
         ui.spacing_mut().item_spacing = egui::vec2(4.0, 0.0);
         ui.label(theme::small(format!("{}  Recent", icon::RECENT)).color(t.muted));
         ui.add_space(4.0);
-        for room in view.settings.recent_rooms.clone() {
-            let code = room.to_string();
+        for recent in view.settings.recent_rooms.clone() {
+            let code = recent.to_string();
             let galley = ui.painter().layout_no_wrap(code.clone(), FontId::monospace(13.0), t.text);
             let size = egui::vec2(galley.size().x + 16.0, 40.0);
             let (rect, link) = ui.allocate_exact_size(size, Sense::click());
@@ -305,7 +312,7 @@ fn recent(ui: &mut Ui, view: &mut View<'_>) {
             ui.painter().galley(text.min, galley, t.text);
             widgets::focus_ring(ui, &link, rect.shrink2(egui::vec2(2.0, 6.0)), 6.0);
             if link.clicked() {
-                view.ask(Action::Join { room, server: None });
+                view.ask(Action::Join { code: recent, server: None });
             }
         }
     });

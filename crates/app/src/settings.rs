@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use visavis_engine::{
-    AddressPolicy, CameraSource, DeviceId, MicrophoneSource, RoomCode, SpeakerSink, Switch,
-    VoiceProcessing,
+    AddressPolicy, Bytes32, CallCode, CameraSource, ContinuityKey, DeviceId, MicrophoneSource,
+    RoomCode, SpeakerSink, Switch, VoiceProcessing,
 };
 
 use crate::theme::ThemeChoice;
 
 /// Rooms that the lobby remembers.
 pub(crate) const RECENT_ROOMS: usize = 4;
+/// Rooms whose proofs are kept; the oldest is forgotten.
+const KEPT_PROOFS: usize = 64;
 
 /// The file's content. Unknown fields are ignored, missing ones take their default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,11 +50,32 @@ pub(crate) struct Settings {
     /// What the other side learns of where this machine is.
     pub(crate) addresses: AddressPolicy,
     /// Newest first.
-    pub(crate) recent_rooms: Vec<RoomCode>,
+    #[serde(deserialize_with = "readable_codes")]
+    pub(crate) recent_rooms: Vec<CallCode>,
+    /// What is left of proofs, newest first.
+    pub(crate) proofs: Vec<KeptProof>,
     /// Colours.
     pub(crate) theme: ThemeChoice,
     /// No transitions.
     pub(crate) reduce_motion: bool,
+}
+
+/// What is left of the proofs in one room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptProof {
+    room: RoomCode,
+    /// How often the code was guessed at in vain.
+    #[serde(default)]
+    guesses: u8,
+    /// For the next call with the same remote peer.
+    #[serde(default)]
+    key: Option<Bytes32>,
+}
+
+/// The codes that can be read; those of older versions have another form.
+fn readable_codes<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<CallCode>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
 }
 
 impl Default for Settings {
@@ -72,6 +95,7 @@ impl Default for Settings {
             open_to_network: false,
             addresses: AddressPolicy::All,
             recent_rooms: Vec::new(),
+            proofs: Vec::new(),
             theme: ThemeChoice::System,
             reduce_motion: false,
         }
@@ -106,10 +130,39 @@ impl Settings {
     }
 
     /// Puts `room` first among the recent ones.
-    pub(crate) fn remember_room(&mut self, room: &RoomCode) {
-        self.recent_rooms.retain(|r| r != room);
-        self.recent_rooms.insert(0, room.clone());
+    pub(crate) fn remember_room(&mut self, code: &CallCode) {
+        self.recent_rooms.retain(|r| r.room != code.room);
+        self.recent_rooms.insert(0, code.clone());
         self.recent_rooms.truncate(RECENT_ROOMS);
+    }
+
+    /// What earlier calls in a room left: the key, and how often its code was guessed at in vain.
+    pub(crate) fn proof(&self, room: &RoomCode) -> (Option<ContinuityKey>, u8) {
+        let kept = self.proofs.iter().find(|kept| kept.room == *room);
+        let key = kept.and_then(|kept| kept.key).map(|key| ContinuityKey::from_bytes(key.0));
+        (key, kept.map_or(0, |kept| kept.guesses))
+    }
+
+    /// Keeps how often a room's code was guessed at.
+    pub(crate) fn keep_guesses(&mut self, room: &RoomCode, guesses: u8) {
+        self.kept(room).guesses = guesses;
+    }
+
+    /// Keeps the key of a room.
+    pub(crate) fn keep_key(&mut self, room: &RoomCode, key: &ContinuityKey) {
+        self.kept(room).key = Some(Bytes32(*key.bytes()));
+    }
+
+    /// The entry of a room, moved to the front.
+    fn kept(&mut self, room: &RoomCode) -> &mut KeptProof {
+        let at = self.proofs.iter().position(|kept| kept.room == *room);
+        let kept = match at {
+            Some(at) => self.proofs.remove(at),
+            None => KeptProof { room: room.clone(), guesses: 0, key: None },
+        };
+        self.proofs.truncate(KEPT_PROOFS - 1);
+        self.proofs.insert(0, kept);
+        &mut self.proofs[0]
     }
 }
 
@@ -234,7 +287,7 @@ mod tests {
         let (mut store, mut settings, problem) = Store::load_from(Some(path.clone()));
         assert_eq!((settings.clone(), problem), (Settings::default(), None));
         settings.name = "Ada".into();
-        settings.remember_room(&"abc-defg-hij".parse().unwrap());
+        settings.remember_room(&"abc-def-ghj-kmn".parse().unwrap());
         settings.theme = ThemeChoice::HighContrast;
         assert_eq!(store.save(&settings), None);
         let (_, read, problem) = Store::load_from(Some(path));
@@ -270,6 +323,24 @@ mod tests {
         assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn settings_are_for_their_owner_and_codes_of_older_versions_are_left_out() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder("owner").join("settings.json");
+        std::fs::write(&path, r#"{"recent-rooms": ["abc-defg-hij", "abc-def-ghj-kmn"]}"#).unwrap();
+        let (mut store, mut settings, problem) = Store::load_from(Some(path.clone()));
+        assert_eq!((settings.recent_rooms.len(), problem), (1, None));
+        let room = settings.recent_rooms[0].room.clone();
+        let key = ContinuityKey::from_bytes([7; 32]);
+        settings.keep_key(&room, &key);
+        settings.keep_guesses(&room, 3);
+        assert_eq!(store.save(&settings), None);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (_, read, _) = Store::load_from(Some(path));
+        assert_eq!(read.proof(&room), (Some(key), 3));
+    }
+
     #[test]
     fn damaged_file_is_kept_aside_and_said() {
         let path = folder("damaged").join("settings.json");
@@ -284,7 +355,7 @@ mod tests {
     #[test]
     fn a_room_is_remembered_once_and_the_newest_first() {
         let mut settings = Settings::default();
-        let rooms: Vec<RoomCode> = (0..6).map(|_| RoomCode::random()).collect();
+        let rooms: Vec<CallCode> = (0..6).map(|_| CallCode::random()).collect();
         for room in &rooms {
             settings.remember_room(room);
         }

@@ -238,6 +238,7 @@ fn fonts() -> FontDefinitions {
         ("mono", include_bytes!("../../../assets/fonts/JetBrainsMono-Regular.ttf")),
         ("icons", include_bytes!("../../../assets/fonts/Phosphor-Regular.ttf")),
         ("icons-fill", include_bytes!("../../../assets/fonts/Phosphor-Fill.ttf")),
+        ("emoji", include_bytes!("../../../assets/fonts/NotoEmoji-64.ttf")),
     ] {
         f.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
     }
@@ -246,6 +247,7 @@ fn fonts() -> FontDefinitions {
         (FontFamily::Monospace, ["mono", "inter"]),
         (semibold(), ["inter-semibold", "icons"]),
         (filled(), ["icons-fill", "inter"]),
+        (emoji(), ["emoji", "inter"]),
     ] {
         f.families.insert(family, names.map(String::from).to_vec());
     }
@@ -260,6 +262,11 @@ pub(crate) fn semibold() -> FontFamily {
 /// Filled icons, for states.
 pub(crate) fn filled() -> FontFamily {
     FontFamily::Name("filled".into())
+}
+
+/// The emoji of the proof.
+pub(crate) fn emoji() -> FontFamily {
+    FontFamily::Name("emoji".into())
 }
 
 /// 12/16.

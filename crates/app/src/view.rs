@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use egui::{Rect, Ui};
-use visavis_engine::{CallSnapshot, Command, Phase, RoomCode};
+use visavis_engine::{CallCode, CallSnapshot, Command, Phase};
 
 use crate::settings::Settings;
 use crate::video::VideoView;
@@ -15,8 +15,8 @@ pub(crate) enum Action {
     Send(Command),
     /// Enters a room. `server` is set when a link named one; otherwise the settings' applies.
     Join {
-        /// The room.
-        room: RoomCode,
+        /// The room and the secret.
+        code: CallCode,
         /// A link's server.
         server: Option<String>,
     },

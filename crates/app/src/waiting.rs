@@ -59,7 +59,7 @@ impl Waiting {
 
     fn alone(&mut self, ui: &mut Ui, wide: bool, view: &mut View<'_>) {
         let t = Tokens::of(ui.ctx());
-        let Some(code) = view.snapshot.room.as_ref().map(ToString::to_string) else { return };
+        let Some(code) = view.snapshot.code.as_ref().map(ToString::to_string) else { return };
         let link = view.snapshot.room_link.clone();
         let words = |ui: &mut Ui, view: &mut View<'_>| {
             ui.label(theme::title("Waiting for the other side"));
@@ -75,7 +75,7 @@ impl Waiting {
             );
             ui.add_space(8.0);
             let large = RichText::new(&code)
-                .font(FontId::monospace(34.0))
+                .font(FontId::monospace(30.0))
                 .line_height(Some(44.0))
                 .color(t.text);
             ui.add(egui::Label::new(large).selectable(true));
@@ -193,9 +193,14 @@ fn connecting(ui: &mut Ui, s: &CallSnapshot) {
     ui.label(theme::title(format!("{who} is here. Connecting…")));
     ui.add_space(4.0);
     let ice = ["connected", "completed"].contains(&s.states.ice_connection.as_str());
+    let has_secret = s.code.as_ref().is_some_and(|code| code.secret.is_some());
     let steps = [
         ("In the room together", s.remote.present),
         ("Agreed on sound and picture", s.setup.negotiated.is_some()),
+        (
+            if has_secret { "Proved to know the code" } else { "Exchanged pictures to compare" },
+            s.authentication.is_some(),
+        ),
         ("Found a path between the two", ice || s.setup.ice_connected.is_some()),
         ("Encryption keys exchanged", s.states.dtls == "connected"),
         ("First sound or picture", s.setup.first_audio.or(s.setup.first_video_frame).is_some()),

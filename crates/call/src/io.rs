@@ -7,6 +7,9 @@ use visavis_signaling_protocol::{
     SignalPayload,
 };
 
+use visavis_proof::ContinuityKey;
+
+use crate::proof::Authentication;
 use crate::state::CallState;
 
 /// Counts peer connections of a call; reports of an older one are ignored.
@@ -164,7 +167,14 @@ pub enum Output {
     ClosePeer,
     /// Join again as another session, and forget what was to be sent: the other side may still
     /// have its half of the closed peer connection, which must not meet the next one.
-    NewSession,
+    NewSession(SessionId),
+    /// It is known who the remote peer is: media and messages may go both ways. Until then nothing
+    /// of the person is sent to it, and nothing from it is shown or played.
+    Authenticated(Authentication),
+    /// The key for later calls with the same remote peer, to be kept with the room.
+    Key(ContinuityKey),
+    /// How often the code of this room has been guessed at by now, to be kept with the room.
+    Guesses(u8),
     /// Work for the peer connection.
     Run {
         /// Which.

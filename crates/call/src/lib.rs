@@ -6,12 +6,16 @@
 
 mod io;
 mod negotiation;
+mod proof;
 mod recovery;
 mod session;
 mod stall;
 mod state;
 
 pub use io::{Epoch, Input, Operation, Output, TransportState};
+pub use proof::{Authentication, ProofConfig};
 pub use recovery::Timer;
 pub use session::Session;
 pub use state::{CallEndReason, CallState};
+pub use visavis_proof::{ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, MAX_GUESSES};
+pub use visavis_signaling_protocol::ProofFailure;

@@ -11,6 +11,8 @@ pub enum Timer {
     IceRestart,
     /// No path, or nobody there, for too long: end the call.
     GiveUp,
+    /// The remote peer's confirmation did not come: ask for it.
+    Proof,
 }
 
 /// An answer takes a round trip and some processing; a lost one is asked for again after this.
@@ -35,9 +37,13 @@ pub(crate) const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// after 12 s of silence, so that this and [`RECONNECT_LIMIT`] come to about the same.
 pub(crate) const REMOTE_RETURN_LIMIT: Duration = Duration::from_secs(45);
 
+/// The remote peer's confirmation follows its description within a round trip; a lost one is asked for
+/// after this.
+pub(crate) const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// At most one deadline a timer.
 #[derive(Debug, Default)]
-pub(crate) struct Timers([Option<Duration>; 3]);
+pub(crate) struct Timers([Option<Duration>; 4]);
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Duration) {
@@ -53,7 +59,7 @@ impl Timers {
     }
 
     pub(crate) fn clear_all(&mut self) {
-        self.0 = [None; 3];
+        self.0 = [None; 4];
     }
 
     pub(crate) fn next(&self) -> Option<Duration> {
@@ -62,7 +68,7 @@ impl Timers {
 
     /// Takes one timer that is due, the earliest first.
     pub(crate) fn take_due(&mut self, now: Duration) -> Option<Timer> {
-        let timer = [Timer::Answer, Timer::IceRestart, Timer::GiveUp]
+        let timer = [Timer::Answer, Timer::IceRestart, Timer::GiveUp, Timer::Proof]
             .into_iter()
             .filter(|t| self.0[*t as usize].is_some_and(|at| at <= now))
             .min_by_key(|t| self.0[*t as usize])?;

@@ -3,13 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use visavis_signaling_protocol::{LeaveReason, PeerId, PeerInfo, SessionId, SignalPayload};
+use visavis_signaling_protocol::{
+    LeaveReason, PeerId, PeerInfo, ProofFailure, ProofMessage, SdpType, SessionDescription,
+    SessionId, SignalPayload,
+};
 
 use crate::io::{Epoch, Input, Operation, Output, TransportState};
 use crate::negotiation::{Negotiation, Verdict};
+use crate::proof::{Authentication, Identity, Proof, ProofConfig};
 use crate::recovery::{
     ANSWER_TIMEOUT, CONNECT_LIMIT, DISCONNECTED_GRACE, POLITE_DELAY, POLITE_STALL_DELAY,
-    RECONNECT_LIMIT, REMOTE_RETURN_LIMIT, RESTART_INTERVAL, STALL_OVER, Timer, Timers,
+    PROOF_TIMEOUT, RECONNECT_LIMIT, REMOTE_RETURN_LIMIT, RESTART_INTERVAL, STALL_OVER, Timer,
+    Timers,
 };
 use crate::stall;
 use crate::state::{CallEndReason, CallState};
@@ -34,6 +39,11 @@ pub struct Session {
     /// As [`Input::Media`] had it last.
     receiving: bool,
     heard: bool,
+    identity: Identity,
+    /// Of the present peer connection.
+    proof: Proof,
+    /// As [`Output::Guesses`] had it last.
+    told_guesses: u8,
     timers: Timers,
     lock: Lock,
     outputs: VecDeque<Output>,
@@ -60,16 +70,13 @@ impl Lock {
     }
 }
 
-impl Default for Session {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Session {
     /// A call that is joining.
-    pub fn new() -> Self {
+    pub fn new(config: ProofConfig) -> Self {
         Self {
+            told_guesses: config.guesses,
+            identity: Identity::new(config),
+            proof: Proof::default(),
             state: CallState::Joining,
             polite: false,
             remote: None,
@@ -95,6 +102,16 @@ impl Session {
         self.polite
     }
 
+    /// Our session in signaling, until [`Output::NewSession`] names another.
+    pub fn session_id(&self) -> &SessionId {
+        self.identity.session()
+    }
+
+    /// What is known of who the present remote peer is.
+    pub fn authentication(&self) -> Option<Authentication> {
+        self.proof.result()
+    }
+
     /// Whether the room is locked, as far as the server said.
     pub fn is_locked(&self) -> bool {
         self.lock.now
@@ -102,7 +119,7 @@ impl Session {
 
     /// Takes in what happened at `now`; drain [`Self::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Duration, input: Input) {
-        if matches!(self.state, CallState::Ended(_)) {
+        if self.is_over() {
             return;
         }
         match input {
@@ -127,18 +144,18 @@ impl Session {
             }
             Input::PeerLeft { peer_id, reason } => self.peer_left(now, &peer_id, reason),
             Input::Signal { from, session, payload } => {
-                self.signal(&from, session.as_ref(), payload);
+                self.signal(now, &from, session.as_ref(), payload);
             }
             Input::Refused(code) => self.end(CallEndReason::Refused(code)),
             Input::Unreachable(why) => self.end(CallEndReason::ServerUnreachable(why)),
             Input::OfferCreated { epoch, description } if epoch == self.epoch => {
                 if let Some(offer) = self.negotiation.offer_created(description) {
                     self.timers.set(Timer::Answer, now + ANSWER_TIMEOUT);
-                    self.send(SignalPayload::Description(offer));
+                    self.describe(now, offer);
                 }
             }
             Input::AnswerCreated { epoch, description } if epoch == self.epoch => {
-                self.send(SignalPayload::Description(description));
+                self.describe(now, description);
                 self.settled();
             }
             Input::AnswerAccepted { epoch } if epoch == self.epoch => self.settled(),
@@ -172,6 +189,9 @@ impl Session {
     }
 
     fn joined(&mut self, now: Duration, peers: Vec<PeerInfo>, polite: bool, resumed: bool) {
+        if self.identity.is_spent() && self.proof.result().is_none() {
+            return self.end(CallEndReason::NotProven(ProofFailure::Spent));
+        }
         self.polite = polite;
         self.negotiation.set_polite(polite);
         if resumed {
@@ -198,11 +218,13 @@ impl Session {
             remote.peer_id = Some(peer.peer_id);
             // Whatever was on the way when the server went down is lost: only a fresh offer helps.
             if self.transport == TransportState::Connected {
-                self.timers.clear(Timer::GiveUp);
+                if self.proof.result().is_some() {
+                    self.timers.clear(Timer::GiveUp);
+                }
             } else if moved {
                 self.timers.set(Timer::GiveUp, now + self.patience());
                 if let Some(offer) = self.negotiation.pending_offer().cloned() {
-                    self.send(SignalPayload::Description(offer));
+                    self.send(SignalPayload::Description(offer, self.proof.message()));
                 }
                 if !self.polite {
                     self.restart_ice(now, "the other side returned");
@@ -213,6 +235,7 @@ impl Session {
         self.epoch.0 += 1;
         self.remote = Some(Remote { peer_id: Some(peer.peer_id), session: peer.session });
         self.negotiation = Negotiation::new(self.polite);
+        self.proof = Proof::default();
         self.transport = TransportState::Connecting;
         (self.receiving, self.heard) = (true, false);
         self.timers.clear_all();
@@ -258,13 +281,21 @@ impl Session {
     fn forget_remote(&mut self) {
         if self.remote.take().is_some() {
             self.epoch.0 += 1;
+            self.proof = Proof::default();
             self.timers.clear_all();
             self.outputs.push_back(Output::ClosePeer);
-            self.outputs.push_back(Output::NewSession);
+            let session = self.identity.renew_session();
+            self.outputs.push_back(Output::NewSession(session));
         }
     }
 
-    fn signal(&mut self, from: &PeerId, session: Option<&SessionId>, payload: SignalPayload) {
+    fn signal(
+        &mut self,
+        now: Duration,
+        from: &PeerId,
+        session: Option<&SessionId>,
+        payload: SignalPayload,
+    ) {
         let expected = self.remote.as_ref().is_some_and(|remote| {
             remote.peer_id.as_ref() == Some(from) && session.is_none_or(|s| *s == remote.session)
         });
@@ -273,21 +304,24 @@ impl Session {
             return;
         }
         match payload {
-            SignalPayload::Description(description)
+            SignalPayload::Description(description, _)
                 if self.heard && stall::is_marked(&description) =>
             {
                 self.log("an offer for a path that was dead and is not was ignored".into());
             }
-            SignalPayload::Description(description) => {
-                let kind = description.kind;
-                match self.negotiation.remote_description(description) {
-                    Verdict::Run(operation) => {
-                        self.timers.clear(Timer::Answer);
-                        self.run(operation);
+            SignalPayload::Description(description, message) => {
+                self.remote_description(now, description, message);
+            }
+            SignalPayload::Proof(message) => {
+                let was_confirmed = self.is_confirmed();
+                match self.proof.receive(&mut self.identity, message) {
+                    Ok(again) => {
+                        self.proof_moved(now);
+                        if again || was_confirmed != self.is_confirmed() {
+                            self.send_proof(false);
+                        }
                     }
-                    Verdict::Ignore => {
-                        self.log(format!("remote {kind:?} ignored: it collided or came late"))
-                    }
+                    Err(failure) => self.not_proven(failure),
                 }
             }
             SignalPayload::Candidate(candidate) if self.negotiation.takes_candidates() => {
@@ -297,7 +331,107 @@ impl Session {
         }
     }
 
+    fn remote_description(
+        &mut self,
+        now: Duration,
+        description: SessionDescription,
+        message: Option<ProofMessage>,
+    ) {
+        let kind = description.kind;
+        let fingerprints = match self.proof.check(&description, message.as_ref()) {
+            Ok(fingerprints) => fingerprints,
+            Err(refusal) => return self.log(format!("remote {kind:?} refused: {refusal:?}")),
+        };
+        let operation = match self.negotiation.remote_description(description) {
+            Verdict::Run(operation) => operation,
+            Verdict::Ignore => {
+                return self.log(format!("remote {kind:?} ignored: it collided or came late"));
+            }
+        };
+        self.timers.clear(Timer::Answer);
+        let was_confirmed = self.is_confirmed();
+        if let Err(failure) = self.proof.described(&mut self.identity, fingerprints, message) {
+            return self.not_proven(failure);
+        }
+        self.run(operation);
+        self.proof_moved(now);
+        // With an offer the confirmation goes along with the answer.
+        if kind == SdpType::Answer && was_confirmed != self.is_confirmed() {
+            self.send_proof(false);
+        }
+    }
+
+    /// Sends an own description with our part of the proof.
+    fn describe(&mut self, now: Duration, description: SessionDescription) {
+        let Some(Remote { session, .. }) = &self.remote else { return };
+        match self.proof.describe(&mut self.identity, session, &description.sdp) {
+            Ok(message) => {
+                self.send(SignalPayload::Description(description, message));
+                self.proof_moved(now);
+            }
+            Err(failure) => self.not_proven(failure),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, CallState::Ended(_))
+    }
+
+    /// Whether our part of the proof has its confirmation.
+    fn is_confirmed(&self) -> bool {
+        self.proof.message().is_some_and(|message| message.confirm.is_some())
+    }
+
+    fn send_proof(&mut self, again: bool) {
+        if let Some(message) = self.proof.message() {
+            self.send(SignalPayload::Proof(ProofMessage { again, ..message }));
+        }
+    }
+
+    /// Tells what came of a step of the proof.
+    fn proof_moved(&mut self, now: Duration) {
+        self.tell_guesses();
+        if self.proof.lacks_confirmation() && !self.timers.is_set(Timer::Proof) {
+            self.timers.set(Timer::Proof, now + PROOF_TIMEOUT);
+        }
+        let Some(authentication) = self.proof.take_result() else { return };
+        self.timers.clear(Timer::Proof);
+        if let Some(key) = self.identity.key().filter(|_| authentication.is_proven).cloned() {
+            self.outputs.push_back(Output::Key(key));
+        }
+        self.outputs.push_back(Output::Authenticated(authentication));
+        if self.transport == TransportState::Connected {
+            self.connected();
+        }
+    }
+
+    fn tell_guesses(&mut self) {
+        let guesses = self.identity.guesses();
+        if std::mem::replace(&mut self.told_guesses, guesses) != guesses {
+            self.outputs.push_back(Output::Guesses(guesses));
+        }
+    }
+
+    fn not_proven(&mut self, failure: ProofFailure) {
+        self.tell_guesses();
+        self.log(format!("the remote peer is not proven: {failure:?}"));
+        let failed = Some(failure);
+        self.send(SignalPayload::Proof(ProofMessage { failed, ..ProofMessage::default() }));
+        self.end(CallEndReason::NotProven(failure));
+    }
+
+    /// There is a path, and it is known who is at its other end.
+    fn connected(&mut self) {
+        self.was_connected = true;
+        self.timers.clear(Timer::IceRestart);
+        self.timers.clear(Timer::GiveUp);
+        self.set_state(CallState::Connected);
+    }
+
     fn settled(&mut self) {
+        if self.is_over() {
+            return;
+        }
         if let Some(operation) = self.negotiation.settled() {
             self.run(operation);
         }
@@ -328,12 +462,8 @@ impl Session {
                 }
             }
             TransportState::Connecting => {}
-            TransportState::Connected => {
-                self.was_connected = true;
-                self.timers.clear(Timer::IceRestart);
-                self.timers.clear(Timer::GiveUp);
-                self.set_state(CallState::Connected);
-            }
+            TransportState::Connected if self.proof.result().is_some() => self.connected(),
+            TransportState::Connected => self.timers.clear(Timer::IceRestart),
             TransportState::Disconnected => {
                 self.set_state_if_connected();
                 self.arm_give_up(now);
@@ -401,7 +531,7 @@ impl Session {
                 if let Some(offer) = self.negotiation.pending_offer().cloned() {
                     self.log("no answer yet: the offer is sent again".into());
                     self.timers.set(Timer::Answer, now + ANSWER_TIMEOUT);
-                    self.send(SignalPayload::Description(offer));
+                    self.send(SignalPayload::Description(offer, self.proof.message()));
                 }
             }
             Timer::IceRestart if self.transport == TransportState::Connected && !self.receiving => {
@@ -412,6 +542,17 @@ impl Session {
                 }
             }
             Timer::IceRestart => self.restart_ice(now, "no connection"),
+            Timer::Proof => {
+                if self.proof.lacks_confirmation() {
+                    self.timers.set(Timer::Proof, now + PROOF_TIMEOUT);
+                    self.send_proof(true);
+                }
+            }
+            Timer::GiveUp
+                if self.transport == TransportState::Connected && self.proof.result().is_none() =>
+            {
+                self.not_proven(ProofFailure::Silence);
+            }
             Timer::GiveUp => {
                 let known = self.remote.as_ref().is_some_and(|r| r.peer_id.is_some());
                 self.end(if known { self.no_path() } else { CallEndReason::RemoteLost });
@@ -435,6 +576,9 @@ impl Session {
     /// Tells the server what the room is to be. A room is locked once both are in it: whoever
     /// lost the seat would not get in again.
     fn settle_lock(&mut self) {
+        if self.is_over() {
+            return;
+        }
         let wanted = self.lock.wanted;
         let together = self.remote.as_ref().is_some_and(|remote| remote.peer_id.is_some());
         if wanted != self.lock.now && (together || !wanted) {

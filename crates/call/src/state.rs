@@ -1,6 +1,6 @@
 //! Where a call stands, and why calls end.
 
-use visavis_signaling_protocol::ErrorCode;
+use visavis_signaling_protocol::{ErrorCode, ProofFailure};
 
 /// Where a call stands.
 ///
@@ -10,7 +10,7 @@ use visavis_signaling_protocol::ErrorCode;
 ///    │                        ▲                        ▼
 ///    │ joined, somebody there │ the other left    Connecting
 ///    └────────────────────────┼──────────────────────► │
-///                             └────────────────────────┤ path and keys agreed
+///                             └────────────────────────┤ path, keys, proof
 ///                                                      ▼
 ///                     Reconnecting ◄───────────── Connected
 ///                          └───────────────────────────►
@@ -22,7 +22,7 @@ pub enum CallState {
     Joining,
     /// Alone in the room. Next: `Connecting`, `Ended`.
     Waiting,
-    /// Both are in the room, media does not flow yet. Next: `Connected`, `Waiting`, `Ended`.
+    /// Both are in the room; there is no path yet, or no proof of who the remote peer is. Next: `Connected`, `Waiting`, `Ended`.
     Connecting,
     /// Media flows. Next: `Reconnecting`, `Ended`.
     Connected,
@@ -52,6 +52,9 @@ pub enum CallEndReason {
     ConnectionLost,
     /// The other side's descriptions could not be used.
     Incompatible(String),
+    /// It was not shown that the remote peer knows our secret and that nobody sits in between. No audio,
+    /// video or text left this side.
+    NotProven(ProofFailure),
     /// A fault of our own.
     Internal(String),
 }
@@ -72,6 +75,7 @@ impl CallEndReason {
             Self::ConnectionFailed => "connection-failed",
             Self::ConnectionLost => "connection-lost",
             Self::Incompatible(_) => "incompatible",
+            Self::NotProven(_) => "not-proven",
             Self::Internal(_) => "internal",
         }
     }
@@ -115,6 +119,23 @@ impl std::fmt::Display for CallEndReason {
                 "The connection to the other side was lost and could not be restored. Check your network, then call again.",
             ),
             Self::Incompatible(why) => write!(f, "The two sides could not agree: {why}."),
+            Self::NotProven(ProofFailure::Mismatch) => f.write_str(
+                "The other person did not prove to know your code. Its last six letters may have been \
+                 mistyped, or somebody tried to get in between the two of you. Nothing of you was sent. \
+                 Compare the code with each other by another way, then try again.",
+            ),
+            Self::NotProven(ProofFailure::NoSecret) => f.write_str(
+                "One of you may have entered only the first half of the code, or somebody tried to get in \
+                 between the two of you. Nothing of you was sent. Both need the whole code or the whole link.",
+            ),
+            Self::NotProven(ProofFailure::Spent) => f.write_str(
+                "This code was tried in vain five times, so it is not safe any more. Make a new room and \
+                 share its code.",
+            ),
+            Self::NotProven(ProofFailure::Silence) => f.write_str(
+                "The proof that it is the other person did not arrive. Nothing of you was sent. Call again \
+                 in a moment.",
+            ),
             Self::Internal(why) => write!(f, "Something went wrong in this program: {why}."),
         }
     }

@@ -53,7 +53,8 @@ fn anything() -> impl Strategy<Value = Step> {
         Just(Hostile::Offer),
         Just(Hostile::Answer),
         Just(Hostile::Candidate),
-        Just(Hostile::Stranger)
+        Just(Hostile::Stranger),
+        Just(Hostile::Proof)
     ];
     prop_oneof![
         20 => mishap(90),

@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use visavis_call::{
-    CallEndReason, CallState, Epoch, Input, Operation, Output, Session, TransportState,
+    CallEndReason, CallState, Epoch, Input, Operation, Output, ProofConfig, Session, TransportState,
 };
 use visavis_signaling_protocol::{
     IceCandidateInit, LeaveReason, PeerId, PeerInfo, SdpType, SessionDescription, SessionId,
     SignalPayload,
 };
+
+/// A call without a secret; proofs have tests of their own.
+fn nameless(seed: u8) -> ProofConfig {
+    ProofConfig { code: "abc-def".parse().unwrap(), key: None, guesses: 0, seed: [seed; 32] }
+}
 
 const DELAY: Duration = Duration::from_millis(20);
 
@@ -54,7 +59,7 @@ impl World {
     fn new() -> Self {
         let side = |name| Side {
             name,
-            session: Session::new(),
+            session: Session::new(nameless(1)),
             epoch: Epoch(0),
             local: None,
             offers: 0,
@@ -96,7 +101,10 @@ impl World {
                 }
                 Output::ClosePeer
                 | Output::LeaveRoom { .. }
-                | Output::NewSession
+                | Output::NewSession(_)
+                | Output::Authenticated(_)
+                | Output::Key(_)
+                | Output::Guesses(_)
                 | Output::SetLocked(_)
                 | Output::State(_)
                 | Output::Log(_) => {}
@@ -231,7 +239,7 @@ fn reload_of_the_other_side_makes_a_new_peer_connection() {
     w.enter_both();
     w.run_until(Duration::from_secs(1));
     let old = w.sides[0].epoch;
-    w.sides[1].session = Session::new();
+    w.sides[1].session = Session::new(nameless(2));
     w.input(
         1,
         Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false, locked: false },
@@ -321,7 +329,7 @@ fn signals_of_another_life_are_ignored() {
     let offer = |life: &str| Input::Signal {
         from: peer_id("a"),
         session: Some(SessionId::try_from(life.to_owned()).unwrap()),
-        payload: SignalPayload::Description(description(SdpType::Offer, "x")),
+        payload: SignalPayload::Description(description(SdpType::Offer, "x"), None),
     };
     w.input(1, offer("former"));
     assert!(w.wire.is_empty(), "it was answered");
@@ -448,7 +456,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         4 => (id.clone(), id.clone()).prop_map(|(p, s)| Input::PeerJoined(info(p, s))),
         1 => id.clone().prop_map(|p| Input::PeerLeft { peer_id: peer_id(p), reason: LeaveReason::Timeout }),
         8 => (id.clone(), sdp).prop_map(|(p, kind)| Input::Signal {
-            from: peer_id(p), session: None, payload: SignalPayload::Description(description(kind, "x")) }),
+            from: peer_id(p), session: None, payload: SignalPayload::Description(description(kind, "x"), None) }),
         4 => id.prop_map(move |p| Input::Signal {
             from: peer_id(p), session: None, payload: SignalPayload::Candidate(candidate.clone()) }),
         4 => epoch.clone().prop_map(|epoch| Input::OfferCreated { epoch, description: description(SdpType::Offer, "x") }),
@@ -466,7 +474,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 proptest! {
     #[test]
     fn no_sequence_of_inputs_panics_or_hangs(inputs in proptest::collection::vec((any_input(), 0u64..5000), 1..80)) {
-        let mut session = Session::new();
+        let mut session = Session::new(nameless(1));
         let mut now = Duration::ZERO;
         for (input, ms) in inputs {
             now += Duration::from_millis(ms);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use visavis_engine::{
-    AddressPolicy, CameraSource, CertificateFingerprint, DisplaySink, IceServer, MicrophoneSource,
-    RoomCode, Size, SpeakerSink, Switch, parse_size,
+    AddressPolicy, CallCode, CameraSource, CertificateFingerprint, DisplaySink, IceServer,
+    MicrophoneSource, Size, SpeakerSink, Switch, parse_size,
 };
 
 /// Visavis without a window.
@@ -28,8 +28,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
-    /// Room code (abc-defg-hij) or link.
-    pub(crate) room: RoomCode,
+    /// Code (abc-def-ghj-kmn) or link.
+    pub(crate) code: CallCode,
     /// Signaling server, such as http://127.0.0.1:8080.
     #[arg(long)]
     pub(crate) server: String,

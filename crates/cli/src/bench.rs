@@ -59,7 +59,7 @@ fn loopback(args: &LoopbackArgs) -> anyhow::Result<ExitCode> {
 
 /// One call; the figures of the side that is worse off, or of both together.
 fn measure(url: &str, duration: Duration) -> anyhow::Result<Value> {
-    let room = visavis_engine::RoomCode::random().to_string();
+    let room = visavis_engine::CallCode::random().to_string();
     let stay = duration + 2 * JOIN_LEAD;
     let first = Peer::start(&room, url, stay + JOIN_LEAD)?;
     std::thread::sleep(JOIN_LEAD);

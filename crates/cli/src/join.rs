@@ -20,7 +20,8 @@ const POLL: Duration = Duration::from_millis(200);
 const HANGUP_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> {
-    let room = args.room.to_string();
+    // Not the secret: summaries are kept and passed on.
+    let room = args.code.room.to_string();
     let addresses = args.addresses();
     let engine = Engine::start(EngineConfig {
         camera: args.camera,
@@ -44,7 +45,9 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
     }
     let before_join = started.elapsed();
     engine.send(Command::Join(JoinOptions {
-        room: args.room,
+        code: args.code,
+        key: None,
+        guesses: 0,
         server: args.server,
         display_name: args.name,
         ice_servers: args.ice_servers,
@@ -104,6 +107,10 @@ impl Out {
         let (name, detail) = match event {
             Event::PeerJoined => ("peer-joined", Value::Null),
             Event::Connected => ("connected", Value::Null),
+            Event::Authenticated(authentication) => {
+                ("authenticated", crate::summary::authentication(*authentication))
+            }
+            Event::ContinuityKey(_) | Event::Guesses(_) => return,
             Event::FirstVideoFrame => ("first-video-frame", Value::Null),
             Event::FirstAudio => ("first-audio", Value::Null),
             Event::DeviceProblem(text) => ("device-problem", json!(text)),

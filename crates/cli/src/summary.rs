@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use visavis_engine::{CallEndReason, CallSnapshot, CandidateInfo};
+use visavis_engine::{Authentication, CallEndReason, CallSnapshot, CandidateInfo, EMOJI};
 
 /// The summary of a call that began `before_join` after the process.
 pub(crate) fn summary(
@@ -33,12 +33,14 @@ pub(crate) fn summary(
         "setup_ms": {
             "joined": setup(s.joined),
             "remote_peer": setup(s.remote_peer),
+            "authenticated": setup(s.authenticated),
             "negotiated": setup(s.negotiated),
             "ice_connected": setup(s.ice_connected),
             "dtls_connected": setup(s.dtls_connected),
             "first_audio": setup(s.first_audio),
             "first_video_frame": setup(s.first_video_frame),
         },
+        "authentication": snapshot.authentication.map(authentication),
         "candidate_pair": pair,
         "refused_datagrams": snapshot.refused_datagrams,
         "video_sent": (sent.frames > 0).then(|| json!({
@@ -85,6 +87,15 @@ pub(crate) fn summary(
         "voice_processing": voice_processing(snapshot),
         "cpu_seconds": usage.0,
         "max_rss_bytes": usage.1,
+    })
+}
+
+/// What is known of who the remote peer is.
+pub(crate) fn authentication(of: Authentication) -> Value {
+    json!({
+        "proven": of.is_proven,
+        "emoji": of.emoji.map(|all| all.map(|number| EMOJI[usize::from(number) % EMOJI.len()].name)),
+        "remote_is_page": of.remote_is_page,
     })
 }
 

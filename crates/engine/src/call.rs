@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Input, Output, Session, TransportState};
+use visavis_call::{CallState, Input, Output, ProofConfig, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
@@ -20,7 +20,7 @@ use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
 };
 use visavis_signaling_protocol::{
-    ControlMessage, IceServer, PeerId, RoomCode, SdpType, SessionId, SignalPayload,
+    CallCode, ControlMessage, IceServer, PeerId, SdpType, SignalPayload,
 };
 
 use crate::clock_sync::ClockSync;
@@ -87,7 +87,7 @@ pub(crate) struct Call {
     /// When the session wants to be called again, since `started`.
     deadline: Option<Duration>,
     client: Option<SignalingClient>,
-    room: RoomCode,
+    code: CallCode,
     room_link: String,
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
@@ -126,18 +126,23 @@ impl Call {
         context: CallContext,
         log: &mut Log,
     ) -> Result<Self, CallEndReason> {
-        let JoinOptions { room, server, display_name, ice_servers, addresses } = options;
+        let JoinOptions { code, key, guesses, server, display_name, ice_servers, addresses } =
+            options;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|e| CallEndReason::Internal(format!("no random numbers: {e}")))?;
+        let session = Session::new(ProofConfig { code: code.clone(), key, guesses, seed });
         let server: ServerUrl =
             server.parse().map_err(|e: <ServerUrl as std::str::FromStr>::Err| {
                 CallEndReason::ServerUnreachable(e.to_string())
             })?;
-        let room_link = server.room_link(&room);
+        let room_link = server.room_link(&code);
         let (events, mut queue) = mpsc::channel(SIGNALING_EVENTS);
         let config = ClientConfig {
             server,
-            room: room.clone(),
+            room: code.room.clone(),
             display_name,
-            session: SessionId::random(),
+            session: session.session_id().clone(),
             trusted_certificate: context.trusted_certificate,
         };
         let client = SignalingClient::connect(config, events);
@@ -163,10 +168,10 @@ impl Call {
             id,
             context,
             started,
-            session: Session::new(),
+            session,
             deadline: None,
             client: Some(client),
-            room,
+            code,
             room_link,
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
@@ -228,10 +233,21 @@ impl Call {
                     }
                 }
                 Output::ClosePeer => self.close_peer(),
-                Output::NewSession => {
+                Output::NewSession(session) => {
                     if let Some(client) = &self.client {
-                        client.set_session(SessionId::random());
+                        client.set_session(session);
                     }
+                }
+                Output::Authenticated(authentication) => {
+                    self.setup.authenticated.get_or_insert(self.started.elapsed());
+                    let proven = if authentication.is_proven { "" } else { "not " };
+                    log.add("call", format!("the remote peer is {proven}proven"));
+                    self.open_media();
+                    self.context.shared.push_event(Event::Authenticated(authentication));
+                }
+                Output::Key(key) => self.context.shared.push_event(Event::ContinuityKey(key)),
+                Output::Guesses(guesses) => {
+                    self.context.shared.push_event(Event::Guesses(guesses));
                 }
                 Output::Run { epoch, operation } => {
                     if let Some(peer) = self.peer.as_ref().filter(|p| p.epoch == epoch) {
@@ -239,7 +255,7 @@ impl Call {
                     }
                 }
                 Output::Send { to, session, payload } => {
-                    if matches!(&payload, SignalPayload::Description(d) if d.kind == SdpType::Offer)
+                    if matches!(&payload, SignalPayload::Description(d, _) if d.kind == SdpType::Offer)
                     {
                         tracing::trace!(target: crate::TRACE, "offer");
                     }
@@ -328,9 +344,10 @@ impl Call {
             SignalingEvent::Signal { from, session, payload } => {
                 match &payload {
                     SignalPayload::Candidate(c) => self.priorities.note(&c.candidate),
-                    SignalPayload::Description(d) => {
+                    SignalPayload::Description(d, _) => {
                         d.sdp.lines().for_each(|line| self.priorities.note(line));
                     }
+                    SignalPayload::Proof(_) => {}
                 }
                 Some(Input::Signal { from, session, payload })
             }
@@ -458,6 +475,10 @@ impl Call {
 
     fn message(&mut self, text: &str) {
         let arrived = unix_ms();
+        if self.session.authentication().is_none() {
+            // It is said again to whoever is first heard.
+            return;
+        }
         // The stack of the other side may have lost what we said before its channel was open, which it is now.
         if !std::mem::replace(&mut self.channel_heard, true) {
             self.say_media_state();
@@ -504,7 +525,8 @@ impl Call {
     }
 
     fn say(&self, message: &ControlMessage) {
-        if let Some(peer) = self.peer.as_ref().filter(|_| self.channel_open)
+        let may_speak = self.channel_open && self.session.authentication().is_some();
+        if let Some(peer) = self.peer.as_ref().filter(|_| may_speak)
             && let Ok(text) = serde_json::to_string(message)
             && let Err(error) = peer.peer.send_message(&text)
         {
@@ -601,7 +623,8 @@ impl Call {
     /// Writes all that is known of the call into the snapshot.
     pub(crate) fn fill(&self, snapshot: &mut CallSnapshot) {
         let now = Instant::now();
-        snapshot.room = Some(self.room.clone());
+        snapshot.code = Some(self.code.clone());
+        snapshot.authentication = self.session.authentication();
         snapshot.room_link = Some(self.room_link.clone());
         snapshot.room_locked = self.session.is_locked();
         snapshot.connected_for = self.connected_at.map(|at| now - at).unwrap_or_default();

@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-pub use visavis_call::CallEndReason;
+pub use visavis_call::{
+    Authentication, CallEndReason, ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, MAX_GUESSES,
+    ProofFailure,
+};
 pub use visavis_media::{Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoFrame};
 pub use visavis_rtc::AddressPolicy;
 pub use visavis_signaling_client::CertificateFingerprint;
-pub use visavis_signaling_protocol::{IceServer, RoomCode};
+pub use visavis_signaling_protocol::{Bytes32, CallCode, IceServer, RoomCode};
 
 /// Where pictures come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +122,12 @@ pub struct DeviceList {
 /// What a call is made with. Microphone and camera state carry over from the lobby.
 #[derive(Debug, Clone)]
 pub struct JoinOptions {
-    /// The room.
-    pub room: RoomCode,
+    /// The room, and the secret that both know.
+    pub code: CallCode,
+    /// From an earlier call in this room, see [`Event::ContinuityKey`].
+    pub key: Option<ContinuityKey>,
+    /// How often the code has been guessed at in vain, see [`Event::Guesses`].
+    pub guesses: u8,
     /// `http(s)://HOST[:PORT]` (a page's address) or `ws(s)://…/ws`.
     pub server: String,
     /// Shown to the other side.
@@ -170,6 +177,13 @@ pub enum Event {
     Waiting,
     /// The other side entered.
     PeerJoined,
+    /// It is known who the remote peer is. Before that nothing of the person is sent to it.
+    Authenticated(Authentication),
+    /// To be kept with the room: proves this person to the same remote peer in a later call.
+    ContinuityKey(ContinuityKey),
+    /// To be kept with the room: how often its code has been guessed at in vain. From [`MAX_GUESSES`] on
+    /// the code is spent.
+    Guesses(u8),
     /// Media flows.
     Connected,
     /// Media stopped; the call is being mended.

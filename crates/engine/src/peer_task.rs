@@ -5,6 +5,7 @@
 //! Operations run one at a time in order. Events of the connection wait meanwhile, so that an offer
 //! is always reported before the candidates that belong to it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
@@ -44,7 +45,31 @@ pub(crate) struct PeerHandle {
     pub(crate) peer: Arc<Peer>,
     pub(crate) video: VideoReceive,
     pub(crate) sync: SharedSync,
+    pub(crate) gate: Arc<Gate>,
     operations: mpsc::Sender<Operation>,
+}
+
+/// Keeps what the remote peer sends from decoders until it is known who it is.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    is_open: AtomicBool,
+    has_dropped: AtomicBool,
+}
+
+impl Gate {
+    /// Lets packets pass from now on; whether some were dropped before.
+    pub(crate) fn open(&self) -> bool {
+        self.is_open.store(true, Ordering::Release);
+        self.has_dropped.load(Ordering::Acquire)
+    }
+
+    fn passes(&self) -> bool {
+        let passes = self.is_open.load(Ordering::Acquire);
+        if !passes {
+            self.has_dropped.store(true, Ordering::Release);
+        }
+        passes
+    }
 }
 
 /// A connection that nobody works for yet.
@@ -56,6 +81,7 @@ pub(crate) struct IdlePeer {
     audio: Arc<AudioReceive>,
     reporter: Arc<Reporter>,
     events: mpsc::Receiver<PeerEvent>,
+    gate: Arc<Gate>,
     /// Made ahead, and set locally.
     offer: Option<rtc::Description>,
 }
@@ -86,17 +112,24 @@ impl IdlePeer {
             clock,
             max_bitrate: Some(max_bitrate),
         };
-        let (receive, first) = (audio.clone(), reporter.clone());
+        let gate = Arc::new(Gate::default());
+        let (receive, first, open) = (audio.clone(), reporter.clone(), gate.clone());
         let audio_sink = move |packet| {
-            if receive.push(packet) {
+            if open.passes() && receive.push(packet) {
                 first.report(Internal::FirstAudio);
             }
         };
-        let peer = Peer::new(config, events_in, video.sink(), audio_sink)
+        let (decode, open) = (video.sink(), gate.clone());
+        let video_sink = move |packet| {
+            if open.passes() {
+                decode(packet);
+            }
+        };
+        let peer = Peer::new(config, events_in, video_sink, audio_sink)
             .await
             .map_err(|e| e.to_string())?;
         let peer = Arc::new(peer);
-        Ok(Self { peer, video, sync, jitter, audio, reporter, events, offer: None })
+        Ok(Self { peer, video, sync, jitter, audio, reporter, events, gate, offer: None })
     }
 
     /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
@@ -112,13 +145,13 @@ impl IdlePeer {
     }
 
     pub(crate) fn start(self, tag: Tag) -> PeerHandle {
-        let Self { peer, video, sync, jitter, audio, reporter, events, offer } = self;
+        let Self { peer, video, sync, jitter, audio, reporter, events, gate, offer } = self;
         audio.set_jitter(Some((jitter, sync.clone())));
         let _ = reporter.tag.set(tag);
         let (operations, queue) = mpsc::channel(OPERATIONS);
         let reports = reporter.reports.clone();
         tokio::spawn(work(tag, peer.clone(), offer, queue, events, reports));
-        PeerHandle { epoch: tag.epoch, peer, video, sync, operations }
+        PeerHandle { epoch: tag.epoch, peer, video, sync, gate, operations }
     }
 
     pub(crate) async fn close(self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::handle::{CallEndReason, DeviceList, RoomCode};
+use crate::handle::{Authentication, CallCode, CallEndReason, DeviceList};
 
 /// Where the call stands, in the words of the user interface.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,9 +49,11 @@ pub enum SignalingLink {
 pub struct CallSnapshot {
     /// Where the call stands.
     pub phase: Phase,
-    /// The room of the current or last call.
-    pub room: Option<RoomCode>,
-    /// Link for a browser, `http(s)://SERVER/r/CODE`.
+    /// The code of the current or last call.
+    pub code: Option<CallCode>,
+    /// What is known of who the remote peer is; `None` before the proof, when no media goes either way.
+    pub authentication: Option<Authentication>,
+    /// Link for a browser, `http(s)://SERVER/r/ROOM#SECRET`.
     pub room_link: Option<String>,
     /// Whether the room is locked: nobody else can enter.
     pub room_locked: bool,
@@ -421,6 +423,8 @@ pub struct SetupTimes {
     pub joined: Option<Duration>,
     /// The other side is known.
     pub remote_peer: Option<Duration>,
+    /// It is known who the remote peer is.
+    pub authenticated: Option<Duration>,
     /// Offer and answer are both set.
     pub negotiated: Option<Duration>,
     /// ICE is connected.

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use url::{Host, Url};
-use visavis_signaling_protocol::RoomCode;
+use visavis_signaling_protocol::CallCode;
 
 use crate::ClientError;
 
@@ -23,9 +23,9 @@ impl ServerUrl {
         format!("{scheme}://{}/ws", self.authority())
     }
 
-    /// Where a browser enters the room: `http(s)://host[:port]/r/abc-defg-hjk`.
-    pub fn room_link(&self, room: &RoomCode) -> String {
-        format!("{self}/r/{room}")
+    /// Where a browser enters the room: `http(s)://host[:port]/r/abc-def#ghj-kmn`.
+    pub fn room_link(&self, code: &CallCode) -> String {
+        format!("{self}{}", code.link_path())
     }
 
     /// Whether it is reached over TLS.
@@ -117,7 +117,11 @@ mod tests {
                 "https://example.org:8443",
                 "wss://example.org:8443/ws",
             ),
-            ("https://example.org/r/abc-defg-hjk", "https://example.org", "wss://example.org/ws"),
+            (
+                "https://example.org/r/abc-dek-ghj-kmn",
+                "https://example.org",
+                "wss://example.org/ws",
+            ),
             ("https://ada:secret@example.org", "https://example.org", "wss://example.org/ws"),
             (" example.org ", "https://example.org", "wss://example.org/ws"),
             ("example.org:8443", "https://example.org:8443", "wss://example.org:8443/ws"),
@@ -144,8 +148,8 @@ mod tests {
     #[test]
     fn room_links_open_the_page() {
         let url: ServerUrl = "[::1]:8080".parse().unwrap();
-        let room: RoomCode = "abcdefghjk".parse().unwrap();
-        assert_eq!(url.room_link(&room), "http://[::1]:8080/r/abc-defg-hjk");
+        let code: CallCode = "abcdefghjkmn".parse().unwrap();
+        assert_eq!(url.room_link(&code), "http://[::1]:8080/r/abc-def#ghj-kmn");
         assert_eq!(url.host_and_port(), ("::1".to_owned(), 8080));
     }
 }

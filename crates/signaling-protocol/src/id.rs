@@ -61,6 +61,13 @@ id_type!(
     ResumeToken, 24
 );
 
+impl SessionId {
+    /// From random bytes of the caller's, for sessions that must be repeatable.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(bytes[..16].iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
 impl std::fmt::Debug for PeerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PeerId({})", self.0)

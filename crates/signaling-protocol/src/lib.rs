@@ -11,6 +11,7 @@ pub mod limits;
 mod message;
 mod name;
 mod parse;
+mod proof;
 mod room;
 
 pub use control::ControlMessage;
@@ -21,7 +22,8 @@ pub use message::{
 };
 pub use name::clean_name;
 pub use parse::ParseError;
-pub use room::{RoomCode, RoomCodeError};
+pub use proof::{Bytes32, Bytes32Error, KeyShare, ProofFailure, ProofMessage};
+pub use room::{CallCode, CallCodeError, RoomCode, RoomCodeError, Secret};
 
 /// Version of the protocol spoken by this crate, sent in `join`.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::MAX_DISPLAY_NAME_CHARS;
 use crate::name::clean_name;
-use crate::{PeerId, ResumeToken, RoomCode, SessionId};
+use crate::{PeerId, ProofMessage, ResumeToken, RoomCode, SessionId};
 
 /// Client to server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,14 +171,58 @@ pub struct PeerInfo {
     pub display_name: Option<String>,
 }
 
-/// What `signal` carries: exactly one of the W3C dictionaries.
+/// What `signal` carries: one of the W3C dictionaries, or a proof alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "PayloadFields", into = "PayloadFields")]
 pub enum SignalPayload {
-    /// `RTCSessionDescriptionInit`.
-    Description(SessionDescription),
+    /// `RTCSessionDescriptionInit`, and the sender's proof beside it.
+    Description(SessionDescription, Option<ProofMessage>),
     /// `RTCIceCandidateInit`.
     Candidate(IceCandidateInit),
+    /// A proof without a description.
+    Proof(ProofMessage),
+}
+
+/// [`SignalPayload`] as it stands on the wire.
+#[derive(Serialize, Deserialize)]
+struct PayloadFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<SessionDescription>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    candidate: Option<IceCandidateInit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<ProofMessage>,
+}
+
+impl TryFrom<PayloadFields> for SignalPayload {
+    type Error = &'static str;
+
+    fn try_from(fields: PayloadFields) -> Result<Self, Self::Error> {
+        match fields {
+            PayloadFields { description: Some(description), candidate: None, proof } => {
+                Ok(Self::Description(description, proof))
+            }
+            PayloadFields { description: None, candidate: Some(candidate), proof: None } => {
+                Ok(Self::Candidate(candidate))
+            }
+            PayloadFields { description: None, candidate: None, proof: Some(proof) } => {
+                Ok(Self::Proof(proof))
+            }
+            _ => Err("a signal carries a description, a candidate or a proof"),
+        }
+    }
+}
+
+impl From<SignalPayload> for PayloadFields {
+    fn from(payload: SignalPayload) -> Self {
+        let (mut description, mut candidate, mut proof) = (None, None, None);
+        match payload {
+            SignalPayload::Description(of, beside) => (description, proof) = (Some(of), beside),
+            SignalPayload::Candidate(of) => candidate = Some(of),
+            SignalPayload::Proof(of) => proof = Some(of),
+        }
+        Self { description, candidate, proof }
+    }
 }
 
 /// `RTCSessionDescriptionInit` (W3C WebRTC 1.0 §4.7.1).

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use visavis_signaling_protocol::{
-    ClientMessage, ErrorCode, PeerId, ResumeToken, RoomCode, ServerMessage, SessionId,
+    CallCode, ClientMessage, ErrorCode, PeerId, ResumeToken, RoomCode, ServerMessage, SessionId,
 };
 
 fn parse_all(text: &str) {
@@ -18,6 +18,7 @@ fn parse_all(text: &str) {
     }
     let _ = ServerMessage::parse(text);
     let _ = text.parse::<RoomCode>();
+    let _ = text.parse::<CallCode>();
     let _ = PeerId::try_from(text.to_owned());
     let _ = SessionId::try_from(text.to_owned());
     let _ = ResumeToken::try_from(text.to_owned());
@@ -44,7 +45,7 @@ fn word() -> impl Strategy<Value = String> {
             "pong",
             "protocolVersion",
             "room",
-            "abc-defg-hjk",
+            "abc-def",
             "displayName",
             "resumeToken",
             "session",
@@ -118,9 +119,10 @@ proptest! {
     }
 
     #[test]
-    fn room_codes_survive_being_written_and_read(letters in "[a-zA-Z]{10}") {
-        let code: RoomCode = letters.parse().map_err(|e| TestCaseError::fail(format!("{e}")))?;
-        prop_assert_eq!(code.to_string().parse::<RoomCode>(), Ok(code));
+    fn codes_survive_being_written_and_read(letters in "([a-zA-Z]{6}){1,2}") {
+        let code: CallCode = letters.parse().map_err(|e| TestCaseError::fail(format!("{e}")))?;
+        prop_assert_eq!(format!("h{}", code.link_path()).parse::<CallCode>(), Ok(code.clone()));
+        prop_assert_eq!(code.to_string().parse::<CallCode>(), Ok(code));
     }
 }
 

@@ -107,13 +107,13 @@ impl Default for RelayLimits {
     fn default() -> Self {
         Self {
             allocations: 4000,
-            // Six each for a hundred people behind one NAT.
-            allocations_per_address: 600,
+            // Ten each for a hundred people behind one NAT: browsers make one for each URL and network.
+            allocations_per_address: 1000,
             allocations_per_user: 24,
             bytes_per_second: 2_000_000,
             requests_per_second: 200,
             connections: 4000,
-            connections_per_address: 400,
+            connections_per_address: 600,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(30),
         }
@@ -281,4 +281,25 @@ fn route_address(v6: bool) -> Option<IpAddr> {
     });
     let usable = |ip: &IpAddr| !ip.is_unspecified() && ip.is_ipv6() == v6;
     routed.ok().filter(usable).or_else(|| machine_addresses().into_iter().find(usable))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod policy_tests {
+    use super::*;
+
+    #[test]
+    fn the_public_address_behind_nat_is_not_relayed_to() {
+        let external = vec!["1.2.3.4".parse().unwrap(), "2606:4700::1".parse().unwrap()];
+        let config = RelayConfig { external, ..RelayConfig::default() };
+        let bound = Bound::new(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let policy = bound.policy();
+        for own in ["1.2.3.4", "::ffff:1.2.3.4", "64:ff9b::1.2.3.4", "2606:4700::1"] {
+            assert!(!policy.allows(own.parse().unwrap()), "{own}");
+        }
+        assert!(policy.allows("1.2.3.5".parse().unwrap()));
+        for own in machine_addresses() {
+            assert!(!policy.allows(own), "{own}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,12 @@ use crate::rooms::SeatChange;
 /// Messages that may wait for one stream to be written; further data is dropped, as on a
 /// congested path.
 const STREAM_QUEUE: usize = 256;
+/// Bytes likewise: an eighth of a second at the rate of one allocation.
+const STREAM_QUEUE_BYTES: usize = 256 * 1024;
+/// Bytes likewise, once more than [`STREAM_QUEUES_BYTES`] wait for all streams together.
+const STREAM_QUEUE_SHORT_BYTES: usize = 16 * 1024;
+/// See there.
+const STREAM_QUEUES_BYTES: usize = 32 * 1024 * 1024;
 /// Messages written together.
 const STREAM_BATCH: usize = 32;
 /// Time that one write may take; who reads more slowly is disconnected.
@@ -49,6 +55,8 @@ pub(crate) struct Relay {
     public: Vec<std::net::IpAddr>,
     /// Messages dropped because a socket or a stream's queue was full.
     dropped: AtomicU64,
+    /// Bytes that wait for streams to be written.
+    queued: Arc<AtomicUsize>,
     /// True once the server goes down.
     closing: watch::Sender<bool>,
 }
@@ -70,7 +78,41 @@ impl Drop for Link {
 #[derive(Clone)]
 enum Sink {
     Datagrams(SocketAddr),
-    Stream(mpsc::Sender<Vec<u8>>),
+    Stream { messages: mpsc::Sender<Queued>, queued: Arc<AtomicUsize> },
+}
+
+/// A message that waits for a stream, counted as long as it is there.
+struct Queued {
+    message: Vec<u8>,
+    /// Of this stream, and of all.
+    counts: [Arc<AtomicUsize>; 2],
+}
+
+impl Queued {
+    /// `None` if there is no room for it.
+    fn new(message: Vec<u8>, own: &Arc<AtomicUsize>, all: &Arc<AtomicUsize>) -> Option<Self> {
+        let limit = if all.load(Ordering::Relaxed) > STREAM_QUEUES_BYTES {
+            STREAM_QUEUE_SHORT_BYTES
+        } else {
+            STREAM_QUEUE_BYTES
+        };
+        if own.load(Ordering::Relaxed) + message.len() > limit {
+            return None;
+        }
+        let counts = [Arc::clone(own), Arc::clone(all)];
+        for count in &counts {
+            count.fetch_add(message.len(), Ordering::Relaxed);
+        }
+        Some(Self { message, counts })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        for count in &self.counts {
+            count.fetch_sub(self.message.len(), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Relay {
@@ -94,6 +136,7 @@ impl Relay {
             idle_limit,
             public,
             dropped: AtomicU64::new(0),
+            queued: Arc::default(),
             closing: watch::Sender::new(false),
         });
         tokio::spawn(Arc::clone(&relay).until_closing(Arc::clone(&relay).serve_datagrams()));
@@ -120,6 +163,8 @@ impl Relay {
         let dropped = sums.over_rate + self.dropped.load(Ordering::Relaxed);
         figures.gauge("relay_allocations", "Open allocations.", core.allocation_count() as u64);
         figures.gauge("relay_streams", "Open TCP and TLS connections.", streams as u64);
+        let queued = self.queued.load(Ordering::Relaxed);
+        figures.gauge("relay_queued_bytes", "Bytes that wait for streams.", queued as u64);
         figures.counter("relay_allocations_total", "Allocations opened.", sums.allocations);
         figures.counter(
             "relay_sent_bytes_total",
@@ -201,7 +246,7 @@ impl Relay {
         let client = Client { id: ClientId::Stream(number), address: plain(address) };
         let (reader, writer) = tokio::io::split(stream);
         let (sender, messages) = mpsc::channel(STREAM_QUEUE);
-        let sink = Sink::Stream(sender);
+        let sink = Sink::Stream { messages: sender, queued: Arc::default() };
         let serving = async {
             tokio::select! {
                 () = self.read_stream(reader, client, &sink) => {}
@@ -241,7 +286,7 @@ impl Relay {
         client: Client,
         sink: &Sink,
     ) {
-        let mut buffer = Vec::with_capacity(4 * MAX_BYTES);
+        let mut buffer = Vec::with_capacity(2 * MAX_BYTES);
         while matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
             let mut done = 0;
             loop {
@@ -276,7 +321,8 @@ impl Relay {
     fn send(&self, sink: &Sink, message: Vec<u8>) -> bool {
         match sink {
             Sink::Datagrams(to) => self.socket.try_send_to(&message, *to).is_ok(),
-            Sink::Stream(messages) => messages.try_send(message).is_ok(),
+            Sink::Stream { messages, queued } => Queued::new(message, queued, &self.queued)
+                .is_some_and(|message| messages.try_send(message).is_ok()),
         }
     }
 
@@ -326,17 +372,16 @@ impl Relay {
     }
 }
 
-async fn write_stream(mut writer: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Vec<u8>>) {
+async fn write_stream(mut writer: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Queued>) {
     let mut batch = Vec::with_capacity(STREAM_BATCH);
     while messages.recv_many(&mut batch, STREAM_BATCH).await > 0 {
-        let bytes = batch.concat();
-        batch.clear();
+        let bytes: Vec<u8> = batch.iter().flat_map(|queued| &queued.message).copied().collect();
         let write = async {
             writer.write_all(&bytes).await?;
             writer.flush().await
         };
         match timeout(WRITE_LIMIT, write).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => batch.clear(),
             Ok(Err(_)) => return,
             Err(_) => return tracing::info!("relay: stream reads too slowly, closed"),
         }
@@ -351,4 +396,28 @@ fn plain(address: SocketAddr) -> SocketAddr {
 fn now() -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), wall }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_streams_is_bounded_for_each_and_for_all() {
+        let all = Arc::default();
+        let fill = |own: &Arc<AtomicUsize>| -> Vec<Queued> {
+            std::iter::from_fn(|| Queued::new(vec![0; 4096], own, &all)).collect()
+        };
+        let mut streams = Vec::new();
+        for _ in 0..4000 {
+            let own = Arc::default();
+            streams.push((fill(&own), own));
+        }
+        let most = STREAM_QUEUES_BYTES + STREAM_QUEUE_BYTES + 4000 * STREAM_QUEUE_SHORT_BYTES;
+        assert!(all.load(Ordering::Relaxed) <= most, "{}", all.load(Ordering::Relaxed));
+        assert_eq!(streams[0].0.len(), 64);
+        assert_eq!(streams[3999].0.len(), 4, "everybody has something");
+        drop(streams);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
 }

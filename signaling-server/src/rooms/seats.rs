@@ -331,5 +331,6 @@ impl Rooms {
     }
 }
 
-/// Names under which one client may have relay credentials, the newest first.
-const RELAY_USERS_MAX: usize = 4;
+/// Names under which one client may have relay credentials, the newest first. The oldest may be the
+/// one that its call is relayed by; a call does not lose its signaling for so long so often.
+const RELAY_USERS_MAX: usize = 64;

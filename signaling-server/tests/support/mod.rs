@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use visavis_signaling::{Limits, MetricsAt, Server, ServerConfig, ServerError};
 
 pub const DEADLINE: Duration = Duration::from_secs(10);
-pub const ROOM: &str = "abc-defg-hjk";
+pub const ROOM: &str = "abc-def";
 
 pub struct Running {
     pub address: SocketAddr,
@@ -76,7 +76,7 @@ impl Client {
     /// Opens and joins; with the `joined` that came.
     pub async fn join(server: SocketAddr, room: &str) -> (Self, Value) {
         let mut client = Self::open(server).await;
-        client.send(json!({"type": "join", "protocolVersion": 1, "room": room})).await;
+        client.send(json!({"type": "join", "protocolVersion": 2, "room": room})).await;
         let joined = client.next().await;
         assert_eq!(joined["type"], "joined", "{joined}");
         (client, joined)

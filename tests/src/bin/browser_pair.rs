@@ -9,7 +9,7 @@ use visavis_tests::browser::Browser;
 use visavis_tests::program::Server;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-dek-ghj-kmn";
 /// Chromium's estimate of the bandwidth needs this long to reach 720p.
 const WARM_UP: &str = "visavis.watchTimeCode(10)";
 const MEASURE: &str = "visavis.watchTimeCode(10)";

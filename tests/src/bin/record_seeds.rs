@@ -23,7 +23,7 @@ use visavis_tests::browser::Browser;
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjk";
+const ROOM: &str = "abc-def-ghj-kmn";
 /// Inputs kept of one kind of message.
 const OF_EACH_KIND: usize = 3;
 /// Longer ones are not kept: they make every target slow.

@@ -10,7 +10,7 @@ use visavis_tests::link::{Conditions, Emulator, Schedule};
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hkm";
+const ROOM: &str = "abc-dem-ghj-kmn";
 const USAGE: &str = "\
 usage: ./dev bench setup [FLAGS]
   --runs N           calls for each system (20)
@@ -104,7 +104,7 @@ fn chromium(runs: usize, emulator: &Emulator) -> anyhow::Result<()> {
         [left.within(|| Browser::start(&flags))??, right.within(|| Browser::start(&flags))??];
     let mut all: [Vec<f64>; 2] = Default::default();
     for run in 0..runs {
-        let room = ["abc-defg-hkm", "abc-defg-hkn"][run % 2];
+        let room = ["abc-dem-ghj-kmn", "abc-den-ghj-kmn"][run % 2];
         let url =
             |auto| format!("{}/r/{room}?camera=test-pattern&microphone=tone{auto}", server.url());
         let first = right.within(|| -> anyhow::Result<_> {

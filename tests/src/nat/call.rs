@@ -18,7 +18,7 @@ const BROWSER_LIMIT: Duration = Duration::from_secs(40);
 /// How long the call lasts once both see each other: a better path may be found meanwhile.
 const CALL: Duration = Duration::from_millis(1500);
 /// The room of all these calls.
-pub const ROOM: &str = "abc-defg-hij";
+pub const ROOM: &str = "abc-def-ghj-kmn";
 
 /// Whose peer it is on the right; on the left it is always ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::link::{Direction, Emulator, Recording};
 use crate::program::Server;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hjm";
+const ROOM: &str = "abc-dep-ghj-kmn";
 
 /// Candidates are addresses, as with ours: no mDNS.
 pub(super) const FLAGS: &[&str] = &["--disable-features=WebRtcHideLocalIpsWithMdns"];

@@ -19,7 +19,7 @@ use crate::link::{Emulator, Namespace};
 use crate::program::{Program, Server, join, scratch};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const ROOM: &str = "abc-defg-hkm";
+const ROOM: &str = "abc-dem-ghj-kmn";
 const WATCH: &str = include_str!("lip_sync.js");
 /// Playout settles in the first seconds.
 const SETTLING: Duration = Duration::from_secs(5);

@@ -35,7 +35,8 @@ impl Call {
         sender_flags: &[&str],
         receiver_flags: &[&str],
     ) -> anyhow::Result<Self> {
-        let room = ["abc-defg-hij", "abc-defg-hik", "abc-defg-hjk", "abc-defg-hkj"][number % 4];
+        let room = ["abc-def-ghj-kmn", "abc-der-ghj-kmn", "abc-dek-ghj-kmn", "abc-des-ghj-kmn"]
+            [number % 4];
         static FOLDERS: AtomicUsize = AtomicUsize::new(0);
         let folder = scratch(&format!("network-{}", FOLDERS.fetch_add(1, Ordering::Relaxed)))?;
         let trace = folder.join("trace.jsonl").display().to_string();

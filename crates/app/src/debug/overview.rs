@@ -190,6 +190,12 @@ fn steps(setup: &SetupTimes) -> Vec<Step> {
             "From the other side's arrival until both descriptions are set, RFC 8829.",
         ),
         (
+            "Proof",
+            joined,
+            at(setup.authenticated),
+            "From the other side's arrival until it is known who it is; beside the steps below.",
+        ),
+        (
             "ICE checks",
             negotiated,
             at(setup.ice_connected),
@@ -373,6 +379,7 @@ mod tests {
             websocket: ms(10),
             joined: ms(14),
             remote_peer: ms(60_014),
+            authenticated: ms(60_039),
             negotiated: ms(60_034),
             ice_connected: ms(60_084),
             dtls_connected: ms(60_104),
@@ -386,6 +393,7 @@ mod tests {
                 ("WebSocket", 10),
                 ("Room", 4),
                 ("Offer / answer", 20),
+                ("Proof", 25),
                 ("ICE checks", 50),
                 ("DTLS", 20),
                 ("First picture", 100)

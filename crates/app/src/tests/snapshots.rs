@@ -49,8 +49,8 @@ pub(crate) fn lobby() -> CallSnapshot {
 pub(crate) fn waiting() -> CallSnapshot {
     CallSnapshot {
         phase: Phase::Waiting,
-        room: "abc-defg-hij".parse().ok(),
-        room_link: Some("http://192.168.1.14:8080/r/abc-defg-hij".into()),
+        code: "abc-def-ghj-kmn".parse().ok(),
+        room_link: Some("http://192.168.1.14:8080/r/abc-def#ghj-kmn".into()),
         states: States { signaling_link: SignalingLink::Open, ..Default::default() },
         ..lobby()
     }
@@ -63,6 +63,12 @@ pub(crate) fn connected() -> CallSnapshot {
     let reflexive = candidate("srflx", "udp", "198.51.100.20:61002", 1_694_498_815);
     CallSnapshot {
         phase: Phase::Connected,
+        room_link: Some("https://meet.example/r/abc-def#ghj-kmn".into()),
+        authentication: Some(Authentication {
+            is_proven: true,
+            emoji: Some([0, 14, 21, 33, 47, 58, 63]),
+            remote_is_page: false,
+        }),
         connected_for: Duration::from_secs(252),
         remote: RemoteParty {
             present: true,
@@ -166,6 +172,7 @@ pub(crate) fn connected() -> CallSnapshot {
             websocket: Some(ms(9)),
             joined: Some(ms(12)),
             remote_peer: Some(ms(5012)),
+            authenticated: Some(ms(5041)),
             negotiated: Some(ms(5034)),
             ice_connected: Some(ms(5078)),
             dtls_connected: Some(ms(5101)),

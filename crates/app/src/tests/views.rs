@@ -4,8 +4,8 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_engine::{
-    AddressPolicy, CallEndReason, CallSnapshot, Command, Phase, RoomCode, SignalingLink, Switch,
-    VideoSlot,
+    AddressPolicy, Authentication, CallCode, CallEndReason, CallSnapshot, Command, Phase,
+    ProofFailure, SignalingLink, Switch, VideoSlot,
 };
 
 use super::snapshots;
@@ -67,7 +67,7 @@ fn harness(snapshot: CallSnapshot) -> Harness<'static, Fixture> {
     harness_of(snapshot, 1296.0, 816.0)
 }
 
-fn room(text: &str) -> RoomCode {
+fn code(text: &str) -> CallCode {
     text.parse().unwrap()
 }
 
@@ -78,7 +78,7 @@ fn settle(h: &mut Harness<'_, Fixture>) {
 
 fn joined(h: &Harness<'_, Fixture>) -> Vec<(String, Option<String>)> {
     let joins = h.state().actions.iter().filter_map(|a| match a {
-        Action::Join { room, server } => Some((room.to_string(), server.clone())),
+        Action::Join { code, server } => Some((code.to_string(), server.clone())),
         _ => None,
     });
     joins.collect()
@@ -88,33 +88,33 @@ fn joined(h: &Harness<'_, Fixture>) -> Vec<(String, Option<String>)> {
 fn typed_code_gets_its_dashes_and_enter_joins() {
     let mut h = harness(snapshots::lobby());
     settle(&mut h);
-    for c in ["K", "FWM", "trzp", "qd"] {
-        h.get_by_label("Room code or link").type_text(c);
+    for c in ["K", "FWM", "trzp", "qdxy"] {
+        h.get_by_label("Code or link").type_text(c);
         settle(&mut h);
     }
-    assert_eq!(h.state().screens.lobby.entry, "kfw-mtrz-pqd");
+    assert_eq!(h.state().screens.lobby.entry, "kfw-mtr-zpq-dxy");
     h.key_press(Key::Enter);
     settle(&mut h);
-    assert_eq!(joined(&h), [("kfw-mtrz-pqd".to_owned(), None)]);
+    assert_eq!(joined(&h), [("kfw-mtr-zpq-dxy".to_owned(), None)]);
 }
 
 #[test]
 fn pasted_link_joins_on_its_server() {
     let mut h = harness(snapshots::lobby());
     settle(&mut h);
-    h.get_by_label("Room code or link").type_text("https://meet.example/r/abc-defg-hij");
+    h.get_by_label("Code or link").type_text("https://meet.example/r/abc-def#ghj-kmn");
     settle(&mut h);
     h.get_by_label("Join").click();
     settle(&mut h);
     let server = Some("https://meet.example".to_owned());
-    assert_eq!(joined(&h), [("abc-defg-hij".to_owned(), server)]);
+    assert_eq!(joined(&h), [("abc-def-ghj-kmn".to_owned(), server)]);
 }
 
 #[test]
 fn unfinished_code_is_explained_and_not_joined() {
     let mut h = harness(snapshots::lobby());
     settle(&mut h);
-    h.get_by_label("Room code or link").type_text("abcdef");
+    h.get_by_label("Code or link").type_text("abcdefgh");
     settle(&mut h);
     h.get_by_label("Join").click();
     settle(&mut h);
@@ -142,15 +142,15 @@ fn addresses_are_hidden_by_choice_and_a_server_without_relay_is_said() {
 #[test]
 fn new_room_and_recent_rooms_are_one_click() {
     let mut h = harness(snapshots::lobby());
-    h.state_mut().settings.recent_rooms = vec![room("abc-defg-hij")];
+    h.state_mut().settings.recent_rooms = vec![code("abc-def-ghj-kmn")];
     settle(&mut h);
     h.get_by_label("New room").click();
     settle(&mut h);
-    h.get_by_label("Join abc-defg-hij again").click();
+    h.get_by_label("Join abc-def-ghj-kmn again").click();
     settle(&mut h);
     let rooms = joined(&h);
     assert_eq!(rooms.len(), 2);
-    assert_eq!(rooms[1], ("abc-defg-hij".to_owned(), None));
+    assert_eq!(rooms[1], ("abc-def-ghj-kmn".to_owned(), None));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn narrow_lobby_stacks_and_keeps_every_control_inside() {
     let preview = h.get_by_label("Camera: Integrated Camera").rect();
     let join = h.get_by_label("Join").rect();
     assert!(join.top() > preview.bottom(), "the columns stack");
-    for label in ["Your name", "Room code or link", "Join", "New room", "Speaker: Headphones"] {
+    for label in ["Your name", "Code or link", "Join", "New room", "Speaker: Headphones"] {
         let rect = h.get_by_label(label).rect();
         assert!(rect.left() >= 0.0 && rect.right() <= 700.0, "{label}: {rect:?}");
     }
@@ -249,18 +249,18 @@ fn narrow_lobby_stacks_and_keeps_every_control_inside() {
 fn waiting_shows_the_code_and_copies_the_link() {
     let mut h = harness(snapshots::waiting());
     settle(&mut h);
-    h.get_by_label("abc-defg-hij");
+    h.get_by_label("abc-def-ghj-kmn");
     h.get_by_label("QR code of the room's link");
     h.get_by_label("Copy link").click();
     settle(&mut h);
-    let link = "http://192.168.1.14:8080/r/abc-defg-hij";
+    let link = "http://192.168.1.14:8080/r/abc-def#ghj-kmn";
     assert!(h.state().actions.iter().any(|a| matches!(a, Action::Copy(text, _) if text == link)));
 }
 
 #[test]
 fn link_that_works_only_here_is_said() {
     let mut s = snapshots::waiting();
-    s.room_link = Some("http://127.0.0.1:8080/r/abc-defg-hij".into());
+    s.room_link = Some("http://127.0.0.1:8080/r/abc-def#ghj-kmn".into());
     let mut h = harness(s);
     settle(&mut h);
     h.get_by_label_contains("works on this computer only");
@@ -282,7 +282,7 @@ fn call_controls_do_what_they_say() {
     let mut h = harness(snapshots::connected());
     settle(&mut h);
     h.get_by_label("Good · direct · 18 ms");
-    h.get_by_label("Encrypted");
+    h.get_by_label_contains("Proven by the code");
     h.get_by_label("04:12");
     h.get_by_label("Ada is muted");
     for label in [
@@ -309,6 +309,70 @@ fn call_controls_do_what_they_say() {
         ),
         "{a:?}"
     );
+}
+
+#[test]
+fn the_first_half_of_a_code_is_joined_and_said_to_prove_nothing() {
+    let mut h = harness(snapshots::lobby());
+    settle(&mut h);
+    h.get_by_label("Code or link").type_text("abcdef");
+    settle(&mut h);
+    h.get_by_label_contains("not proven");
+    h.get_by_label("Join").click();
+    settle(&mut h);
+    assert_eq!(joined(&h), [("abc-def".to_owned(), None)]);
+}
+
+#[test]
+fn the_proof_is_a_word_at_the_lock_and_a_card_under_it() {
+    let mut h = harness(snapshots::connected());
+    settle(&mut h);
+    assert!(h.query_by_label_contains("In order").is_none());
+    h.get_by_label_contains("Proven by the code: who").click();
+    settle(&mut h);
+    h.get_by_label("Encrypted, proven by the code");
+    h.get_by_label("In order: dog, butterfly, cactus, grapes, lamp, rocket, ball");
+    h.get_by_label_contains("Proven by the code: who").click();
+    settle(&mut h);
+    assert!(h.query_by_label_contains("In order").is_none());
+}
+
+#[test]
+fn what_a_page_proves_is_worth_what_its_server_is_worth() {
+    let mut s = snapshots::connected();
+    let proven = s.authentication.unwrap();
+    s.authentication = Some(Authentication { remote_is_page: true, ..proven });
+    let mut h = harness(s);
+    settle(&mut h);
+    h.get_by_label_contains("Proven, if you trust meet.example's page");
+}
+
+#[test]
+fn an_unproven_call_says_so_at_a_glance() {
+    let mut s = snapshots::connected();
+    let proven = s.authentication.unwrap();
+    s.authentication = Some(Authentication { is_proven: false, ..proven });
+    let mut h = harness(s);
+    settle(&mut h);
+    h.get_by_label_contains("Not proven: who").click();
+    settle(&mut h);
+    h.get_by_label("Encrypted, not proven");
+    h.get_by_label_contains("Read these to each other");
+}
+
+#[test]
+fn a_failed_proof_is_a_warning_with_one_way_out() {
+    for (failure, way_out) in [(ProofFailure::Mismatch, "Back"), (ProofFailure::Spent, "New room")]
+    {
+        let mut s = snapshots::connected();
+        s.phase = Phase::Ended(CallEndReason::NotProven(failure));
+        let mut h = harness(s);
+        settle(&mut h);
+        assert!(h.query_by_label("Call again").is_none());
+        h.get_by_label(way_out).click();
+        settle(&mut h);
+        assert!(matches!(h.state().actions[0], Action::BackToLobby));
+    }
 }
 
 #[test]

@@ -13,9 +13,11 @@ use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use visavis_call::{CallState, Epoch, Input, Output, Session, TransportState};
+use visavis_call::{
+    CallState, ContinuityKey, Epoch, Input, Output, ProofConfig, Session, TransportState,
+};
 use visavis_signaling_protocol::{
-    IceCandidateInit, PeerId, SdpType, SessionDescription, SessionId, SignalPayload,
+    Bytes32, IceCandidateInit, PeerId, ProofMessage, SdpType, SessionDescription, SignalPayload,
 };
 
 use peer::Pc;
@@ -58,6 +60,8 @@ pub(crate) enum Hostile {
     Answer,
     Candidate,
     Stranger,
+    /// A proof that is wrong.
+    Proof,
 }
 
 /// What happens at a time of the queue.
@@ -86,7 +90,11 @@ pub(crate) enum Event {
 
 pub(crate) struct Side {
     pub(crate) session: Session,
-    pub(crate) life: u32,
+    /// Counts the programs or pages of this side.
+    life: u32,
+    /// What outlives them.
+    key: Option<ContinuityKey>,
+    guesses: u8,
     deadline: Option<Duration>,
     pub(crate) asleep_until: Duration,
     pub(crate) pc: Option<Pc>,
@@ -140,16 +148,21 @@ pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(crate) fn session_id(side: usize, life: u32) -> SessionId {
-    SessionId::try_from(format!("life-{side}-{life}")).unwrap()
+/// Both know the whole code.
+fn config(side: usize, life: u32, key: Option<ContinuityKey>, guesses: u8) -> ProofConfig {
+    let mut seed = [side as u8; 32];
+    seed[..4].copy_from_slice(&life.to_le_bytes());
+    ProofConfig { code: "abc-def-ghj-kmn".parse().unwrap(), key, guesses, seed }
 }
 
 impl World {
     /// Both enter, `gap` apart.
     pub(crate) fn new(seed: u64, gap: Duration) -> Self {
-        let side = || Side {
-            session: Session::new(),
+        let side = |side| Side {
+            session: Session::new(config(side, 0, None, 0)),
             life: 0,
+            key: None,
+            guesses: 0,
             deadline: None,
             asleep_until: Duration::ZERO,
             pc: None,
@@ -161,7 +174,7 @@ impl World {
         };
         let mut world = Self {
             now: Duration::ZERO,
-            sides: [side(), side()],
+            sides: [side(0), side(1)],
             server: Server::default(),
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -289,6 +302,10 @@ impl World {
             CallState::Connecting | CallState::Reconnecting => {
                 assert!(self.sides[side].deadline.is_some(), "{state:?} without a timer");
             }
+            CallState::Connected => {
+                let authentication = self.sides[side].session.authentication();
+                assert!(authentication.is_some_and(|a| a.is_proven), "connected without a proof");
+            }
             CallState::Ended(_) => {
                 assert_eq!(self.sides[side].deadline, None, "an ended call waits for nothing");
                 let ended = self.sides[side].ended.get_or_insert(state.clone());
@@ -308,10 +325,15 @@ impl World {
                 self.sides[side].pc = None;
                 self.path_changed();
             }
-            Output::NewSession => {
-                self.sides[side].life += 1;
+            Output::NewSession(session) => {
+                assert_eq!(session, *self.sides[side].session.session_id());
                 self.renews(side);
             }
+            Output::Authenticated(authentication) => {
+                assert!(authentication.is_proven, "both know the code");
+            }
+            Output::Key(key) => self.sides[side].key = Some(key),
+            Output::Guesses(guesses) => self.sides[side].guesses = guesses,
             Output::Run { epoch, operation } => self.operate(side, epoch, operation),
             Output::Send { to, session, payload } => self.send(side, to, session, payload),
             Output::LeaveRoom { gave_up } => self.leave_room(side, gave_up),
@@ -389,8 +411,8 @@ impl World {
             return;
         }
         let own = &mut self.sides[side];
-        own.session = Session::new();
         own.life += 1;
+        own.session = Session::new(config(side, own.life, own.key.clone(), own.guesses));
         own.deadline = None;
         own.pc = None;
         own.last_report = None;
@@ -399,18 +421,27 @@ impl World {
     }
 
     fn hostile(&mut self, side: usize, hostile: Hostile) {
-        let (stranger, life) = (PeerId::try_from("nobody".to_owned()).unwrap(), None);
+        let stranger = PeerId::try_from("nobody".to_owned()).unwrap();
         let other = self.server.peer_id(1 - side);
         let (from, session) = match hostile {
-            Hostile::Stranger => (stranger, life),
-            _ => (other.unwrap_or(stranger), Some(session_id(1 - side, self.sides[1 - side].life))),
+            Hostile::Stranger => (stranger, None),
+            _ => {
+                let session = self.sides[1 - side].session.session_id().clone();
+                (other.unwrap_or(stranger), Some(session))
+            }
         };
         let describe = |kind| {
-            SignalPayload::Description(SessionDescription { kind, sdp: "v=0 nonsense".into() })
+            let description = SessionDescription { kind, sdp: "v=0 nonsense".into() };
+            SignalPayload::Description(description, None)
         };
         let payload = match hostile {
             Hostile::Offer => describe(SdpType::Offer),
             Hostile::Answer | Hostile::Stranger => describe(SdpType::Answer),
+            Hostile::Proof => SignalPayload::Proof(ProofMessage {
+                code: Some(Bytes32([9; 32])),
+                confirm: Some(Bytes32([1; 32])),
+                ..ProofMessage::default()
+            }),
             Hostile::Candidate => SignalPayload::Candidate(IceCandidateInit {
                 candidate: "nonsense".into(),
                 sdp_mid: None,

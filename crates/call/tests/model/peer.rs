@@ -74,15 +74,21 @@ impl Pc {
 
 fn describe(kind: SdpType, ice: Ice) -> SessionDescription {
     let Ice { identity, ufrag, address } = ice;
-    let sdp =
-        format!("v=0\r\na=fingerprint:{identity}\r\na=ice-ufrag:{ufrag}\r\na=addr:{address}\r\n");
+    let [a, b, c, d] = identity.to_be_bytes();
+    let fingerprint = format!("{FINGERPRINT}{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+    let sdp = format!("v=0\r\n{fingerprint}\r\na=ice-ufrag:{ufrag}\r\na=addr:{address}\r\n");
     SessionDescription { kind, sdp }
 }
+
+const FINGERPRINT: &str = "a=fingerprint:sha-256 ";
 
 fn parse(sdp: &str) -> Option<Ice> {
     let value = |name: &str| sdp.lines().find_map(|l| l.strip_prefix(name))?.parse().ok();
     Some(Ice {
-        identity: value("a=fingerprint:")?,
+        identity: sdp
+            .lines()
+            .find_map(|l| l.strip_prefix(FINGERPRINT))
+            .and_then(|bytes| u32::from_str_radix(&bytes.replace(':', ""), 16).ok())?,
         ufrag: value("a=ice-ufrag:")?,
         address: value("a=addr:")?,
     })

@@ -9,7 +9,7 @@ use visavis_signaling_protocol::{
     ErrorCode, LeaveReason, PeerId, PeerInfo, SessionId, SignalPayload,
 };
 
-use super::{Event, WIRE_DELAY, World, ms, session_id};
+use super::{Event, WIRE_DELAY, World, ms};
 
 /// One client's WebSocket, and what it counts.
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl World {
         let own = &self.sides[side];
         let join = ToServer::Join {
             seat: own.link.seat,
-            session: session_id(side, own.life),
+            session: own.session.session_id().clone(),
             received: own.link.received,
         };
         self.at(self.now + WIRE_DELAY, Event::ToServer(side, number, join));

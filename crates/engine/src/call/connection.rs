@@ -23,12 +23,20 @@ impl Call {
                 IdlePeer::new(self.parts(ice_servers)).await?
             }
         };
-        let peer = idle.start(Tag { call: self.id, epoch });
-        self.context.video_send.set_target(Some(peer.peer.video_sender()));
-        self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
-        self.peer = Some(peer);
+        self.peer = Some(idle.start(Tag { call: self.id, epoch }));
         self.media = MediaWatch::new();
         Ok(())
+    }
+
+    /// It is known who the remote peer is: from now on it is sent to, and heard and seen.
+    pub(super) fn open_media(&mut self) {
+        let Some(peer) = &self.peer else { return };
+        self.context.video_send.set_target(Some(peer.peer.video_sender()));
+        self.context.audio_send.set_target(Some(peer.peer.audio_sender()));
+        if peer.gate.open() {
+            peer.peer.request_keyframe();
+        }
+        self.say_media_state();
     }
 
     /// Gathers candidates while nobody is there, if it is we who will offer.

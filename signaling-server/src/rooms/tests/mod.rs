@@ -98,7 +98,7 @@ impl Bench {
         (seated(joined), outputs)
     }
 
-    /// Two peers of the room "abc-defg-hjk", each with its session.
+    /// Two peers of the room "abc-def", each with its session.
     fn pair(&mut self) -> (Seated, Seated) {
         let (a, _) = self.join(join("a", None));
         let (b, _) = self.join(join("b", None));
@@ -157,7 +157,7 @@ fn join_room(
 }
 
 fn join(name: &str, token: Option<&ResumeToken>) -> ClientMessage {
-    join_room("abc-defg-hjk", name, token, None)
+    join_room("abc-def", name, token, None)
 }
 
 fn payload(text: &str) -> SignalPayload {
