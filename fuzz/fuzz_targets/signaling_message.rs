@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use visavis_signaling_protocol::{ClientMessage, ControlMessage, RoomCode, ServerMessage};
+use visavis_signaling_protocol::{CallCode, ClientMessage, ControlMessage, RoomCode, ServerMessage};
 
 fuzz_target!(|text: &str| {
     if let Ok(message) = serde_json::from_str::<ServerMessage>(text) {
@@ -12,5 +12,5 @@ fuzz_target!(|text: &str| {
     }
     let _ = ClientMessage::parse(text);
     let _ = serde_json::from_str::<ControlMessage>(text);
-    let _ = text.parse::<RoomCode>();
+    let _ = (text.parse::<RoomCode>(), text.parse::<CallCode>());
 });

@@ -140,6 +140,7 @@ impl DirectPath {
     /// What the other side's description says: its credentials and first candidates. To be told
     /// before the stack begins its checks.
     pub(crate) fn remote_description(&self, sdp: &str) {
+        self.guard.remote_description(sdp);
         if let Some(password) = crate::ice::bundled(sdp, "a=ice-pwd:") {
             self.guard.remote_password(password);
             self.prompt().start(password.to_owned());

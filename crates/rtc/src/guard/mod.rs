@@ -5,6 +5,7 @@
 //!   ([`sources`]), also behind a relay.
 //! - Connectivity checks are authenticated before the stack reads anything of them.
 //! - DTLS records are checked, bounded and put together again ([`records`]).
+//! - Media is of a bounded number of sources ([`ssrcs`]).
 //! - Multicast DNS is read from its own port on its own socket alone.
 //!
 //! Threads: [`Guard`] is shared by the sockets of one connection; its lock is held for each packet, for less than a
@@ -12,6 +13,7 @@
 
 mod records;
 mod sources;
+mod ssrcs;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +24,7 @@ pub(crate) use records::{HandshakePhase, Records};
 pub(crate) use sources::may_be_dialled;
 
 use sources::{Source, Sources};
+use ssrcs::Ssrcs;
 
 use crate::direct::frames;
 
@@ -50,6 +53,7 @@ pub(crate) struct Guard {
 struct State {
     sources: Sources,
     records: Option<Records>,
+    ssrcs: Ssrcs,
 }
 
 impl Guard {
@@ -61,6 +65,11 @@ impl Guard {
     /// The remote peer's ICE password from now on.
     pub(crate) fn remote_password(&self, password: &str) {
         self.state().sources.remote_password(password);
+    }
+
+    /// A description of the remote peer.
+    pub(crate) fn remote_description(&self, sdp: &str) {
+        self.state().ssrcs.announce(sdp);
     }
 
     /// Datagrams that were dropped so far.
@@ -137,8 +146,10 @@ impl Guard {
             [first, ..] if frames::is_payload(*first) && state.sources.is_proven(source) => {
                 if frames::is_dtls(payload) {
                     state.dtls(now, source, payload, phase)
-                } else {
+                } else if state.ssrcs.admit(payload) {
                     Verdict::Pass
+                } else {
+                    Verdict::Drop
                 }
             }
             _ => Verdict::Drop,
