@@ -48,6 +48,7 @@ function describe(media, call) {
     peer: peer && { ...peer },
     isPeerGone: call.isPeerGone,
     isLocked: call.isLocked,
+    knocks: call.knocks.map((knock) => ({ ...knock })),
     remoteMedia,
     states,
     stats,

@@ -13,6 +13,10 @@ const ENDED = {
     "Two people are in it already. Check the code, or make a new room.",
   ],
   "room-locked": ["The room is locked", "The people inside have locked it. Ask them to open it."],
+  "refused-entry": [
+    "You were not let in",
+    "The person inside did not let you in. Ask them, then try again in a minute.",
+  ],
   "unsupported-version": [
     "This page is out of date",
     "The server speaks another version of the protocol. Reload the page.",
@@ -91,6 +95,8 @@ export function phaseWords(phase, { peerGone = false, signalingLink = "open" } =
   switch (phase) {
     case "joining":
       return "Joining the room…";
+    case "knocking":
+      return "Waiting to be let in…";
     case "waiting":
       return signalingLink === "reconnecting"
         ? "Lost the server. Trying to reach it again…"
@@ -105,6 +111,16 @@ export function phaseWords(phase, { peerGone = false, signalingLink = "open" } =
     default:
       return "";
   }
+}
+
+/** `{title, text}` for those who ask to be let in, `[{displayName}, …]`. */
+export function knockWords([first, ...others]) {
+  const more = others.length === 1 ? "One more person is" : `${others.length} more people are`;
+  const text = "If you let them in, the person who is missing loses the place in this call.";
+  return {
+    title: `${first.displayName ?? "Somebody without a name"} wants to come in`,
+    text: others.length > 0 ? `${text} ${more} waiting.` : text,
+  };
 }
 
 /** Such as "Good · direct · 18 ms". */

@@ -144,6 +144,11 @@ impl Store {
         (Self { path, saved: settings.clone() }, settings, problem)
     }
 
+    /// Beside the settings: what it takes to come back to a call after a crash.
+    pub(crate) fn seat_file(&self) -> Option<PathBuf> {
+        Some(self.path.as_deref()?.with_file_name("seat.json"))
+    }
+
     /// What is in the file.
     pub(crate) fn saved(&self) -> &Settings {
         &self.saved

@@ -5,7 +5,8 @@ use visavis_signaling_protocol::ErrorCode;
 /// Where a call stands.
 ///
 /// ```text
-///            joined, alone            somebody enters
+///    ┌──► Knocking ──► (let in: joined; refused: Ended)
+///    │       joined, alone            somebody enters
 /// Joining ────────────────► Waiting ───────────────────┐
 ///    │                        ▲                        ▼
 ///    │ joined, somebody there │ the other left    Connecting
@@ -18,8 +19,10 @@ use visavis_signaling_protocol::ErrorCode;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallState {
-    /// Reaching the server. Next: `Waiting`, `Connecting`, `Ended`.
+    /// Reaching the server. Next: `Knocking`, `Waiting`, `Connecting`, `Ended`.
     Joining,
+    /// Those inside are asked whether we may come in. Next: `Waiting`, `Connecting`, `Ended`.
+    Knocking,
     /// Alone in the room. Next: `Connecting`, `Ended`.
     Waiting,
     /// Both are in the room, media does not flow yet. Next: `Connected`, `Waiting`, `Ended`.
@@ -65,6 +68,7 @@ impl CallEndReason {
             Self::RemoteLost => "remote-lost",
             Self::Refused(ErrorCode::RoomFull) => "room-full",
             Self::Refused(ErrorCode::RoomLocked) => "room-locked",
+            Self::Refused(ErrorCode::RefusedEntry) => "refused-entry",
             Self::Refused(ErrorCode::UnsupportedVersion) => "unsupported-version",
             Self::Refused(ErrorCode::Replaced) => "replaced",
             Self::Refused(_) => "refused",
@@ -90,6 +94,9 @@ impl std::fmt::Display for CallEndReason {
             ),
             Self::Refused(ErrorCode::RoomLocked) => {
                 f.write_str("The room is locked by the people inside. Ask them to open it.")
+            }
+            Self::Refused(ErrorCode::RefusedEntry) => {
+                f.write_str("The person inside did not let you in.")
             }
             Self::Refused(ErrorCode::UnsupportedVersion) => f.write_str(
                 "The server speaks another version of the protocol. Update the older of the two.",
