@@ -131,6 +131,12 @@ impl Bucket {
         enough
     }
 
+    /// Takes all that is in it.
+    pub(crate) fn drain(&mut self, now: Instant) {
+        self.fill(now);
+        self.tokens = 0.0;
+    }
+
     /// Whether nothing was taken for so long that it need not be remembered.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         self.fill(now);

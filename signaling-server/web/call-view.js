@@ -6,7 +6,7 @@ import { EMOJI } from "./proof.js";
 import { codePath, formatCode } from "./protocol.js";
 import { drawQrCode } from "./qr.js";
 import { announce, byId, copyText, setAttribute, setText, showPill, showView } from "./ui.js";
-import { durationWords, phaseWords, problemShort, proofWords, qualityWords } from "./words.js";
+import { durationWords, knockWords, phaseWords, problemShort, proofWords, qualityWords } from "./words.js";
 
 /** Without a movement for so long, the controls fade. */
 const IDLE_MS = 2500;
@@ -34,6 +34,10 @@ export class CallView {
     media.addEventListener("change", () => this.#onDevices());
     byId("leave").addEventListener("click", () => this.#call?.leave());
     byId("devices").addEventListener("click", () => byId("devices-dialog").showModal());
+    byId("give-up").addEventListener("click", () => this.#call?.leave());
+    for (const [button, isAdmitted] of [["let-in", true], ["refuse", false]]) {
+      byId(button).addEventListener("click", () => this.#answer(isAdmitted));
+    }
     byId("lock").addEventListener("click", () => this.#toggleLock());
     byId("encrypted").addEventListener("click", () => this.#toggleProof());
     this.#view.addEventListener("keydown", (event) => {
@@ -62,6 +66,7 @@ export class CallView {
     call.addEventListener("lock", ({ detail }) => {
       announce(detail.locked ? "The room is locked." : "The room is unlocked.");
     });
+    call.addEventListener("knock", ({ detail }) => announce(knockWords([detail]).title));
     call.addEventListener("stats", () => this.#showQuality());
     call.addEventListener("stream", () => this.#showStream());
     setText(byId("waiting-code"), formatCode(code));
@@ -157,6 +162,9 @@ export class CallView {
     setText(byId("waiting-title"), phaseWords("waiting", { signalingLink: call.states.signalingLink }));
     const isNoticed = ["joining", "connecting", "reconnecting"].includes(phase);
     showPill(byId("notice"), isNoticed ? words : null);
+    byId("knocking").hidden = phase !== "knocking";
+    if (hasChanged && phase === "knocking") byId("knocking-title").focus({ preventScroll: true });
+    this.#showKnock();
     if (hasChanged && phase === "waiting") byId("waiting-title").focus({ preventScroll: true });
     if (hasChanged && phase === "connected") this.#view.focus({ preventScroll: true });
     announce(phase === "connected" ? this.#connectedWords() : words);
@@ -209,6 +217,26 @@ export class CallView {
     const card = byId("proof");
     card.hidden = !card.hidden;
     setAttribute(byId("encrypted"), "aria-expanded", String(!card.hidden));
+  }
+
+  /** The first of those who ask to be let in. */
+  #showKnock() {
+    const { knocks } = this.#call;
+    const card = byId("knock");
+    const hadFocus = card.contains(document.activeElement);
+    card.hidden = knocks.length === 0;
+    if (knocks.length === 0) {
+      if (hadFocus) this.#view.focus({ preventScroll: true });
+      return;
+    }
+    const { title, text } = knockWords(knocks);
+    setText(byId("knock-title"), title);
+    setText(byId("knock-text"), text);
+  }
+
+  #answer(isAdmitted) {
+    const [first] = this.#call?.knocks ?? [];
+    if (first) this.#call.admit(first.peerId, isAdmitted);
   }
 
   #showLock() {
@@ -378,7 +406,8 @@ export class CallView {
     this.#idleTimer = setTimeout(() => {
       // Never while a control has the keyboard's focus, or before there is a picture to see.
       const isUsed = byId("controls").querySelector(":focus-visible, :hover") !== null;
-      if (this.#call?.phase === "connected" && !isUsed) this.#view.classList.add("idle");
+      const isAsked = this.#call?.knocks.length > 0;
+      if (this.#call?.phase === "connected" && !isUsed && !isAsked) this.#view.classList.add("idle");
     }, IDLE_MS);
   }
 }

@@ -1,6 +1,7 @@
 // One visit to a room: signaling, the peer connection, and what to do when either fails. Knows no
 // document and no device; it is given tracks and reports phases.
 //
+//   joining ─► knocking ─► (let in: as after joining; refused: ended)
 //   joining ─► waiting ─► connecting ─► connected ◄─► reconnecting
 //                 ▲────────────┘ (the other side went before media flowed)
 //   every phase ─► ended (with `endReason`, the codes of the native peers)
@@ -16,7 +17,7 @@
 // offer is sent again, and ICE is restarted if there is no connection.
 
 import { NotProven, Proof } from "./authentication.js";
-import { ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
+import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
@@ -54,8 +55,9 @@ const START_VIDEO_KBPS = 1000;
 const MAX_VIDEO_FPS = 30;
 
 /**
- * Events: "change" (phase, peer or media state), "stream" (`remoteStream` is another one),
- * "stats" (about twice a second), "proof" (what is to be kept of the proof changed: `identity`).
+ * Events: "change" (phase, peer, knocks or media state), "knock" (detail: `{displayName}`), "stream"
+ * (`remoteStream` is another one), "stats" (about twice a second), "proof" (what is to be kept of the proof
+ * changed: `identity`).
  */
 export class Call extends EventTarget {
   phase = "joining";
@@ -77,6 +79,8 @@ export class Call extends EventTarget {
   durationMs = 0;
   /** The other side's clock minus ours, ms, measured over the data channel; null until known. */
   clockOffsetMs = null;
+  /** Those who ask to be let in: `{peerId, displayName}`, the first who came first. */
+  knocks = [];
   /** Whether the room is locked, as far as the server said; nobody else can enter then. */
   isLocked = false;
   /** How many peer connections and ICE restarts this visit took. */
@@ -101,6 +105,10 @@ export class Call extends EventTarget {
   #lockWanted = false;
   /** What the person asked for and the server has not confirmed. */
   #lockAsked = null;
+  /** Who was let in last. */
+  #admitted = null;
+  /** Somebody who is in the room without having been let in, as after a restart of the server. */
+  #unasked = null;
   #makingOffer = false;
   #ignoreOffer = false;
   #settingAnswer = false;
@@ -109,6 +117,7 @@ export class Call extends EventTarget {
   #phaseSince = performance.now();
   #heardAt = 0;
   #clockAskedAt = 0;
+  #knockedAt = -Infinity;
   #bestClockRttMs = Infinity;
   #stopTicking = null;
 
@@ -156,6 +165,22 @@ export class Call extends EventTarget {
     this.#settleLock();
   }
 
+  /** Answers one of `knocks`. */
+  admit(peerId, admitted) {
+    if (!this.knocks.some((knock) => knock.peerId === peerId)) return;
+    this.#forgetKnock(peerId);
+    if (this.#unasked?.peerId === peerId) {
+      const peer = this.#unasked;
+      this.#unasked = null;
+      // Refused, it stays in the room and is nobody to us.
+      if (admitted) this.#meet(peer, { isAdmitted: true });
+    } else {
+      if (admitted) this.#admitted = peerId;
+      this.#signaling.admit(peerId, admitted);
+    }
+    this.#changed();
+  }
+
   /** Sends another track of that kind from now on; null sends none, the m-line stays. */
   setTrack(kind, track) {
     this.#tracks[kind] = track;
@@ -197,6 +222,9 @@ export class Call extends EventTarget {
     this.#iceServers = iceServers;
     this.polite = polite;
     this.#pc?.setConfiguration(this.#configuration());
+    // The server tells again who knocks, and who is in the room.
+    if (!resumed) this.#unasked = null;
+    this.knocks = this.#unasked ? [this.#unasked] : [];
     this.dispatchEvent(new CustomEvent("seat", { detail: { peerId, resumeToken } }));
     if (resumed) {
       // What has happened to the other side meanwhile follows, in its order.
@@ -211,7 +239,31 @@ export class Call extends EventTarget {
     } else {
       this.#wait();
     }
+    this.#sayConnected();
     this.#settleLock();
+  }
+
+  /**
+   * From then on nobody else enters unasked. Repeated after each "joined", for the server may have
+   * been started anew, or the WebSocket may have died with it.
+   */
+  #sayConnected() {
+    if (this.connectedAt !== null && this.peer) this.#signaling.connected(this.peer.session);
+  }
+
+  #knock({ peerId, displayName }) {
+    this.#forgetKnock(peerId);
+    if (this.knocks.length < LIMITS.maxKnocks) {
+      this.knocks = [...this.knocks, { peerId, displayName }];
+      // It may be the one that is waited for, so that the answer is.
+      this.#knockedAt = performance.now();
+      this.dispatchEvent(new CustomEvent("knock", { detail: { displayName } }));
+    }
+    this.#changed();
+  }
+
+  #forgetKnock(peerId) {
+    this.knocks = this.knocks.filter((knock) => knock.peerId !== peerId);
   }
 
   /** A room is locked once both are in it: whoever lost the seat would not get in again. */
@@ -234,7 +286,22 @@ export class Call extends EventTarget {
         this.#changed();
         break;
       case "peer-left":
+        if (message.peerId === this.#unasked?.peerId) {
+          this.#unasked = null;
+          this.#forgetKnock(message.peerId);
+          this.#changed();
+        }
         if (message.peerId === this.peer?.peerId) this.#onPeerLeft(message.reason);
+        break;
+      case "knocking":
+        if (!this.peer) this.#setPhase("knocking");
+        break;
+      case "knock":
+        this.#knock(message);
+        break;
+      case "knock-gone":
+        this.#forgetKnock(message.peerId);
+        this.#changed();
         break;
       case "signal":
         if (message.from !== this.peer?.peerId || !this.#pc) break;
@@ -247,8 +314,16 @@ export class Call extends EventTarget {
     }
   }
 
-  #meet({ peerId, session, displayName }) {
+  #meet({ peerId, session, displayName }, { isAdmitted = false } = {}) {
     const same = this.#pc && this.peer?.session === session;
+    // The server vouches for the seat. Whoever has another one replaces nobody unasked.
+    const isKnown = same || isAdmitted || [this.peer?.peerId, this.#admitted].includes(peerId);
+    if (this.connectedAt !== null && !isKnown) {
+      this.#unasked = { peerId, session, displayName };
+      this.#knock(this.#unasked);
+      return;
+    }
+    this.#unasked = null;
     this.peer = { peerId, session, displayName };
     this.#peerGoneAt = null;
     if (!same) {
@@ -598,6 +673,7 @@ export class Call extends EventTarget {
     } else if (isUp) {
       this.connectedAt ??= now;
       this.#setPhase("connected");
+      this.#sayConnected();
       return;
     }
 
@@ -608,8 +684,10 @@ export class Call extends EventTarget {
       }
     } else if (this.phase === "reconnecting") {
       const goneFor = this.#peerGoneAt === null ? 0 : now - this.#peerGoneAt;
-      if (Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
-      if (sincePhase > LOST_LIMIT_MS) {
+      // Whoever knocked may be the one that is waited for.
+      const isAsked = now - this.#knockedAt < LIMITS.knockLimitMs;
+      if (!isAsked && Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
+      if (!isAsked && sincePhase > LOST_LIMIT_MS) {
         return this.#end(this.#peerGoneAt === null ? this.#noPath() : "remote-lost");
       }
     }
@@ -644,6 +722,7 @@ export class Call extends EventTarget {
     this.endReason = reason;
     this.endDetail = detail;
     this.#stopTicking?.();
+    this.knocks = [];
     // A seat that another window of ours has taken over is not ours to free.
     const gaveUp = !["local-hangup", "remote-hangup"].includes(reason);
     this.#signaling.close({ leave: reason === "replaced" ? null : { gaveUp } });
@@ -660,6 +739,7 @@ export class Call extends EventTarget {
 const END_OF_REFUSAL = {
   "room-full": "room-full",
   "room-locked": "room-locked",
+  "refused-entry": "refused-entry",
   "unsupported-version": "unsupported-version",
   replaced: "replaced",
   "too-many-joins": "too-many-joins",

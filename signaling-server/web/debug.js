@@ -53,6 +53,7 @@ function describe(media, call) {
       ...authentication,
       emoji: authentication.emoji?.map((number) => EMOJI[number][1]) ?? null,
     },
+    knocks: call.knocks.map((knock) => ({ ...knock })),
     remoteMedia,
     states,
     stats,

@@ -7,7 +7,8 @@
 //   ?microphone=tone       sends a 440 Hz tone
 //   ?microphone=beep       a short 1 kHz tone whenever these patterns flash, once a second
 //   ?camera=none, ?microphone=none   as if there was no such device
-//   ?auto=1                joins the room of the address without a click
+//   ?auto=1                joins the room of `/r/ROOM` without a click, with none but these sources:
+//                          a link must not show a person's camera to whoever made it
 // and `window.visavis`, see debug.js.
 
 import { Identity } from "./authentication.js";
@@ -154,7 +155,8 @@ const code = codeOfAddress();
 if (code) history.replaceState(null, "", addressOf(code));
 lobby.show(code);
 const opened = media.open();
-if (code && (parameters.get("auto") === "1" || isReloadOfCall(code.room))) {
+const isAutomatic = parameters.get("auto") === "1" && media.isSynthetic;
+if (code && (isAutomatic || isReloadOfCall(code.room))) {
   // With the devices at once, if they are quick; a question to the person must not keep the call.
   await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, 1500))]);
   if (!call) lobby.enter(code);

@@ -13,6 +13,8 @@ const VIDEO = {
   frameRate: { ideal: 30, max: 30 },
 };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+/** Sources that need no device. */
+const SYNTHETIC = ["test-pattern", "grainy-test-pattern", "tone", "beep", "none"];
 const CHOICES_KEY = "visavis.devices";
 
 /** `problem` codes; words.js has the sentences. */
@@ -43,6 +45,12 @@ export class Media extends EventTarget {
     Object.assign(this.microphone, { deviceId: loadChoice("microphone") });
     this.speaker.deviceId = loadChoice("speaker");
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#onDeviceChange());
+  }
+
+  /** Whether it never asks for a real camera or microphone. */
+  get isSynthetic() {
+    const { camera, microphone } = this.#synthetic;
+    return [camera, microphone].every((source) => SYNTHETIC.includes(source));
   }
 
   /** Opens both; resolves when each has either a track or a problem. */

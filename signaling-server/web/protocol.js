@@ -13,6 +13,8 @@ export const LIMITS = Object.freeze({
   iceServers: 8,
   iceUrls: 4,
   iceTextBytes: 512,
+  maxKnocks: 4,
+  knockLimitMs: 60000,
 });
 
 /** Stable names of faults: whether the connection ends, and whether to connect again. */
@@ -26,6 +28,7 @@ const ERROR_CODES = new Map([
   ["bad-room-code", { fatal: true, transient: false }],
   ["room-full", { fatal: true, transient: false }],
   ["room-locked", { fatal: true, transient: false }],
+  ["refused-entry", { fatal: true, transient: false }],
   ["too-many-rooms", { fatal: true, transient: false }],
   ["not-joined", { fatal: true, transient: false }],
   ["already-joined", { fatal: true, transient: false }],
@@ -91,6 +94,8 @@ const CLIENT_MESSAGES = {
   signal: (o) => ({ ...fields(o, { to: id, session: optional(id) }), ...payload(o) }),
   leave: (o) => fields(o, { mayReturn: flag, gaveUp: flag }),
   lock: (o) => fields(o, { locked: boolean }),
+  connected: (o) => fields(o, { session: id }),
+  admit: (o) => fields(o, { peerId: id, admitted: boolean }),
   ping: (o) => fields(o, { received: optional(count) }),
 };
 
@@ -110,6 +115,9 @@ const SERVER_MESSAGES = {
   "peer-left": (o) => fields(o, { peerId: id, reason: oneOf("left", "gave-up", "timeout") }),
   signal: (o) => ({ ...fields(o, { from: id, session: optional(id) }), ...payload(o) }),
   lock: (o) => fields(o, { locked: boolean, by: id }),
+  knocking: () => ({}),
+  knock: (o) => fields(o, { peerId: id, displayName: optional(string) }),
+  "knock-gone": (o) => fields(o, { peerId: id }),
   // A code that is not known is fatal and final, see `isFatal` and `isTransient`.
   error: (o) => fields(o, { code: string, message: string }),
   pong: (o) => fields(o, { received: optional(count) }),

@@ -3,7 +3,8 @@
 // a refusal of the server. Both ends count what they have received, so that a resume goes on
 // exactly where the dead WebSocket stopped. No document, no peer connection.
 //
-// Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left, signal or lock),
+// Events: "joined" (detail: the message), "message" (detail: peer-joined, peer-left, signal, lock,
+// knocking, knock or knock-gone),
 // "lost" (the WebSocket is gone, another attempt follows), "refused" (detail: {code, message};
 // nothing follows).
 
@@ -83,6 +84,16 @@ export class Signaling extends EventTarget {
     this.#send({ type: "lock", locked });
   }
 
+  /** Says that media flows between us and the remote peer of that session. */
+  connected(session) {
+    this.#send({ type: "connected", session });
+  }
+
+  /** Answers a knock; while the WebSocket is gone, nothing is said and the server asks again. */
+  admit(peerId, admitted) {
+    this.#send({ type: "admit", peerId, admitted });
+  }
+
   #send(message) {
     if (this.state === "open") this.#socket.send(serialize(message));
   }
@@ -137,7 +148,15 @@ export class Signaling extends EventTarget {
       case "error":
         this.#onError(message);
         break;
+      case "knocking":
+        // Those inside take their time; the server does not let them take more than a minute.
+        clearTimeout(this.#joinTimer);
+        this.#joinTimer = setTimeout(() => this.#lose(), LIMITS.knockLimitMs + JOIN_TIMEOUT_MS);
+        this.#emit("message", message);
+        break;
       case "lock":
+      case "knock":
+      case "knock-gone":
         this.#emit("message", message);
         break;
       default:

@@ -13,6 +13,10 @@ const ENDED = {
     "Two people are in it already. Check the code, or make a new room.",
   ],
   "room-locked": ["The room is locked", "The people inside have locked it. Ask them to open it."],
+  "refused-entry": [
+    "You were not let in",
+    "The person inside did not let you in. Ask them, then try again in a minute.",
+  ],
   "unsupported-version": [
     "This page is out of date",
     "The server speaks another version of the protocol. Reload the page.",
@@ -112,6 +116,8 @@ export function phaseWords(phase, { peerGone = false, signalingLink = "open" } =
   switch (phase) {
     case "joining":
       return "Joining the room…";
+    case "knocking":
+      return "Waiting to be let in…";
     case "waiting":
       return signalingLink === "reconnecting"
         ? "Lost the server. Trying to reach it again…"
@@ -145,6 +151,16 @@ export function proofWords({ isProven, emoji, remoteIsPage }) {
     text: emoji
       ? "Without the second half of the code nobody has shown who is at the other end. Read these to each other: if they are the same, nobody is in between."
       : "The other program cannot prove who is at the other end. Somebody in between could listen.",
+  };
+}
+
+/** `{title, text}` for those who ask to be let in, `[{displayName}, …]`. */
+export function knockWords([first, ...others]) {
+  const more = others.length === 1 ? "One more person is" : `${others.length} more people are`;
+  const text = "If you let them in, the person who is missing loses the place in this call.";
+  return {
+    title: `${first.displayName ?? "Somebody without a name"} wants to come in`,
+    text: others.length > 0 ? `${text} ${more} waiting.` : text,
   };
 }
 

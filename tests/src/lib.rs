@@ -14,6 +14,7 @@ pub mod nat;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod program;
+pub mod proxy;
 pub mod pulse;
 pub mod screen;
 pub mod sound;

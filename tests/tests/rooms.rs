@@ -57,18 +57,22 @@ fn two_who_enter_at_once_find_each_other() -> anyhow::Result<()> {
 #[test]
 fn whoever_stayed_is_connected_again_when_the_other_comes_back() -> anyhow::Result<()> {
     let server = Server::start()?;
-    let mut first = join("first", server.url(), ROOM, &["--size", "320x180"])?;
-    first.wait_event("waiting", LIMIT)?;
     let trace = scratch("return")?.join("trace.jsonl");
+    let seat = trace.with_file_name("seat.json").display().to_string();
+    let own = ["--size", "320x180", "--state", &seat];
+    let mut first = join("first", server.url(), ROOM, &own)?;
+    first.wait_event("waiting", LIMIT)?;
     let flags = ["--size", "320x180", "--trace", trace.to_str().unwrap()];
     let mut second = join("second", server.url(), ROOM, &flags)?;
     for peer in [&mut first, &mut second] {
         peer.wait_event("first-video-frame", LIMIT)?;
     }
+    // Kept before it is killed.
+    wait_file(Path::new(&seat))?;
     // Twice: after the first time the other one has been there longer.
     for _ in 0..2 {
         first.kill()?;
-        first = join("first, again", server.url(), ROOM, &["--size", "320x180"])?;
+        first = join("first, again", server.url(), ROOM, &own)?;
         first.wait_event("first-video-frame", LIMIT)?;
         let back = unix_ms();
         second.wait_event("connected", LIMIT)?;
@@ -77,6 +81,15 @@ fn whoever_stayed_is_connected_again_when_the_other_comes_back() -> anyhow::Resu
     first.terminate()?;
     assert_eq!(second.wait_event("summary", LIMIT)?["end_reason"], "remote-hangup");
     std::fs::remove_dir_all(trace.parent().unwrap())?;
+    Ok(())
+}
+
+fn wait_file(path: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while !path.exists() {
+        anyhow::ensure!(Instant::now() < deadline, "{} is not written", path.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use visavis_tests::browser::{Browser, Key, Page};
-use visavis_tests::program::Server;
+use visavis_tests::program::{Server, join};
+use visavis_tests::proxy::Proxy;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const ROOM: &str = "abc-dek-ghj-kmn";
@@ -285,6 +286,62 @@ fn refused_camera_is_said_and_the_call_still_works() -> anyhow::Result<()> {
         json!({ "camera": false, "microphone": false })
     );
     expect_clean_console(&denying)
+}
+
+/// A link must not show a person's camera to whoever made it.
+#[test]
+fn a_link_alone_joins_with_no_real_device() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    for query in ["auto=1", "auto=1&camera=test-pattern", "auto=1&microphone=tone&camera=default"] {
+        // Longer than an automatic call waits for its devices.
+        let page = browser.open(&room_url(&server, query))?;
+        page.wait_for("visavis.state().media.camera && performance.now() > 2500", LIMIT)?;
+        assert_eq!(page.run("visavis.state().phase")?, json!("lobby"), "{query}");
+    }
+    let page = browser.open(&room_url(&server, "auto=1"))?;
+    page.wait_for("visavis.state().media.camera", LIMIT)?;
+    page.click("#join")?;
+    page.wait_phase("waiting", LIMIT)
+}
+
+#[test]
+fn whoever_knocks_is_shown_and_let_in_or_refused() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let proxy = Proxy::start(server.address())?;
+    let browser = Browser::start(&[])?;
+    let inside = browser.open(&room_url(&server, DIAGNOSTIC))?;
+    inside.wait_phase("waiting", LIMIT)?;
+    let mut cut_off = join("cut off", &proxy.url(), ROOM, &["--size", "320x180"])?;
+    inside.wait_phase("connected", LIMIT)?;
+    // A page that is loaded anew is not asked who it is.
+    inside.run("location.reload()")?;
+    inside.wait_phase("connected", LIMIT)?;
+    proxy.cut();
+    inside.run("localStorage.setItem('visavis.name', JSON.stringify('Edsger'))")?;
+    let outside = browser.open(&room_url(&server, DIAGNOSTIC))?;
+    outside.wait_phase("knocking", LIMIT)?;
+    let card = "document.getElementById('knock')";
+    inside.wait_for(&format!("!{card}.hidden"), LIMIT)?;
+    let words = inside.run(&format!("{card}.innerText"))?;
+    ensure!(words.as_str().unwrap_or_default().contains("Edsger wants to come in"), "{words}");
+    // Who gives up is asked for no more.
+    outside.click("#give-up")?;
+    inside.wait_for(&format!("{card}.hidden"), LIMIT)?;
+    assert_eq!(inside.run("visavis.state().peerConnections")?, json!(1));
+    // By keyboard: the card comes before the controls.
+    outside.click("#call-again")?;
+    inside.wait_for(&format!("!{card}.hidden"), LIMIT)?;
+    tab_through(&inside, "Let in")?;
+    inside.press(Key::Enter)?;
+    for page in [&outside, &inside] {
+        page.wait_phase("connected", LIMIT)?;
+        expect_media(page)?;
+    }
+    assert_eq!(inside.run("visavis.state().peerConnections")?, json!(2));
+    proxy.mend();
+    assert_eq!(cut_off.wait_event("summary", LIMIT)?["end_reason"], "room-full");
+    expect_clean_console(&browser)
 }
 
 #[test]

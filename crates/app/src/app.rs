@@ -10,7 +10,7 @@ use eframe::glow;
 use egui::{Context, ViewportCommand};
 use visavis_engine::{
     CallCode, CallEndReason, CallSnapshot, Command, Engine, EngineConfig, Event, JoinOptions,
-    Phase, VideoSlot,
+    Phase, SavedSeat, VideoSlot,
 };
 
 use crate::backend::Backend;
@@ -87,6 +87,8 @@ struct App {
     /// Asked for, as soon as the server inside is up.
     waiting_to_join: Option<(CallCode, Option<String>)>,
     last_joined: Option<(CallCode, Option<String>)>,
+    /// A call that did not end properly; until something is joined.
+    rejoin: Option<SavedSeat>,
     /// From the command line, where they are stronger than the settings for this run.
     server_flag: Option<String>,
     name_flag: Option<String>,
@@ -101,6 +103,8 @@ impl App {
         if let Some(name) = &args.name {
             settings.name.clone_from(name);
         }
+        let seat_file = store.seat_file();
+        let rejoin = seat_file.as_deref().and_then(SavedSeat::load);
         let config = EngineConfig {
             camera: args.camera.unwrap_or_else(|| settings.camera_source()),
             microphone: args.microphone.unwrap_or_else(|| settings.microphone_source()),
@@ -109,6 +113,7 @@ impl App {
             size: args.size,
             fps: args.fps,
             trusted_certificate: args.trust_certificate,
+            seat_file,
             ..EngineConfig::default()
         };
         let mut backend = Backend::start(ctx, config, args.listen, settings.open_to_network);
@@ -144,6 +149,7 @@ impl App {
             problem,
             waiting_to_join,
             last_joined: None,
+            rejoin,
             server_flag: args.server,
             name_flag: args.name,
             preview: false,
@@ -188,6 +194,7 @@ impl App {
         });
         if self.backend.send(join) {
             self.problem = None;
+            self.rejoin = None;
             self.settings.remember_room(&code);
             self.last_joined = Some((code, link_server));
         } else {
@@ -277,6 +284,10 @@ impl App {
                     if let Some((code, _)) = &self.last_joined {
                         self.settings.keep_key(&code.room, &key);
                     }
+                }
+                Event::Knock(_) => {
+                    let attention = egui::UserAttentionType::Informational;
+                    ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(attention));
                 }
                 Event::RoomLock { locked, by_us } => widgets::say(
                     ctx,
@@ -375,6 +386,7 @@ impl eframe::App for App {
             server: &server,
             server_flag: self.server_flag.as_deref(),
             problem: problem.as_deref(),
+            rejoin: self.rejoin.as_ref().map(|seat| (&seat.room, seat.server.as_str())),
             actions: &mut actions,
         };
         self.screens.show(ui, &mut view);

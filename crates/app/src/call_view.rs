@@ -8,6 +8,7 @@ use visavis_engine::{CallSnapshot, Phase, SignalingLink};
 use crate::proof_card;
 
 use crate::format;
+use crate::knock_card;
 use crate::theme::{self, DARK, icon};
 use crate::video::Fit;
 use crate::view::{Action, View, clock};
@@ -70,15 +71,16 @@ impl CallView {
             widgets::pill(ui, at, Mark::Icon(glyph, DARK.danger), words, 1.0);
             y -= PILL + 8.0;
         }
+        let mut free_from = area.top() + MARGIN + PILL + 16.0;
         if view.snapshot.phase == Phase::Reconnecting {
-            banner(
+            free_from = banner(
                 ui,
                 area,
                 "Reconnecting…",
                 "The picture stands still until the connection is back. The call goes on by itself.",
             );
         } else if view.snapshot.states.signaling_link == SignalingLink::Reconnecting {
-            banner(
+            free_from = banner(
                 ui,
                 area,
                 "The server is not reached.",
@@ -87,6 +89,7 @@ impl CallView {
         }
         full_screen_button(ui, area, opacity, view);
         controls(ui, area, debug_open, opacity, view);
+        knock_card::show(ui, area, free_from, view);
     }
 
     /// 1 while something moves, 0 when the picture is to be alone.
@@ -109,6 +112,7 @@ impl CallView {
             || focus
             || over_bar
             || s.local.speaking_while_muted
+            || !s.knocks.is_empty()
             || s.phase != Phase::Connected;
         if stay && s.phase == Phase::Connected {
             ui.ctx().request_repaint_after_secs((FADE_AFTER - since).max(0.05) as f32);
@@ -431,8 +435,8 @@ fn muted_hint(ui: &Ui, area: Rect, button: egui::Pos2) {
     response.widget_info(|| WidgetInfo::labeled(Role::Alert, true, words));
 }
 
-/// A sentence over the video, top centre.
-fn banner(ui: &mut Ui, area: Rect, headline: &str, detail: &str) {
+/// A sentence over the video, top centre; where the room below it begins.
+fn banner(ui: &mut Ui, area: Rect, headline: &str, detail: &str) -> f32 {
     let p = ui.painter();
     let width = (area.width() - 2.0 * MARGIN).min(460.0);
     let head =
@@ -465,4 +469,5 @@ fn banner(ui: &mut Ui, area: Rect, headline: &str, detail: &str) {
     let id = ui.scope_id().with("banner");
     let response = ui.interact(rect, id, Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(Role::Alert, true, format!("{headline} {detail}")));
+    rect.bottom() + 12.0
 }

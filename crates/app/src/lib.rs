@@ -11,6 +11,7 @@ mod debug;
 mod devices;
 mod ended;
 mod format;
+mod knock_card;
 mod lobby;
 mod proof_card;
 mod room_entry;

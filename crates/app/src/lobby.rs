@@ -150,6 +150,7 @@ impl Lobby {
         }
         // Without a code the next thing to do is a new room; with one it is to join.
         let (join, new) = match entry {
+            Entry::Empty if view.rejoin.is_some() => (Emphasis::Secondary, Emphasis::Secondary),
             Entry::Empty => (Emphasis::Secondary, Emphasis::Primary),
             _ => (Emphasis::Primary, Emphasis::Secondary),
         };
@@ -165,6 +166,15 @@ impl Lobby {
         }
         if widgets::button(ui, new, icon::PLUS, "New room", width).clicked() {
             view.ask(Action::Join { code: CallCode::random(), server: None });
+        }
+        if let Some((room, server)) = view.rejoin {
+            let (code, server) = (view.settings.code_of(room), server.to_owned());
+            let words =
+                format!("The call in {room} was interrupted. Your place is kept for some minutes.");
+            ui.add(egui::Label::new(theme::small(words).color(t.muted)).wrap());
+            if widgets::button(ui, Emphasis::Primary, icon::PHONE, "Rejoin", width).clicked() {
+                view.ask(Action::Join { code, server: Some(server) });
+            }
         }
         recent(ui, view);
         if let Some(problem) = view.problem {

@@ -45,7 +45,7 @@ impl Screens {
             let (area, panel) = self.debug.split(ui, window);
             let open = self.debug.open;
             match phase {
-                Phase::Joining | Phase::Waiting | Phase::Connecting => {
+                Phase::Joining | Phase::Knocking | Phase::Waiting | Phase::Connecting => {
                     self.waiting.show(ui, area, open, view);
                 }
                 Phase::Ended(reason) => {

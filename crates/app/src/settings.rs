@@ -136,6 +136,12 @@ impl Settings {
         self.recent_rooms.truncate(RECENT_ROOMS);
     }
 
+    /// The code of a room, with its secret if it was joined lately.
+    pub(crate) fn code_of(&self, room: &RoomCode) -> CallCode {
+        let known = self.recent_rooms.iter().find(|code| code.room == *room);
+        known.cloned().unwrap_or_else(|| CallCode { room: room.clone(), secret: None })
+    }
+
     /// What earlier calls in a room left: the key, and how often its code was guessed at in vain.
     pub(crate) fn proof(&self, room: &RoomCode) -> (Option<ContinuityKey>, u8) {
         let kept = self.proofs.iter().find(|kept| kept.room == *room);
@@ -206,6 +212,11 @@ impl Store {
             },
         };
         (Self { path, saved: settings.clone() }, settings, problem)
+    }
+
+    /// Beside the settings: what it takes to come back to a call after a crash.
+    pub(crate) fn seat_file(&self) -> Option<PathBuf> {
+        Some(self.path.as_deref()?.with_file_name("seat.json"))
     }
 
     /// What is in the file.

@@ -74,6 +74,8 @@ pub(crate) struct View<'a> {
     pub(crate) server_flag: Option<&'a str>,
     /// A sentence about something of the program itself that went wrong.
     pub(crate) problem: Option<&'a str>,
+    /// Room and server of a call of some minutes ago that did not end properly.
+    pub(crate) rejoin: Option<(&'a RoomCode, &'a str)>,
     /// Collects what is to be done.
     pub(crate) actions: &'a mut Vec<Action>,
 }

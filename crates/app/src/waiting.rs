@@ -4,6 +4,7 @@ use egui::{Align, FontId, Layout, Rect, RichText, TextureHandle, TextureOptions,
 use visavis_engine::{CallSnapshot, Phase, SignalingLink};
 
 use crate::call_view;
+use crate::knock_card;
 use crate::theme::{self, Tokens, icon};
 use crate::video::Fit;
 use crate::view::{Action, ServerStatus, View, within};
@@ -45,6 +46,7 @@ impl Waiting {
             scroll.show(ui, |ui| match view.snapshot.phase {
                 Phase::Waiting => self.alone(ui, wide, view),
                 Phase::Connecting => connecting(ui, view.snapshot),
+                Phase::Knocking => knocking(ui, view),
                 _ => joining(ui, view),
             })
         })
@@ -55,6 +57,7 @@ impl Waiting {
             ui.ctx().request_discard("the card fits its content");
         }
         call_view::controls(ui, area, debug_open, 1.0, view);
+        knock_card::show(ui, area, area.top() + 16.0, view);
     }
 
     fn alone(&mut self, ui: &mut Ui, wide: bool, view: &mut View<'_>) {
@@ -184,6 +187,18 @@ fn joining(ui: &mut Ui, view: &mut View<'_>) {
     ui.add(egui::Label::new(theme::body(words).color(t.muted)).wrap());
     ui.add_space(8.0);
     if widgets::button(ui, Emphasis::Secondary, "", "Cancel", 0.0).clicked() {
+        view.ask(Action::Leave);
+    }
+}
+
+fn knocking(ui: &mut Ui, view: &mut View<'_>) {
+    let t = Tokens::of(ui.ctx());
+    ui.label(theme::title("Waiting to be let in…"));
+    let words = "Two people have been connected in this room. Whoever is inside sees that you want \
+                 to come in, and decides. They can neither see nor hear you yet.";
+    ui.add(egui::Label::new(theme::body(words).color(t.muted)).wrap());
+    ui.add_space(8.0);
+    if widgets::button(ui, Emphasis::Secondary, "", "Give up", 0.0).clicked() {
         view.ask(Action::Leave);
     }
 }

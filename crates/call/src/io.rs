@@ -29,6 +29,15 @@ pub enum TransportState {
     Failed,
 }
 
+/// Somebody who asks to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knock {
+    /// Names the knock, and the seat of whoever is let in.
+    pub peer_id: PeerId,
+    /// Its name, cleaned by the server.
+    pub display_name: Option<String>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -69,6 +78,22 @@ pub enum Input {
     SetLocked(bool),
     /// The server says that the room was locked, or opened.
     Locked(bool),
+    /// We have to be let in by those inside.
+    Knocking,
+    /// Somebody asks to be let in.
+    Knock(Knock),
+    /// Nobody needs to answer that knock any more.
+    KnockGone {
+        /// Who knocked.
+        peer_id: PeerId,
+    },
+    /// The person's answer to a knock.
+    Admit {
+        /// Who knocked.
+        peer_id: PeerId,
+        /// Whether it may come in.
+        admitted: bool,
+    },
     /// The server refused us for good.
     Refused(ErrorCode),
     /// The server was never reached.
@@ -193,6 +218,19 @@ pub enum Output {
     },
     /// Ask the server to lock the room, or to open it.
     SetLocked(bool),
+    /// Tell the server that media flows between us and the remote peer of that session, so that
+    /// nobody else enters unasked.
+    Connected {
+        /// Of the remote peer.
+        session: SessionId,
+    },
+    /// Tell the server the answer to a knock.
+    Admit {
+        /// Who knocked.
+        peer_id: PeerId,
+        /// Whether it may come in.
+        admitted: bool,
+    },
     /// Say `leave` and close the WebSocket.
     LeaveRoom {
         /// For want of a path, not because somebody hung up.

@@ -12,7 +12,7 @@ mod session;
 mod stall;
 mod state;
 
-pub use io::{Epoch, Input, Operation, Output, TransportState};
+pub use io::{Epoch, Input, Knock, Operation, Output, TransportState};
 pub use proof::{Authentication, ProofConfig};
 pub use recovery::Timer;
 pub use session::Session;

@@ -50,6 +50,13 @@ impl Timers {
         self.0[timer as usize] = Some(at);
     }
 
+    /// Not before `at`, if it is set.
+    pub(crate) fn put_off(&mut self, timer: Timer, at: Duration) {
+        if let Some(due) = &mut self.0[timer as usize] {
+            *due = at.max(*due);
+        }
+    }
+
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
     }

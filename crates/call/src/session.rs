@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use visavis_signaling_protocol::limits::{KNOCK_LIMIT, MAX_KNOCKS};
 use visavis_signaling_protocol::{
     LeaveReason, PeerId, PeerInfo, ProofFailure, ProofMessage, SdpType, SessionDescription,
     SessionId, SignalPayload,
 };
 
-use crate::io::{Epoch, Input, Operation, Output, TransportState};
+use crate::io::{Epoch, Input, Knock, Operation, Output, TransportState};
 use crate::negotiation::{Negotiation, Verdict};
 use crate::proof::{Authentication, Identity, Proof, ProofConfig};
 use crate::recovery::{
@@ -23,7 +24,10 @@ use crate::state::{CallEndReason, CallState};
 struct Remote {
     /// `None` while the server does not know it (it restarted), though media may flow.
     peer_id: Option<PeerId>,
+    /// The last one that the server knew it by.
+    seat: PeerId,
     session: SessionId,
+    display_name: Option<String>,
 }
 
 /// The state machine of one call. See the crate's page for how to drive it.
@@ -46,6 +50,14 @@ pub struct Session {
     told_guesses: u8,
     timers: Timers,
     lock: Lock,
+    /// Those who ask to be let in; at most [`MAX_KNOCKS`].
+    knocks: Vec<Knock>,
+    /// How many remote peers there have been.
+    remotes: u32,
+    /// Who was let in last.
+    admitted: Option<PeerId>,
+    /// Somebody who is in the room without having been let in, as after a restart of the server.
+    unasked: Option<PeerInfo>,
     outputs: VecDeque<Output>,
 }
 
@@ -88,6 +100,10 @@ impl Session {
             heard: false,
             timers: Timers::default(),
             lock: Lock::default(),
+            knocks: Vec::new(),
+            remotes: 0,
+            admitted: None,
+            unasked: None,
             outputs: VecDeque::new(),
         }
     }
@@ -117,6 +133,22 @@ impl Session {
         self.lock.now
     }
 
+    /// Those who ask to be let in, the first who came first.
+    pub fn knocks(&self) -> &[Knock] {
+        &self.knocks
+    }
+
+    /// How many different remote peers there have been so far; one that comes back to its seat is
+    /// the same.
+    pub fn remotes(&self) -> u32 {
+        self.remotes
+    }
+
+    /// The name of the remote peer, if there is one and it has one.
+    pub fn remote_name(&self) -> Option<Option<&str>> {
+        self.remote.as_ref().map(|remote| remote.display_name.as_deref())
+    }
+
     /// Takes in what happened at `now`; drain [`Self::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Duration, input: Input) {
         if self.is_over() {
@@ -127,7 +159,12 @@ impl Session {
             Input::RestartIce => self.restart_ice(now, "asked for"),
             Input::Joined { peers, polite, resumed, locked } => {
                 self.lock.joined(locked, resumed || !peers.is_empty());
+                // The server tells again who knocks, and who is in the room.
+                self.unasked = self.unasked.take().filter(|_| resumed);
+                let unasked = self.unasked.as_ref().map(|peer| &peer.peer_id);
+                self.knocks.retain(|knock| Some(&knock.peer_id) == unasked);
                 self.joined(now, peers, polite, resumed);
+                self.say_connected();
                 self.settle_lock();
             }
             Input::PeerJoined(peer) => {
@@ -146,6 +183,11 @@ impl Session {
             Input::Signal { from, session, payload } => {
                 self.signal(now, &from, session.as_ref(), payload);
             }
+            Input::Knocking if self.remote.is_none() => self.set_state(CallState::Knocking),
+            Input::Knocking => {}
+            Input::Knock(knock) => self.knock(now, knock),
+            Input::KnockGone { peer_id } => self.knocks.retain(|k| k.peer_id != peer_id),
+            Input::Admit { peer_id, admitted } => self.admit(now, &peer_id, admitted),
             Input::Refused(code) => self.end(CallEndReason::Refused(code)),
             Input::Unreachable(why) => self.end(CallEndReason::ServerUnreachable(why)),
             Input::OfferCreated { epoch, description } if epoch == self.epoch => {
@@ -215,7 +257,9 @@ impl Session {
             && remote.session == peer.session
         {
             let moved = remote.peer_id.as_ref() != Some(&peer.peer_id);
+            remote.seat = peer.peer_id.clone();
             remote.peer_id = Some(peer.peer_id);
+            remote.display_name = peer.display_name;
             // Whatever was on the way when the server went down is lost: only a fresh offer helps.
             if self.transport == TransportState::Connected {
                 if self.proof.result().is_some() {
@@ -232,8 +276,29 @@ impl Session {
             }
             return;
         }
+        // The server vouches for the seat. Whoever has another one replaces nobody unasked.
+        let is_known = |remote: &Remote| {
+            remote.seat == peer.peer_id || self.admitted.as_ref() == Some(&peer.peer_id)
+        };
+        if self.was_connected && !self.remote.as_ref().is_some_and(is_known) {
+            let (peer_id, display_name) = (peer.peer_id.clone(), peer.display_name.clone());
+            self.unasked = Some(peer);
+            self.knock(now, Knock { peer_id, display_name });
+            return;
+        }
+        self.begin(now, peer);
+    }
+
+    /// A peer connection with somebody new, in place of any older one.
+    fn begin(&mut self, now: Duration, peer: PeerInfo) {
+        let PeerInfo { peer_id, session, display_name } = peer;
+        self.unasked = None;
         self.epoch.0 += 1;
-        self.remote = Some(Remote { peer_id: Some(peer.peer_id), session: peer.session });
+        let seat = peer_id.clone();
+        if self.remote.as_ref().is_none_or(|remote| remote.seat != seat) {
+            self.remotes += 1;
+        }
+        self.remote = Some(Remote { peer_id: Some(peer_id), seat, session, display_name });
         self.negotiation = Negotiation::new(self.polite);
         self.proof = Proof::default();
         self.transport = TransportState::Connecting;
@@ -252,7 +317,38 @@ impl Session {
         }
     }
 
+    fn knock(&mut self, now: Duration, knock: Knock) {
+        self.knocks.retain(|known| known.peer_id != knock.peer_id);
+        if self.knocks.len() < MAX_KNOCKS {
+            self.log("somebody asks to be let in".into());
+            self.knocks.push(knock);
+            // It may be the one that is waited for, so that the answer is.
+            self.timers.put_off(Timer::GiveUp, now + KNOCK_LIMIT);
+        }
+    }
+
+    fn admit(&mut self, now: Duration, peer_id: &PeerId, admitted: bool) {
+        let Some(at) = self.knocks.iter().position(|knock| knock.peer_id == *peer_id) else {
+            return;
+        };
+        self.knocks.remove(at);
+        match self.unasked.take_if(|peer| peer.peer_id == *peer_id) {
+            Some(peer) if admitted => self.begin(now, peer),
+            // It stays in the room, and is nobody to us.
+            Some(_) => {}
+            None => {
+                if admitted {
+                    self.admitted = Some(peer_id.clone());
+                }
+                self.outputs.push_back(Output::Admit { peer_id: peer_id.clone(), admitted });
+            }
+        }
+    }
+
     fn peer_left(&mut self, now: Duration, peer_id: &PeerId, reason: LeaveReason) {
+        if self.unasked.take_if(|peer| peer.peer_id == *peer_id).is_some() {
+            self.knocks.retain(|knock| knock.peer_id != *peer_id);
+        }
         if self.remote.as_ref().and_then(|r| r.peer_id.as_ref()) != Some(peer_id) {
             return;
         }
@@ -426,6 +522,7 @@ impl Session {
         self.timers.clear(Timer::IceRestart);
         self.timers.clear(Timer::GiveUp);
         self.set_state(CallState::Connected);
+        self.say_connected();
     }
 
     fn settled(&mut self) {
@@ -586,6 +683,14 @@ impl Session {
         }
     }
 
+    /// Repeated after each `joined`, for the server may have been started anew, or the WebSocket may
+    /// have died with it.
+    fn say_connected(&mut self) {
+        if let Some(remote) = self.remote.as_ref().filter(|_| self.was_connected) {
+            self.outputs.push_back(Output::Connected { session: remote.session.clone() });
+        }
+    }
+
     fn restart_ice(&mut self, now: Duration, why: &str) {
         if self.remote.is_none() {
             return;
@@ -608,7 +713,7 @@ impl Session {
     }
 
     fn send(&mut self, payload: SignalPayload) {
-        if let Some(Remote { peer_id: Some(to), session }) = &self.remote {
+        if let Some(Remote { peer_id: Some(to), session, .. }) = &self.remote {
             let (to, session) = (to.clone(), session.clone());
             self.outputs.push_back(Output::Send { to, session, payload });
         }
@@ -627,6 +732,7 @@ impl Session {
 
     fn end(&mut self, reason: CallEndReason) {
         self.timers.clear_all();
+        self.knocks.clear();
         let gave_up = !matches!(
             reason,
             CallEndReason::LocalHangup | CallEndReason::RemoteHangup | CallEndReason::Refused(_)

@@ -5,7 +5,8 @@ use visavis_signaling_protocol::{ErrorCode, ProofFailure};
 /// Where a call stands.
 ///
 /// ```text
-///            joined, alone            somebody enters
+///    ┌──► Knocking ──► (let in: joined; refused: Ended)
+///    │       joined, alone            somebody enters
 /// Joining ────────────────► Waiting ───────────────────┐
 ///    │                        ▲                        ▼
 ///    │ joined, somebody there │ the other left    Connecting
@@ -18,8 +19,10 @@ use visavis_signaling_protocol::{ErrorCode, ProofFailure};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallState {
-    /// Reaching the server. Next: `Waiting`, `Connecting`, `Ended`.
+    /// Reaching the server. Next: `Knocking`, `Waiting`, `Connecting`, `Ended`.
     Joining,
+    /// Those inside are asked whether we may come in. Next: `Waiting`, `Connecting`, `Ended`.
+    Knocking,
     /// Alone in the room. Next: `Connecting`, `Ended`.
     Waiting,
     /// Both are in the room; there is no path yet, or no proof of who the remote peer is. Next: `Connected`, `Waiting`, `Ended`.
@@ -68,6 +71,7 @@ impl CallEndReason {
             Self::RemoteLost => "remote-lost",
             Self::Refused(ErrorCode::RoomFull) => "room-full",
             Self::Refused(ErrorCode::RoomLocked) => "room-locked",
+            Self::Refused(ErrorCode::RefusedEntry) => "refused-entry",
             Self::Refused(ErrorCode::UnsupportedVersion) => "unsupported-version",
             Self::Refused(ErrorCode::Replaced) => "replaced",
             Self::Refused(_) => "refused",
@@ -94,6 +98,9 @@ impl std::fmt::Display for CallEndReason {
             ),
             Self::Refused(ErrorCode::RoomLocked) => {
                 f.write_str("The room is locked by the people inside. Ask them to open it.")
+            }
+            Self::Refused(ErrorCode::RefusedEntry) => {
+                f.write_str("The person inside did not let you in.")
             }
             Self::Refused(ErrorCode::UnsupportedVersion) => f.write_str(
                 "The server speaks another version of the protocol. Update the older of the two.",

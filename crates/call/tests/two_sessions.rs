@@ -43,6 +43,7 @@ fn mishap(longest: u64) -> impl Strategy<Value = Step> {
         2 => (side.clone(), seconds(0..longest)).prop_map(|(s, t)| Step::Sleep(s, t)),
         2 => side.clone().prop_map(Step::Reload),
         1 => (side.clone(), any::<bool>()).prop_map(|(s, locked)| Step::Lock(s, locked)),
+        1 => seconds(0..longest).prop_map(Step::Stranger),
         1 => side.prop_map(Step::Stale),
     ]
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use visavis_call::{
-    CallEndReason, CallState, Epoch, Input, Operation, Output, ProofConfig, Session, TransportState,
+    CallEndReason, CallState, Epoch, Input, Knock, Operation, Output, ProofConfig, Session,
+    TransportState,
 };
 use visavis_signaling_protocol::{
-    IceCandidateInit, LeaveReason, PeerId, PeerInfo, SdpType, SessionDescription, SessionId,
-    SignalPayload,
+    ErrorCode, IceCandidateInit, LeaveReason, PeerId, PeerInfo, SdpType, SessionDescription,
+    SessionId, SignalPayload,
 };
 
 /// A call without a secret; proofs have tests of their own.
@@ -52,6 +53,8 @@ struct World {
     now: Duration,
     sides: [Side; 2],
     wire: VecDeque<(Duration, usize, Input)>,
+    /// Answers to knocks, as the server was told them.
+    admitted: Vec<(PeerId, bool)>,
     drop_next: u32,
 }
 
@@ -71,6 +74,7 @@ impl World {
             sides: [side("a"), side("b")],
             wire: VecDeque::new(),
             drop_next: 0,
+            admitted: Vec::new(),
         }
     }
 
@@ -84,6 +88,7 @@ impl World {
                     (side.epoch, side.local, side.connected) = (epoch, None, false);
                 }
                 Output::Run { epoch, operation } => self.operate(at, epoch, operation),
+                Output::Admit { peer_id, admitted } => self.admitted.push((peer_id, admitted)),
                 Output::Send { payload, .. } => {
                     if self.drop_next > 0 {
                         self.drop_next -= 1;
@@ -106,6 +111,7 @@ impl World {
                 | Output::Key(_)
                 | Output::Guesses(_)
                 | Output::SetLocked(_)
+                | Output::Connected { .. }
                 | Output::State(_)
                 | Output::Log(_) => {}
             }
@@ -432,6 +438,87 @@ fn a_path_that_is_never_found_ends_the_call() {
     assert_eq!(w.states()[0], &CallState::Ended(CallEndReason::ConnectionFailed));
 }
 
+#[test]
+fn nobody_replaces_a_peer_that_was_connected_without_being_let_in() {
+    for media_flows in [true, false] {
+        let mut w = World::new();
+        w.enter_both();
+        w.run_until(Duration::from_secs(1));
+        let epoch = w.sides[0].epoch;
+        if !media_flows {
+            w.input(0, Input::Transport { epoch, state: TransportState::Disconnected });
+        }
+        // The server was started anew, and somebody else was quicker.
+        let peers = vec![info("c", "sc")];
+        w.input(0, Input::Joined { peers, polite: true, resumed: false, locked: false });
+        w.input(0, Input::PeerJoined(info("c", "sc")));
+        assert_eq!(w.sides[0].epoch, epoch);
+        let knocks = w.sides[0].session.knocks().to_vec();
+        assert_eq!(knocks.iter().map(|k| k.peer_id.clone()).collect::<Vec<_>>(), [peer_id("c")]);
+        // Refused, it is nobody, and its going ends nothing.
+        let refuse = Input::Admit { peer_id: peer_id("c"), admitted: false };
+        w.input(0, refuse);
+        w.input(0, Input::PeerLeft { peer_id: peer_id("c"), reason: LeaveReason::Left });
+        assert_eq!(w.sides[0].epoch, epoch);
+        assert!(!matches!(w.states()[0], CallState::Ended(_)));
+        // Let in, it has the call.
+        w.input(0, Input::PeerJoined(info("d", "sd")));
+        w.input(0, Input::Admit { peer_id: peer_id("d"), admitted: true });
+        assert_eq!(w.sides[0].epoch, Epoch(epoch.0 + 1));
+        assert_eq!(w.sides[0].session.remotes(), 2);
+        assert_eq!(w.states()[0], &CallState::Reconnecting);
+        assert!(w.admitted.is_empty() && w.sides[0].session.knocks().is_empty());
+    }
+}
+
+#[test]
+fn whoever_is_let_in_takes_the_place_of_the_one_who_vanished() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epoch = w.sides[0].epoch;
+    let knock = |name| Input::Knock(Knock { peer_id: peer_id(name), display_name: None });
+    w.input(0, knock("c"));
+    w.input(0, knock("d"));
+    w.input(0, Input::KnockGone { peer_id: peer_id("c") });
+    w.input(0, Input::Admit { peer_id: peer_id("c"), admitted: true });
+    assert_eq!(w.admitted, [], "who is gone is not let in");
+    w.input(0, Input::Admit { peer_id: peer_id("d"), admitted: true });
+    assert_eq!(w.admitted, [(peer_id("d"), true)]);
+    w.input(0, Input::PeerLeft { peer_id: peer_id("b"), reason: LeaveReason::Timeout });
+    assert_eq!((w.states()[0], w.sides[0].epoch), (&CallState::Connected, epoch));
+    w.input(0, Input::PeerJoined(info("d", "sd")));
+    assert_eq!(w.sides[0].epoch, Epoch(epoch.0 + 1));
+}
+
+#[test]
+fn a_knock_lets_a_lost_call_wait_for_its_answer() {
+    let mut w = World::new();
+    w.enter_both();
+    w.run_until(Duration::from_secs(1));
+    let epoch = w.sides[0].epoch;
+    (w.sides[1].signaling_down, w.sides[1].connected) = (true, false);
+    w.input(0, Input::PeerLeft { peer_id: peer_id("b"), reason: LeaveReason::Timeout });
+    w.input(0, Input::Transport { epoch, state: TransportState::Failed });
+    w.run_until(Duration::from_secs(40));
+    w.input(0, Input::Knock(Knock { peer_id: peer_id("c"), display_name: None }));
+    w.run_until(Duration::from_secs(99));
+    assert_eq!(w.states()[0], &CallState::Reconnecting);
+    w.run_until(Duration::from_secs(101));
+    assert_eq!(w.states()[0], &CallState::Ended(CallEndReason::RemoteLost));
+}
+
+#[test]
+fn whoever_has_to_knock_waits_until_the_server_answers() {
+    let mut session = Session::new();
+    session.handle_input(Duration::ZERO, Input::Knocking);
+    assert_eq!(session.state(), &CallState::Knocking);
+    session.handle_input(Duration::from_secs(50), Input::Refused(ErrorCode::RefusedEntry));
+    let refused = CallEndReason::Refused(ErrorCode::RefusedEntry);
+    assert_eq!(refused.code(), "refused-entry");
+    assert_eq!(session.state(), &CallState::Ended(refused));
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     let epoch = (0u32..4).prop_map(Epoch);
     let id = prop_oneof![Just("a"), Just("b"), Just("c")];
@@ -450,6 +537,11 @@ fn any_input() -> impl Strategy<Value = Input> {
     };
     prop_oneof![
         2 => Just(Input::RestartIce),
+        1 => Just(Input::Knocking),
+        1 => id.clone().prop_map(|p| Input::Knock(Knock { peer_id: peer_id(p), display_name: None })),
+        1 => id.clone().prop_map(|p| Input::KnockGone { peer_id: peer_id(p) }),
+        2 => (id.clone(), any::<bool>()).prop_map(|(p, admitted)| Input::Admit {
+            peer_id: peer_id(p), admitted }),
         4 => (proptest::option::of((id.clone(), id.clone())), any::<bool>(), any::<bool>()).prop_map(
             |(peer, polite, resumed)| Input::Joined {
                 peers: peer.map(|(p, s)| info(p, s)).into_iter().collect(), polite, resumed, locked: false }),

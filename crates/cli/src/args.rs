@@ -54,6 +54,13 @@ pub(crate) struct JoinArgs {
     /// Lock the room once both are in it: nobody else can enter.
     #[arg(long)]
     pub(crate) lock: bool,
+    /// Who is let in when somebody asks to join the call: all or none.
+    #[arg(long, value_name = "WHO", default_value = "none")]
+    pub(crate) admit: Admit,
+    /// Keep in this file what it takes to come back to the call, should this program be killed; the
+    /// next run with the same file, room and server then takes its seat without being asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<std::path::PathBuf>,
     /// Take out what the speaker plays: auto (for microphones only), on or off.
     #[arg(long, value_name = "SWITCH", default_value = "auto")]
     pub(crate) echo_cancellation: Switch,
@@ -96,6 +103,12 @@ pub(crate) struct JoinArgs {
     /// Write a JSON line for every picture received and every 10 ms of sound played.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Admit {
+    All,
+    None,
 }
 
 impl JoinArgs {

@@ -10,7 +10,7 @@ use visavis_engine::{
     VoiceProcessing,
 };
 
-use crate::args::{DevicesArgs, JoinArgs};
+use crate::args::{Admit, DevicesArgs, JoinArgs};
 use crate::summary::summary;
 use crate::usage;
 
@@ -38,6 +38,7 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         fps: args.fps,
         max_bitrate: Bitrate::from_bps(args.max_bitrate),
         trusted_certificate: args.trust_certificate,
+        seat_file: args.state,
     })?;
     let stop = stop_flag()?;
     if args.muted {
@@ -62,7 +63,13 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
     let reason = loop {
         match engine.wait_event(POLL) {
             Some(Event::Ended(reason)) => break Some(reason),
-            Some(event) => out.event(&event, &engine.snapshot()),
+            Some(event) => {
+                out.event(&event, &engine.snapshot());
+                if let Event::Knock(knock) = event {
+                    let admitted = args.admit == Admit::All;
+                    engine.send(Command::Admit { peer_id: knock.peer_id, admitted });
+                }
+            }
             None => {}
         }
         let now = Instant::now();
@@ -115,6 +122,8 @@ impl Out {
             Event::FirstAudio => ("first-audio", Value::Null),
             Event::DeviceProblem(text) => ("device-problem", json!(text)),
             Event::RelayProblem(text) => ("relay-problem", json!(text)),
+            Event::Knocking => ("knocking", Value::Null),
+            Event::Knock(knock) => ("knock", json!(knock.display_name)),
             Event::Waiting => ("waiting", json!(snapshot.room_link)),
             Event::Reconnecting => ("reconnecting", Value::Null),
             Event::SpeakingWhileMuted => ("speaking-while-muted", Value::Null),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Input, Output, ProofConfig, Session, TransportState};
+use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session, TransportState};
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
@@ -20,7 +20,7 @@ use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
 };
 use visavis_signaling_protocol::{
-    CallCode, ControlMessage, IceServer, PeerId, SdpType, SignalPayload,
+    CallCode, ControlMessage, IceServer, PeerId, ResumeToken, SdpType, SignalPayload,
 };
 
 use crate::clock_sync::ClockSync;
@@ -30,6 +30,7 @@ use crate::network_watch::NetworkWatch;
 use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
+use crate::seat_file::SeatFile;
 use crate::send::{AudioSend, VideoSend};
 use crate::shared::{Shared, lock};
 use crate::stats::Priorities;
@@ -77,6 +78,7 @@ pub(crate) struct CallContext {
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
     pub(crate) closing: Closing,
     pub(crate) trusted_certificate: Option<CertificateFingerprint>,
+    pub(crate) seat_file: Arc<SeatFile>,
 }
 
 pub(crate) struct Call {
@@ -89,6 +91,8 @@ pub(crate) struct Call {
     client: Option<SignalingClient>,
     code: CallCode,
     room_link: String,
+    /// As the person gave it.
+    server: String,
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
     addresses: AddressPolicy,
@@ -109,6 +113,11 @@ pub(crate) struct Call {
     /// told.
     lock_by_us: bool,
     told_locked: bool,
+    /// Remote peers that were told.
+    told_remotes: u32,
+    /// The knocks that were told.
+    told_knocks: Vec<Knock>,
+    resume_token: Option<ResumeToken>,
     media_state: (bool, bool),
     channel_open: bool,
     /// Whether a message came over the channel.
@@ -132,6 +141,8 @@ impl Call {
         getrandom::fill(&mut seed)
             .map_err(|e| CallEndReason::Internal(format!("no random numbers: {e}")))?;
         let session = Session::new(ProofConfig { code: code.clone(), key, guesses, seed });
+        let resume_token = context.seat_file.token_for(&server, &code.room);
+        let server_address = server.clone();
         let server: ServerUrl =
             server.parse().map_err(|e: <ServerUrl as std::str::FromStr>::Err| {
                 CallEndReason::ServerUnreachable(e.to_string())
@@ -143,6 +154,7 @@ impl Call {
             room: code.room.clone(),
             display_name,
             session: session.session_id().clone(),
+            resume_token,
             trusted_certificate: context.trusted_certificate,
         };
         let client = SignalingClient::connect(config, events);
@@ -173,6 +185,7 @@ impl Call {
             client: Some(client),
             code,
             room_link,
+            server: server_address,
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
             addresses,
@@ -190,6 +203,9 @@ impl Call {
             own_id: None,
             lock_by_us: false,
             told_locked: false,
+            told_remotes: 0,
+            told_knocks: Vec::new(),
+            resume_token: None,
             media_state: (true, true),
             channel_open: false,
             channel_heard: false,
@@ -268,6 +284,18 @@ impl Call {
                         log.add("signaling", "too many messages wait: one was dropped".into());
                     }
                 }
+                Output::Connected { session } => {
+                    if !self.client.as_ref().is_some_and(|c| c.set_connected(session)) {
+                        log.add("signaling", "too many messages wait: one was dropped".into());
+                    }
+                }
+                Output::Admit { peer_id, admitted } => {
+                    let word = if admitted { "let in" } else { "refused" };
+                    log.add("call", format!("who asked to be let in was {word}"));
+                    if !self.client.as_ref().is_some_and(|c| c.admit(peer_id, admitted)) {
+                        log.add("signaling", "too many messages wait: one was dropped".into());
+                    }
+                }
                 Output::LeaveRoom { gave_up } => {
                     if let Some(client) = self.client.take() {
                         let farewell = if gave_up { Farewell::GaveUp } else { Farewell::HangUp };
@@ -280,9 +308,13 @@ impl Call {
                         // Which way it goes is known at once, however short the call.
                         self.next_stats = Instant::now();
                         self.connected_at.get_or_insert(self.next_stats);
+                        self.keep_seat(self.next_stats);
                     }
                     self.waiting = state == CallState::Waiting;
-                    self.remote.present = !self.waiting && state != CallState::Joining;
+                    self.remote.present = !matches!(
+                        state,
+                        CallState::Joining | CallState::Knocking | CallState::Waiting
+                    );
                     changed = Some(state);
                 }
                 Output::Log(text) => log.add("call", text),
@@ -290,6 +322,9 @@ impl Call {
                     Some(input) => self.session.handle_input(self.started.elapsed(), input),
                     None => {
                         self.deadline = deadline;
+                        if let Some(name) = self.session.remote_name() {
+                            self.remote.display_name = name.map(str::to_owned);
+                        }
                         self.look_ahead(log).await;
                         return changed;
                     }
@@ -303,6 +338,24 @@ impl Call {
         let locked = self.session.is_locked();
         (std::mem::replace(&mut self.told_locked, locked) != locked)
             .then_some(Event::RoomLock { locked, by_us: self.lock_by_us })
+    }
+
+    /// Whether somebody else has taken the place of the remote peer since this was last called.
+    pub(crate) fn take_replaced(&mut self) -> bool {
+        let remotes = self.session.remotes();
+        let replaced = std::mem::replace(&mut self.told_remotes, remotes) != remotes
+            && *self.session.state() == CallState::Reconnecting;
+        if replaced {
+            (self.remote.microphone_on, self.remote.camera_on) = (None, None);
+            self.context.shared.remote_video.clear();
+        }
+        replaced
+    }
+
+    /// Those who have begun to ask to be let in since this was last called.
+    pub(crate) fn take_new_knocks(&mut self) -> Vec<Knock> {
+        let known = std::mem::replace(&mut self.told_knocks, self.session.knocks().to_vec());
+        self.told_knocks.iter().filter(|knock| !known.contains(knock)).cloned().collect()
     }
 
     /// What signaling says, as input for the session.
@@ -320,20 +373,29 @@ impl Call {
                 log.add("signaling", "WebSocket open".into());
                 None
             }
-            SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed, locked } => {
+            SignalingEvent::Joined {
+                peer_id,
+                peers,
+                polite,
+                ice_servers,
+                resumed,
+                locked,
+                resume_token,
+            } => {
+                self.resume_token = Some(resume_token);
                 self.own_id = Some(peer_id);
                 self.setup.joined.get_or_insert(elapsed);
                 self.states.signaling_link = SignalingLink::Open;
                 self.states.polite = Some(polite);
                 self.server_ice_servers = ice_servers;
-                if let Some(peer) = peers.first() {
-                    self.remote_known(elapsed, peer.display_name.clone());
+                if !peers.is_empty() {
+                    self.setup.remote_peer.get_or_insert(elapsed);
                 }
                 log.add("signaling", if resumed { "seat resumed" } else { "joined" }.into());
                 Some(Input::Joined { peers, polite, resumed, locked })
             }
             SignalingEvent::PeerJoined(peer) => {
-                self.remote_known(elapsed, peer.display_name.clone());
+                self.setup.remote_peer.get_or_insert(elapsed);
                 log.add("signaling", "the other side is in the room".into());
                 Some(Input::PeerJoined(peer))
             }
@@ -358,6 +420,14 @@ impl Call {
                 log.add("signaling", format!("the room was {what} by {who}"));
                 Some(Input::Locked(locked))
             }
+            SignalingEvent::Knocking => {
+                log.add("signaling", "the person inside is asked to let us in".into());
+                Some(Input::Knocking)
+            }
+            SignalingEvent::Knock { peer_id, display_name } => {
+                Some(Input::Knock(Knock { peer_id, display_name }))
+            }
+            SignalingEvent::KnockGone { peer_id } => Some(Input::KnockGone { peer_id }),
             SignalingEvent::Lost { why, retry_in } => {
                 self.states.signaling_link = SignalingLink::Reconnecting;
                 log.add("signaling", format!("connection lost ({why}); again in {retry_in:.1?}"));
@@ -374,11 +444,6 @@ impl Call {
                 Some(Input::Unreachable(why))
             }
         }
-    }
-
-    fn remote_known(&mut self, elapsed: Duration, display_name: Option<String>) {
-        self.setup.remote_peer.get_or_insert(elapsed);
-        self.remote.display_name = display_name;
     }
 
     /// What the peer connection says, as input for the session.
@@ -552,9 +617,17 @@ impl Call {
         }
     }
 
+    /// For a crash from now on.
+    fn keep_seat(&self, now: Instant) {
+        if let Some(token) = self.resume_token.as_ref().filter(|_| self.connected_at.is_some()) {
+            self.context.seat_file.keep(&self.server, &self.code.room, token, now);
+        }
+    }
+
     /// What happens by the clock: statistics, history, the other side's clock.
     /// Returns what the session should know.
     pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) -> Option<Input> {
+        self.keep_seat(now);
         if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
             self.next_stats = now + STATS_INTERVAL;
             let tag = Tag { call: self.id, epoch: peer.epoch };
@@ -627,6 +700,7 @@ impl Call {
         snapshot.authentication = self.session.authentication();
         snapshot.room_link = Some(self.room_link.clone());
         snapshot.room_locked = self.session.is_locked();
+        snapshot.knocks = self.session.knocks().to_vec();
         snapshot.connected_for = self.connected_at.map(|at| now - at).unwrap_or_default();
         snapshot.remote = self.remote.clone();
         snapshot.states = self.states.clone();
@@ -648,6 +722,10 @@ impl Call {
 
     /// Hangs up if it has not been done; [`Closing`] waits for the end of it.
     pub(crate) fn close(mut self) {
+        // Where the server was not reached, the seat may wait still.
+        if self.own_id.is_some() {
+            self.context.seat_file.forget();
+        }
         if let Some(client) = self.client.take() {
             self.context.closing.spawn(client.leave(Farewell::HangUp));
         }

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 pub use visavis_call::{
-    Authentication, CallEndReason, ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, MAX_GUESSES,
+    Authentication, CallEndReason, ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, Knock, MAX_GUESSES,
     ProofFailure,
 };
 pub use visavis_media::{Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoFrame};
 pub use visavis_rtc::AddressPolicy;
 pub use visavis_signaling_client::CertificateFingerprint;
-pub use visavis_signaling_protocol::{Bytes32, CallCode, IceServer, RoomCode};
+pub use visavis_signaling_protocol::{Bytes32, CallCode, IceServer, PeerId, RoomCode};
 
 /// Where pictures come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,14 +168,26 @@ pub enum Command {
     /// Locks the room of the call, as soon as both are in it, so that nobody else can enter even
     /// when a seat is free; or opens it again. [`Event::RoomLock`] follows.
     SetRoomLocked(bool),
+    /// Answers somebody who asks to be let in; see
+    /// [`CallSnapshot::knocks`](crate::CallSnapshot::knocks).
+    Admit {
+        /// Whose knock is answered.
+        peer_id: PeerId,
+        /// Whether it may come in. Whoever has vanished from the call then loses the seat.
+        admitted: bool,
+    },
 }
 
 /// Something that happened once. Kept until read, at most 256; the oldest is dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The person inside is asked whether we may come in.
+    Knocking,
+    /// Somebody asks to be let in.
+    Knock(Knock),
     /// Alone in the room.
     Waiting,
-    /// The other side entered.
+    /// The other side entered, or somebody who was let in has taken its place.
     PeerJoined,
     /// It is known who the remote peer is. Before that nothing of the person is sent to it.
     Authenticated(Authentication),
@@ -232,6 +244,9 @@ pub struct EngineConfig {
     /// For servers with a self-signed certificate: the one to trust, by the SHA-256 fingerprint that
     /// the server prints. `None` trusts what the system trusts.
     pub trusted_certificate: Option<CertificateFingerprint>,
+    /// File that keeps, while a call is connected, what it takes to come back to it after a crash
+    /// without being asked who it is; see [`SavedSeat`](crate::SavedSeat). `None` keeps nothing.
+    pub seat_file: Option<std::path::PathBuf>,
 }
 
 impl Default for EngineConfig {
@@ -246,6 +261,7 @@ impl Default for EngineConfig {
             fps: 30,
             max_bitrate: Bitrate::from_kbps(2500),
             trusted_certificate: None,
+            seat_file: None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod paced;
 mod peer_task;
 mod receive;
 mod run_loop;
+mod seat_file;
 mod send;
 mod shared;
 mod snapshot;
@@ -24,6 +25,7 @@ mod voice;
 mod words;
 
 pub use handle::*;
+pub use seat_file::SavedSeat;
 pub use snapshot::*;
 pub use words::{WordError, parse_size};
 

@@ -17,6 +17,7 @@ use crate::devices::{
 };
 use crate::diagnostics::Log;
 use crate::receive::AudioReceive;
+use crate::seat_file::SeatFile;
 use crate::send::{AudioSend, VideoSend};
 use crate::shared::Shared;
 use crate::{
@@ -129,6 +130,7 @@ impl RunLoop {
                 display_file,
                 closing: Closing::default(),
                 trusted_certificate: config.trusted_certificate,
+                seat_file: Arc::new(SeatFile::new(config.seat_file)?),
             },
             shared,
             reports,
@@ -229,6 +231,9 @@ impl RunLoop {
             Command::Leave => self.drive(Input::Hangup).await,
             Command::RestartIce => self.drive(Input::RestartIce).await,
             Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)).await,
+            Command::Admit { peer_id, admitted } => {
+                self.drive(Input::Admit { peer_id, admitted }).await;
+            }
             Command::Dismiss => {
                 if matches!(self.snapshot.phase, Phase::Ended(_)) {
                     self.snapshot = CallSnapshot::default();
@@ -358,10 +363,19 @@ impl RunLoop {
             self.urgent = true;
             self.shared.push_event(lock);
         }
+        let (replaced, knocks) = (call.take_replaced(), call.take_new_knocks());
+        if replaced {
+            self.shared.push_event(Event::PeerJoined);
+        }
+        for knock in knocks {
+            self.publish();
+            self.shared.push_event(Event::Knock(knock));
+        }
         let Some(state) = state else { return };
         self.urgent = true;
         let (phase, event) = match state {
             CallState::Joining => (Phase::Joining, None),
+            CallState::Knocking => (Phase::Knocking, Some(Event::Knocking)),
             CallState::Waiting => (Phase::Waiting, Some(Event::Waiting)),
             CallState::Connecting => (Phase::Connecting, Some(Event::PeerJoined)),
             CallState::Connected => (Phase::Connected, Some(Event::Connected)),

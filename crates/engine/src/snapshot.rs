@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::handle::{Authentication, CallCode, CallEndReason, DeviceList};
+use crate::handle::{Authentication, CallCode, CallEndReason, DeviceList, Knock};
 
 /// Where the call stands, in the words of the user interface.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,8 @@ pub enum Phase {
     Idle,
     /// Reaching the server.
     Joining,
+    /// The person inside is asked whether we may come in.
+    Knocking,
     /// Alone in the room.
     Waiting,
     /// The other side is there; media is not.
@@ -57,6 +59,8 @@ pub struct CallSnapshot {
     pub room_link: Option<String>,
     /// Whether the room is locked: nobody else can enter.
     pub room_locked: bool,
+    /// Those who ask to be let in, the first who came first; at most four.
+    pub knocks: Vec<Knock>,
     /// How long media has flowed (stops counting when ended).
     pub connected_for: Duration,
     /// What the other side said of itself.

@@ -31,6 +31,9 @@ pub struct ClientConfig {
     pub display_name: Option<String>,
     /// This life of the peer connection; see [`SessionId`].
     pub session: SessionId,
+    /// From an earlier [`SignalingEvent::Joined`], to take that seat back after a restart of the
+    /// program.
+    pub resume_token: Option<ResumeToken>,
     /// For a server with a certificate of its own making: the one certificate to trust. `None`
     /// trusts what the system trusts.
     pub trusted_certificate: Option<CertificateFingerprint>,
@@ -61,6 +64,23 @@ pub enum SignalingEvent {
         resumed: bool,
         /// Whether the room is locked.
         locked: bool,
+        /// Takes the seat back, also after a restart of the program. Secret.
+        resume_token: ResumeToken,
+    },
+    /// Those inside are asked whether this client may come in; `Joined` or `Refused` follows.
+    Knocking,
+    /// Somebody asks to be let in; see [`SignalingClient::admit`]. After each `Joined` all who do
+    /// are told again.
+    Knock {
+        /// Who.
+        peer_id: PeerId,
+        /// Its name.
+        display_name: Option<String>,
+    },
+    /// Who knocked went away or was answered.
+    KnockGone {
+        /// Who.
+        peer_id: PeerId,
     },
     /// Somebody entered, or came back as another session, which needs a new peer connection.
     PeerJoined(PeerInfo),
@@ -116,8 +136,14 @@ pub struct SignalingClient {
 
 #[derive(Debug)]
 enum Queued {
-    Signal { generation: u64, to: PeerId, session: Option<SessionId>, payload: SignalPayload },
-    Lock(bool),
+    Signal {
+        generation: u64,
+        to: PeerId,
+        session: Option<SessionId>,
+        payload: SignalPayload,
+    },
+    /// Anything else, in order with the signals.
+    Message(ClientMessage),
 }
 
 /// What the owner wants.
@@ -155,7 +181,7 @@ impl SignalingClient {
         timing: Timing,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUED_SIGNALS);
-        let session = config.session.clone();
+        let (session, token) = (config.session.clone(), config.resume_token.clone());
         let (wish, wished) =
             watch::channel(Wish { session, generation: 0, hurries: 0, leaving: None });
         let task = Task {
@@ -164,7 +190,8 @@ impl SignalingClient {
             events,
             queue,
             wished,
-            token: None,
+            seated: false,
+            token,
             peers: HashSet::new(),
             outgoing: Outgoing::default(),
             received: 0,
@@ -189,7 +216,18 @@ impl SignalingClient {
     /// Locks the room or opens it, in order with the signals; [`SignalingEvent::Lock`] follows. Like
     /// them it waits for a WebSocket, and says false if the queue is full or the client has ended.
     pub fn set_locked(&self, locked: bool) -> bool {
-        self.queue.try_send(Queued::Lock(locked)).is_ok()
+        self.queue.try_send(Queued::Message(ClientMessage::Lock { locked })).is_ok()
+    }
+
+    /// Says that media flows between us and the remote peer of that session. As with
+    /// [`set_locked`](Self::set_locked).
+    pub fn set_connected(&self, session: SessionId) -> bool {
+        self.queue.try_send(Queued::Message(ClientMessage::Connected { session })).is_ok()
+    }
+
+    /// Answers a knock. As with [`set_locked`](Self::set_locked).
+    pub fn admit(&self, peer_id: PeerId, admitted: bool) -> bool {
+        self.queue.try_send(Queued::Message(ClientMessage::Admit { peer_id, admitted })).is_ok()
     }
 
     /// Begins another life of the peer connection: joins again, so that the other peer learns of
@@ -264,6 +302,8 @@ struct Task {
     events: mpsc::Sender<SignalingEvent>,
     queue: mpsc::Receiver<Queued>,
     wished: watch::Receiver<Wish>,
+    /// Whether there was ever a `joined`.
+    seated: bool,
     token: Option<ResumeToken>,
     peers: HashSet<PeerId>,
     outgoing: Outgoing,
@@ -295,7 +335,7 @@ impl Task {
                 Err(error) => {
                     let patience_ends =
                         self.attempt >= FIRST_ATTEMPTS && started.elapsed() >= self.timing.patience;
-                    if self.token.is_none() && (error.permanent || patience_ends) {
+                    if !self.seated && (error.permanent || patience_ends) {
                         let _ = self.emit(SignalingEvent::Unreachable(error.reason)).await;
                         return;
                     }
@@ -443,7 +483,8 @@ impl Task {
                 received,
                 locked,
             } => {
-                self.token = Some(resume_token);
+                self.token = Some(resume_token.clone());
+                self.seated = true;
                 self.attempt = 0;
                 let again = if resumed {
                     self.outgoing.resume(received)
@@ -457,8 +498,15 @@ impl Task {
                 if !resumed {
                     self.peers = peers.iter().map(|peer| peer.peer_id.clone()).collect();
                 }
-                let joined =
-                    SignalingEvent::Joined { peer_id, peers, polite, ice_servers, resumed, locked };
+                let joined = SignalingEvent::Joined {
+                    peer_id,
+                    peers,
+                    polite,
+                    ice_servers,
+                    resumed,
+                    locked,
+                    resume_token,
+                };
                 self.emit(joined).await?;
                 for signal in again {
                     self.write(socket, &signal).await?;
@@ -481,6 +529,13 @@ impl Task {
             }
             ServerMessage::Lock { locked, by } => {
                 self.emit(SignalingEvent::Lock { locked, by }).await
+            }
+            ServerMessage::Knocking => self.emit(SignalingEvent::Knocking).await,
+            ServerMessage::Knock { peer_id, display_name } => {
+                self.emit(SignalingEvent::Knock { peer_id, display_name }).await
+            }
+            ServerMessage::KnockGone { peer_id } => {
+                self.emit(SignalingEvent::KnockGone { peer_id }).await
             }
             ServerMessage::Pong { received } => {
                 if let Some(received) = received {
@@ -508,9 +563,7 @@ impl Task {
     /// Sends what was queued; no signal of an older session or for somebody who is gone.
     async fn pass(&mut self, socket: &mut Socket, queued: Queued) -> Result<(), End> {
         let (generation, to, session, payload) = match queued {
-            Queued::Lock(locked) => {
-                return self.write(socket, &ClientMessage::Lock { locked }).await;
-            }
+            Queued::Message(message) => return self.write(socket, &message).await,
             Queued::Signal { generation, to, session, payload } => {
                 (generation, to, session, payload)
             }

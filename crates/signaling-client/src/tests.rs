@@ -28,6 +28,7 @@ async fn listen() -> (TcpListener, ClientConfig) {
         room: RoomCode::random(),
         display_name: None,
         session: SessionId::random(),
+        resume_token: None,
         trusted_certificate: None,
     };
     (listener, config)

@@ -44,6 +44,15 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(12);
 /// How long a seat waits for a client that left and may return. A page is loaded anew within a
 /// second or two; until then nobody knows that it was closed.
 pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
+/// How many may knock at one room at a time; others are told `room-full`.
+pub const MAX_KNOCKS: usize = 4;
+/// How long a knock waits for its answer.
+pub const KNOCK_LIMIT: Duration = Duration::from_secs(60);
+/// Knocks at one room from one address: so many at once, and then one each [`KNOCK_INTERVAL`]. A
+/// refusal uses all of them up.
+pub const KNOCK_BURST: u32 = 3;
+/// See [`KNOCK_BURST`].
+pub const KNOCK_INTERVAL: Duration = Duration::from_secs(30);
 /// Time that a connection may stay without a `join`.
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages kept for a peer whose WebSocket is gone; the oldest is dropped beyond that.

@@ -58,6 +58,19 @@ pub enum ClientMessage {
         /// What it is to be.
         locked: bool,
     },
+    /// Media flows between the two: from now on whoever has no token for this room has to knock.
+    /// Said when the call connects, and again after each `joined` of a call that was connected.
+    Connected {
+        /// The remote peer's session. A server that was started anew keeps the seat for it.
+        session: SessionId,
+    },
+    /// Answers a `knock`.
+    Admit {
+        /// Who knocked.
+        peer_id: PeerId,
+        /// Whether it may come in.
+        admitted: bool,
+    },
     /// Sent every [`crate::limits::PING_INTERVAL`]; answered by `pong`.
     Ping {
         /// As in `join`; lets the server forget what has arrived.
@@ -124,6 +137,23 @@ pub enum ServerMessage {
         locked: bool,
         /// By whom.
         by: PeerId,
+    },
+    /// Answers the `join` of somebody who has to be let in by those inside; `joined` follows, or an
+    /// error.
+    Knocking,
+    /// Somebody asks to be let in, to be answered by `admit`. Not numbered: after each `joined` the
+    /// server tells all who knock at that time.
+    Knock {
+        /// Its seat, if it is let in.
+        peer_id: PeerId,
+        /// Its name, cleaned by the server.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        display_name: Option<String>,
+    },
+    /// Who knocked needs no answer any more: it went away, or somebody has answered.
+    KnockGone {
+        /// Who knocked.
+        peer_id: PeerId,
     },
     /// Something was refused. Codes marked fatal are followed by the end of the connection.
     Error {
@@ -316,6 +346,8 @@ pub enum ErrorCode {
     RoomFull,
     /// The people inside have locked the room. Fatal.
     RoomLocked,
+    /// Those inside did not let this client in, or nobody answered. Fatal.
+    RefusedEntry,
     /// The server holds as many rooms as it may, in all or from this address. Fatal.
     TooManyRooms,
     /// A message other than `join` or `ping` came first. Fatal.
@@ -334,7 +366,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadJson,
         Self::BadMessage,
         Self::TooLarge,
@@ -344,6 +376,7 @@ impl ErrorCode {
         Self::BadRoomCode,
         Self::RoomFull,
         Self::RoomLocked,
+        Self::RefusedEntry,
         Self::TooManyRooms,
         Self::NotJoined,
         Self::AlreadyJoined,
@@ -365,6 +398,7 @@ impl ErrorCode {
             Self::BadRoomCode => "bad-room-code",
             Self::RoomFull => "room-full",
             Self::RoomLocked => "room-locked",
+            Self::RefusedEntry => "refused-entry",
             Self::TooManyRooms => "too-many-rooms",
             Self::NotJoined => "not-joined",
             Self::AlreadyJoined => "already-joined",

@@ -46,7 +46,7 @@ impl ClientMessage {
             "signal" if value.get("description").is_some() && value.get("candidate").is_some() => {
                 return Err(ParseError::bad_message("both `description` and `candidate`"));
             }
-            "signal" | "leave" | "lock" | "ping" => {}
+            "signal" | "leave" | "lock" | "connected" | "admit" | "ping" => {}
             _ => return Err(ParseError::bad_message("unknown `type`")),
         }
         let kind = kind.to_owned();

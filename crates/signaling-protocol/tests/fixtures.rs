@@ -99,6 +99,12 @@ fn the_specification_names_every_error_and_the_limits() {
         format!("A seat left with `mayReturn` | {} s", limits::RETURN_LIMIT.as_secs()),
         format!("ping` every {} s", limits::PING_INTERVAL.as_secs()),
         format!("{}, and {} KiB", limits::BACKLOG_MESSAGES, limits::BACKLOG_BYTES / 1024),
+        format!(
+            "at one room | {}, each for {} s",
+            limits::MAX_KNOCKS,
+            limits::KNOCK_LIMIT.as_secs()
+        ),
+        format!("{}, and one each {} s", limits::KNOCK_BURST, limits::KNOCK_INTERVAL.as_secs()),
         format!("Display name | {} characters", limits::MAX_DISPLAY_NAME_CHARS),
         format!("takes the first {} usable", limits::MAX_ICE_SERVERS),
         format!("the first {} URLs", limits::MAX_ICE_URLS),
@@ -114,10 +120,24 @@ fn every_type_and_every_error_code_has_a_golden_file() {
         golden(folder).into_iter().map(|(_, text)| value(&text)["type"].to_string()).collect()
     };
     let quoted = |names: &[&str]| names.iter().map(|n| format!("\"{n}\"")).collect::<BTreeSet<_>>();
-    assert_eq!(names("client"), quoted(&["join", "signal", "leave", "lock", "ping"]));
+    assert_eq!(
+        names("client"),
+        quoted(&["join", "signal", "leave", "lock", "connected", "admit", "ping"])
+    );
     assert_eq!(
         names("server"),
-        quoted(&["joined", "peer-joined", "peer-left", "signal", "lock", "error", "pong"])
+        quoted(&[
+            "joined",
+            "peer-joined",
+            "peer-left",
+            "signal",
+            "lock",
+            "knocking",
+            "knock",
+            "knock-gone",
+            "error",
+            "pong"
+        ])
     );
     let codes: BTreeSet<_> = golden("server")
         .into_iter()

@@ -5,14 +5,18 @@
 //! ```text
 //! connection:  fresh ──join──► seated ──leave, fault, silence──► gone
 //!                │  └─full room─► waiting (the holders are probed) ─► seated or gone
+//!                ├─established room─► knocking ─admitted─► seated, or ─refused─► gone
 //!                └─no join in time─► gone
 //! seat:        held ──WebSocket gone──► ghost ──resume──► held
 //!                └──leave, silence──► free ◄──silence, or somebody else wants the seat──┘
 //! ```
 //!
+//! A room is *established* once media flows between the two in it, until it is empty: whoever is
+//! new then knocks and is let in by those inside, and a seat that fell silent waits for its token.
 //! A locked room takes in nobody but those who had a seat when it was locked, or since.
 
 mod backlog;
+mod knocks;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -117,12 +121,35 @@ struct Room {
     opened_from: Option<IpAddr>,
     /// At most [`ROOM_SEATS`](visavis_signaling_protocol::limits::ROOM_SEATS).
     seats: Vec<Seat>,
-    /// Connections that wait for the holders to answer.
-    waiting: Vec<(ConnectionId, Join)>,
+    /// Connections that wait for the holders to answer, or to be let in.
+    waiting: Vec<Waiting>,
     locked: bool,
-    /// Tokens of seats that fell silent while the room was locked: they may come back. Together
-    /// with the seats at most `ROOM_SEATS`, since nobody else is let in.
-    away: Vec<ResumeToken>,
+    /// Media has flowed between the two: nobody new enters unasked.
+    established: bool,
+    /// Seats that fell silent while the room was locked or established: their owners may come
+    /// back. Together with the seats at most `ROOM_SEATS`, since nobody else enters unasked.
+    away: Vec<Away>,
+    /// Knocks by address ([`address_key`](crate::limits::address_key)); at most
+    /// [`knocks::MAX_ADDRESSES`].
+    knocks: HashMap<IpAddr, Bucket>,
+}
+
+/// Who wants to enter a room.
+struct Waiting {
+    connection: ConnectionId,
+    join: Join,
+    /// Of the seat that it will have.
+    peer_id: PeerId,
+    /// When those inside were asked. `None`: the holders of the seats are probed first.
+    knocked: Option<Instant>,
+}
+
+/// A seat without its holder.
+struct Away {
+    peer_id: PeerId,
+    token: ResumeToken,
+    /// Takes the seat like the token: this server was started anew and the other peer named it.
+    session: Option<SessionId>,
 }
 
 struct Seat {
@@ -359,6 +386,8 @@ impl Rooms {
                 self.leave(id, if gave_up { LeaveReason::GaveUp } else { LeaveReason::Left });
             }
             ClientMessage::Lock { locked } => self.lock(id, locked),
+            ClientMessage::Connected { session } => self.establish(id, &session),
+            ClientMessage::Admit { peer_id, admitted } => self.admit(id, &peer_id, admitted),
         }
     }
 
@@ -453,8 +482,10 @@ impl Rooms {
         let mut silent = Vec::new();
         for (code, room) in &self.rooms {
             for seat in &room.seats {
+                // In an established room nobody takes the seat for want of an answer to a probe.
+                let gives_way = !room.established;
                 if past(seat.last_heard, limits.silence)
-                    || seat.probed.is_some_and(|since| past(since, limits.probe))
+                    || (gives_way && seat.probed.is_some_and(|since| past(since, limits.probe)))
                     || seat.left_at.is_some_and(|since| past(since, limits.return_wait))
                 {
                     let reason = seat.reason_if_freed();
@@ -469,6 +500,7 @@ impl Rooms {
             }
             self.admit_waiting(&code);
         }
+        self.tick_knocks();
         self.joins.forget_full(now);
         self.former.retain(|_, seat| !past(seat.freed, FORMER_SEAT_LIFETIME));
     }
@@ -505,9 +537,7 @@ impl Rooms {
         match connection.place {
             Place::Fresh => {}
             Place::Waiting(code) => {
-                if let Some(room) = self.rooms.get_mut(&code) {
-                    room.waiting.retain(|(waiting, _)| *waiting != id);
-                }
+                self.stop_waiting(&code, id);
                 self.drop_empty_room(&code);
             }
             Place::Seated(code) => {

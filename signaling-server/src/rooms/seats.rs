@@ -1,12 +1,12 @@
 //! Who takes a seat, takes it back, waits for one and loses it.
 
-use visavis_signaling_protocol::limits::ROOM_SEATS;
+use visavis_signaling_protocol::limits::{MAX_KNOCKS, ROOM_SEATS};
 use visavis_signaling_protocol::{
     ErrorCode, LeaveReason, PeerId, ResumeToken, RoomCode, ServerMessage,
 };
 
 use super::backlog::Backlog;
-use super::{ConnectionId, FormerSeat, Join, Output, Place, Room, Rooms, Seat};
+use super::{Away, ConnectionId, FormerSeat, Join, Output, Place, Room, Rooms, Seat, Waiting};
 
 /// Who may use the relay from now on, or no longer. Names are those of
 /// [`MintIceServers`](super::MintIceServers).
@@ -40,7 +40,11 @@ impl Rooms {
                 return self.take_back(id, &code, own, join, false);
             }
         }
-        let returns = token.is_some_and(|token| self.former.contains_key(token));
+        let own = |away: &Away| {
+            token == Some(&away.token) || away.session.as_ref() == Some(&join.session)
+        };
+        let is_away = self.rooms.get(&code).is_some_and(|room| room.away.iter().any(own));
+        let returns = is_away || token.is_some_and(|token| self.former.contains_key(token));
         if !returns && !self.joins.take(now, address, token.is_some()) {
             let text = "too many joins a minute from this address";
             return self.fault(id, ErrorCode::TooManyJoins, text);
@@ -63,34 +67,44 @@ impl Rooms {
             .rooms
             .entry(code.clone())
             .or_insert_with(|| Room { opened_from: Some(address), ..Room::default() });
+        if let Some(own) = room.away.iter().position(own) {
+            let Away { peer_id, token, .. } = room.away.swap_remove(own);
+            self.sit(id, &code, join, peer_id, token);
+            return self.admit_waiting(&code);
+        }
         if room.locked {
-            let away = join
-                .resume_token
-                .as_ref()
-                .and_then(|token| room.away.iter().position(|away| away == token));
-            let Some(away) = away else {
-                let text = "the people inside have locked the room";
-                return self.fault(id, ErrorCode::RoomLocked, text);
-            };
-            room.away.swap_remove(away);
-            return self.sit(id, &code, join);
+            let text = "the people inside have locked the room";
+            return self.fault(id, ErrorCode::RoomLocked, text);
         }
         let held = |seat: &Seat| seat.connection.is_some();
-        if room.seats.len() < ROOM_SEATS || !room.seats.iter().all(held) {
-            return self.sit(id, &code, join);
+        let is_full = room.seats.len() >= ROOM_SEATS;
+        if !room.established && (!is_full || !room.seats.iter().all(held)) {
+            return self.sit(id, &code, join, PeerId::random(), ResumeToken::random());
         }
-        for seat in room.seats.iter_mut().filter(|seat| seat.probed.is_none()) {
-            seat.probed = Some(now);
+        if room.established && room.waiting.len() >= MAX_KNOCKS {
+            return self.fault(id, ErrorCode::RoomFull, "too many wait to be let in");
+        }
+        for seat in room.seats.iter_mut().filter(|seat| is_full && seat.probed.is_none()) {
             if let Some(connection) = seat.connection {
+                seat.probed = Some(now);
                 self.outputs.push_back(Output::Probe { connection });
             }
         }
-        room.waiting.push((id, join));
-        self.set_place(id, Place::Waiting(code));
+        let peer_id = PeerId::random();
+        room.waiting.push(Waiting { connection: id, join, peer_id, knocked: None });
+        self.set_place(id, Place::Waiting(code.clone()));
+        self.admit_waiting(&code);
     }
 
     /// Takes a free seat, or that of a ghost. The room exists and has one or the other.
-    fn sit(&mut self, id: ConnectionId, code: &RoomCode, join: Join) {
+    pub(super) fn sit(
+        &mut self,
+        id: ConnectionId,
+        code: &RoomCode,
+        join: Join,
+        peer_id: PeerId,
+        token: ResumeToken,
+    ) {
         let Some(address) = self.connections.get(&id).map(|c| c.address) else { return };
         // Who waited in a full room may find that others from there were quicker.
         if !self.seat_shares.has_room(address, self.limits.seats_per_address) {
@@ -110,17 +124,17 @@ impl Rooms {
         }
         let Some(room) = self.rooms.get_mut(code) else { return };
         self.seat_shares.take(address, usize::MAX);
-        let peer_id = PeerId::random();
         let former = join.resume_token.as_ref().and_then(|token| self.former.remove(token));
         let mut relay_users = vec![peer_id.clone()];
         relay_users.extend(former.into_iter().flat_map(|former| former.relay_users));
+        relay_users.dedup();
         relay_users.truncate(RELAY_USERS_MAX);
         self.seat_changes.extend(relay_users.iter().cloned().map(SeatChange::Taken));
         let seat = Seat {
             peer_id,
             taken_from: address,
             relay_users,
-            token: ResumeToken::random(),
+            token,
             session: join.session,
             display_name: join.display_name,
             // The roles of two must differ, whoever of them came first.
@@ -161,7 +175,7 @@ impl Rooms {
         let same_session = seat.session == join.session;
         seat.last_heard = now;
         seat.left_at = None;
-        let was_probed = seat.probed.take().is_some();
+        seat.probed = None;
         seat.display_name = join.display_name;
         seat.counts = join.received.is_some();
         if resumes {
@@ -186,9 +200,7 @@ impl Rooms {
         } else if !same_session {
             self.tell_others(code, &peer_id, &ServerMessage::PeerJoined { peer: info });
         }
-        if was_probed {
-            self.admit_waiting(code);
-        }
+        self.admit_waiting(code);
     }
 
     fn send_joined(&mut self, code: &RoomCode, peer_id: &PeerId, resumed: bool) {
@@ -207,7 +219,11 @@ impl Rooms {
             received: Some(seat.received),
             locked: room.locked,
         };
+        let knocks: Vec<_> = room.waiting.iter().filter_map(Waiting::knock).collect();
         self.send(connection, message);
+        for knock in knocks {
+            self.send(connection, knock);
+        }
     }
 
     fn replay(&mut self, code: &RoomCode, peer_id: &PeerId) {
@@ -229,6 +245,10 @@ impl Rooms {
     }
 
     pub(super) fn leave(&mut self, id: ConnectionId, reason: LeaveReason) {
+        if matches!(self.connections.get(&id), Some(c) if matches!(c.place, Place::Waiting(_))) {
+            self.outputs.push_back(Output::Close { connection: id, code: None });
+            return self.drop_connection(id);
+        }
         let Some(seat) = self.seat_mut(id) else {
             return self.fault(id, ErrorCode::NotJoined, "`join` comes first");
         };
@@ -263,16 +283,17 @@ impl Rooms {
         if std::mem::replace(&mut room.locked, locked) == locked {
             return self.send(id, message);
         }
-        room.away.clear();
-        let waiting = if locked { std::mem::take(&mut room.waiting) } else { Vec::new() };
+        if !room.established {
+            room.away.clear();
+        }
+        let waiting: Vec<_> =
+            room.waiting.iter().filter(|_| locked).map(|w| w.connection).collect();
         let seated: Vec<_> = room.seats.iter().filter_map(|seat| seat.connection).collect();
         for connection in seated {
             self.send(connection, message.clone());
         }
-        for (id, _) in waiting {
-            self.set_place(id, Place::Fresh);
-            let text = "the people inside have locked the room";
-            self.fault(id, ErrorCode::RoomLocked, text);
+        for id in waiting {
+            self.fault(id, ErrorCode::RoomLocked, "the people inside have locked the room");
         }
     }
 
@@ -292,8 +313,13 @@ impl Rooms {
             let former = FormerSeat { relay_users: seat.relay_users, freed: self.now };
             self.former.insert(seat.token.clone(), former);
         }
-        if room.locked && reason == LeaveReason::Timeout {
-            room.away.push(seat.token);
+        if (room.locked || room.established) && reason == LeaveReason::Timeout {
+            room.away.push(Away { peer_id: seat.peer_id, token: seat.token, session: None });
+        }
+        if room.seats.is_empty() {
+            // Whoever waits enters a new room.
+            let waiting = std::mem::take(&mut room.waiting);
+            *room = Room { waiting, opened_from: room.opened_from, ..Room::default() };
         }
         let left = ServerMessage::PeerLeft { peer_id: peer_id.clone(), reason };
         self.tell_others(code, peer_id, &left);
@@ -311,18 +337,20 @@ impl Rooms {
     }
 
     /// Seats whoever waits and now finds a free seat or a ghost; refuses the rest once every
-    /// holder has answered.
+    /// holder has answered. In an established room they knock instead.
     pub(super) fn admit_waiting(&mut self, code: &RoomCode) {
         while let Some(room) = self.rooms.get_mut(code)
             && !room.waiting.is_empty()
         {
+            if room.established {
+                return self.settle_knocks(code);
+            }
             let held = room.seats.iter().filter(|seat| seat.connection.is_some()).count();
             if held < ROOM_SEATS {
-                let (id, join) = room.waiting.remove(0);
-                self.sit(id, code, join);
+                let Waiting { connection, join, peer_id, .. } = room.waiting.remove(0);
+                self.sit(connection, code, join, peer_id, ResumeToken::random());
             } else if room.seats.iter().all(|seat| seat.probed.is_none()) {
-                let (id, _) = room.waiting.remove(0);
-                self.set_place(id, Place::Fresh);
+                let id = room.waiting[0].connection;
                 self.fault(id, ErrorCode::RoomFull, "both seats are taken");
             } else {
                 return;

@@ -12,6 +12,12 @@ pub(super) fn diagnose(s: &CallSnapshot) -> (Level, String, String) {
     match &s.phase {
         Phase::Idle => say(Level::Info, "Not in a call.", String::new()),
         Phase::Joining => joining(s),
+        Phase::Knocking => say(
+            Level::Info,
+            "Waiting to be let in: the server is reached, the person inside is asked.",
+            "Two people have been connected in this room, and this computer is not one of theirs."
+                .into(),
+        ),
         Phase::Waiting => say(
             Level::Info,
             "Waiting: the server is reached, the other side is not in the room.",
@@ -230,6 +236,7 @@ mod tests {
         for phase in [
             Phase::Idle,
             Phase::Joining,
+            Phase::Knocking,
             Phase::Waiting,
             Phase::Connecting,
             Phase::Connected,

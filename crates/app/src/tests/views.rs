@@ -4,7 +4,7 @@ use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_engine::{
-    AddressPolicy, Authentication, CallCode, CallEndReason, CallSnapshot, Command, Phase,
+    AddressPolicy, Authentication, CallCode, CallEndReason, CallSnapshot, Command, Knock, Phase,
     ProofFailure, SignalingLink, Switch, VideoSlot,
 };
 
@@ -21,6 +21,7 @@ struct Fixture {
     settings: Settings,
     server: ServerStatus,
     problem: Option<String>,
+    rejoin: Option<CallCode>,
     local: VideoView,
     remote: VideoView,
     actions: Vec<Action>,
@@ -36,6 +37,7 @@ impl Fixture {
             server: &self.server,
             server_flag: None,
             problem: self.problem.as_deref(),
+            rejoin: self.rejoin.as_ref().map(|code| (&code.room, "https://meet.example")),
             actions: &mut self.actions,
         };
         self.screens.show(ui, &mut view);
@@ -52,6 +54,7 @@ fn harness_of(snapshot: CallSnapshot, width: f32, height: f32) -> Harness<'stati
             open_to_network: false,
         },
         problem: None,
+        rejoin: None,
         local: VideoView::new(VideoSlot::default()),
         remote: VideoView::new(VideoSlot::default()),
         actions: Vec::new(),
@@ -511,6 +514,69 @@ fn reconnecting_is_said_over_the_picture() {
     h.get_by_label_contains("Sound and picture go on");
 }
 
+fn admitted(h: &Harness<'_, Fixture>) -> Vec<(String, bool)> {
+    let answers = h.state().actions.iter().filter_map(|a| match a {
+        Action::Send(Command::Admit { peer_id, admitted }) => {
+            Some((peer_id.as_str().to_owned(), *admitted))
+        }
+        _ => None,
+    });
+    answers.collect()
+}
+
+fn knock(seat: &str, name: Option<&str>) -> Knock {
+    Knock { peer_id: seat.to_owned().try_into().unwrap(), display_name: name.map(str::to_owned) }
+}
+
+#[test]
+fn who_wants_to_come_in_is_shown_and_answered_by_click_or_key() {
+    for (width, height) in [(1296.0, 816.0), (420.0, 480.0)] {
+        let mut s = snapshots::connected();
+        s.phase = Phase::Reconnecting;
+        s.knocks = vec![knock("c", Some("Edsger")), knock("d", None)];
+        let mut h = harness_of(s, width, height);
+        settle(&mut h);
+        let card = h.get_by_label_contains("Edsger wants to come in");
+        assert!(h.query_all_by_label_contains("One more person").next().is_some());
+        let window = egui::Rect::from_min_size(egui::Pos2::ZERO, egui::vec2(width, height));
+        assert!(window.contains_rect(card.rect()), "{:?}", card.rect());
+        let banner = h.get_by_label_contains("Reconnecting").rect();
+        assert!(!card.rect().intersects(banner), "{:?} {banner:?}", card.rect());
+        h.get_by_label("Let in").click();
+        settle(&mut h);
+        assert_eq!(admitted(&h), [("c".to_owned(), true)]);
+        // The same by keyboard.
+        h.get_by_label("Refuse").focus();
+        settle(&mut h);
+        h.key_press(Key::Space);
+        settle(&mut h);
+        assert_eq!(admitted(&h)[1..], [("c".to_owned(), false)]);
+    }
+}
+
+#[test]
+fn who_has_to_be_let_in_waits_and_may_give_up() {
+    let mut h = harness(CallSnapshot { phase: Phase::Knocking, ..snapshots::waiting() });
+    settle(&mut h);
+    h.get_by_label("Waiting to be let in…");
+    h.get_by_label("Give up").click();
+    settle(&mut h);
+    assert!(h.state().actions.iter().any(|a| matches!(a, Action::Leave)));
+}
+
+#[test]
+fn a_call_that_did_not_end_properly_is_offered_again() {
+    let mut h = harness(snapshots::lobby());
+    let kept = code("abc-def-ghj-kmn");
+    h.state_mut().settings.remember_room(&kept);
+    h.state_mut().rejoin = Some(kept);
+    settle(&mut h);
+    h.get_by_label("Rejoin").click();
+    settle(&mut h);
+    let server = Some("https://meet.example".to_owned());
+    assert_eq!(joined(&h), [("abc-def-ghj-kmn".to_owned(), server)]);
+}
+
 #[test]
 fn ended_says_why_and_how_long_and_offers_the_next_step() {
     let mut s = snapshots::connected();
@@ -585,6 +651,7 @@ fn empty_snapshot_panics_nowhere() {
     for phase in [
         Phase::Idle,
         Phase::Joining,
+        Phase::Knocking,
         Phase::Waiting,
         Phase::Connecting,
         Phase::Connected,

@@ -48,6 +48,8 @@ pub(crate) enum Step {
     Reload(usize),
     Hangup(usize),
     Lock(usize, bool),
+    /// Somebody else joins with the room's code, and goes after so long.
+    Stranger(Duration),
     /// Something that no honest peer says, in the name of the other side or of a stranger.
     Hostile(usize, Hostile),
     /// Whatever a peer connection said, said again for an older one.
@@ -84,6 +86,10 @@ pub(crate) enum Event {
     Silence(usize, u32),
     /// A side wakes up.
     Wake(usize),
+    /// The person at a side answers those who ask to be let in.
+    Answer(usize),
+    /// The stranger with this seat goes.
+    StrangerGoes(u32),
     /// Media may pass again.
     MediaUp,
 }
@@ -97,6 +103,8 @@ pub(crate) struct Side {
     guesses: u8,
     deadline: Option<Duration>,
     pub(crate) asleep_until: Duration,
+    /// The person is about to answer a knock.
+    answering: bool,
     pub(crate) pc: Option<Pc>,
     pub(crate) link: Link,
     /// Counts changes of the network.
@@ -165,6 +173,7 @@ impl World {
             guesses: 0,
             deadline: None,
             asleep_until: Duration::ZERO,
+            answering: false,
             pc: None,
             link: Link::default(),
             address: 0,
@@ -246,8 +255,11 @@ impl World {
             | Event::Look(side, ..)
             | Event::ToClient(side, ..)
             | Event::Connect(side, _)
+            | Event::Answer(side)
             | Event::Wake(side) => Some(side),
-            Event::ToServer(..) | Event::Silence(..) | Event::MediaUp => None,
+            Event::ToServer(..) | Event::Silence(..) | Event::StrangerGoes(_) | Event::MediaUp => {
+                None
+            }
         };
         // Whoever sleeps finds it all on waking, in the same order.
         if let Some(asleep) = side.map(|side| self.sides[side].asleep_until)
@@ -270,6 +282,8 @@ impl World {
             Event::Connect(side, link) => self.connect(side, link),
             Event::Silence(side, seat) => self.silence(side, seat),
             Event::Wake(side) => self.woke(side),
+            Event::Answer(side) => self.answer(side),
+            Event::StrangerGoes(seat) => self.stop_knocking(|knocker| knocker.number == seat),
             Event::MediaUp => self.path_changed(),
         }
     }
@@ -296,6 +310,11 @@ impl World {
             };
             self.sides[side].deadline = deadline;
             break;
+        }
+        if !self.sides[side].session.knocks().is_empty() && !self.sides[side].answering {
+            self.sides[side].answering = true;
+            let time = ms(300 + self.random(3000));
+            self.at(self.now + time, Event::Answer(side));
         }
         let state = self.sides[side].session.state().clone();
         match &state {
@@ -335,9 +354,18 @@ impl World {
             Output::Key(key) => self.sides[side].key = Some(key),
             Output::Guesses(guesses) => self.sides[side].guesses = guesses,
             Output::Run { epoch, operation } => self.operate(side, epoch, operation),
-            Output::Send { to, session, payload } => self.send(side, to, session, payload),
+            Output::Send { to, session, payload } => {
+                assert!(!server::is_stranger(&session), "nobody let the stranger in");
+                self.send(side, to, session, payload);
+            }
+            Output::Connected { session } => {
+                self.tell_server(side, server::ToServer::Connected(session));
+            }
+            Output::Admit { peer_id, admitted } => {
+                self.tell_server(side, server::ToServer::Admit(peer_id, admitted));
+            }
             Output::LeaveRoom { gave_up } => self.leave_room(side, gave_up),
-            Output::SetLocked(locked) => self.send_lock(side, locked),
+            Output::SetLocked(locked) => self.tell_server(side, server::ToServer::Lock(locked)),
             Output::State(_) | Output::Log(_) | Output::Wait(_) => {}
         }
     }
@@ -385,6 +413,7 @@ impl World {
             }
             Step::Reload(side) => self.reload(side),
             Step::Lock(side, locked) => self.awake_input(side, Input::SetLocked(locked)),
+            Step::Stranger(time) => self.stranger(time),
             Step::Hangup(side) => self.awake_input(side, Input::Hangup),
             Step::Hostile(side, hostile) => self.hostile(side, hostile),
             Step::Stale(side) => {
@@ -392,6 +421,15 @@ impl World {
                     self.awake_input(side, older(report));
                 }
             }
+        }
+    }
+
+    /// A person knows the voice of the other one.
+    fn answer(&mut self, side: usize) {
+        self.sides[side].answering = false;
+        for knock in self.sides[side].session.knocks().to_vec() {
+            let admitted = !self.server.strangers.contains(&knock.peer_id);
+            self.input(side, Input::Admit { peer_id: knock.peer_id, admitted });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use visavis_call::{CallState, Input};
+use visavis_call::{CallState, Input, Knock};
 use visavis_signaling_protocol::{
     ErrorCode, LeaveReason, PeerId, PeerInfo, SessionId, SignalPayload,
 };
@@ -39,6 +39,8 @@ pub(crate) enum ToServer {
     Join { seat: Option<u32>, session: SessionId, received: u64 },
     Signal { number: u64, to: PeerId, session: SessionId, payload: SignalPayload },
     Lock(bool),
+    Connected(SessionId),
+    Admit(PeerId, bool),
     Leave { gave_up: bool },
 }
 
@@ -56,9 +58,8 @@ pub(crate) enum ToClient {
         number: u64,
         message: Input,
     },
-    Lock(bool),
-    /// The room is locked.
-    Refused,
+    /// What is not numbered.
+    Told(Input),
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +67,32 @@ pub(crate) struct Server {
     down_until: Duration,
     seats: Vec<Seat>,
     locked: bool,
-    /// Seats that fell silent while the room was locked.
-    away: Vec<u32>,
+    /// Media has flowed: nobody new comes in unasked.
+    established: bool,
+    /// Seats that fell silent while the room was locked or established, and the session that takes
+    /// them like the token.
+    away: Vec<(u32, Option<SessionId>)>,
+    knockers: Vec<Knocker>,
+    /// The seats that strangers would have had.
+    pub(crate) strangers: Vec<PeerId>,
+}
+
+/// Who waits to be let in.
+#[derive(Debug)]
+pub(crate) struct Knocker {
+    pub(crate) number: u32,
+    /// `None`: a stranger.
+    side: Option<(usize, u32)>,
+    session: SessionId,
+}
+
+fn seat_id(number: u32) -> PeerId {
+    PeerId::try_from(format!("seat-{number}")).unwrap()
+}
+
+/// Whether that is a stranger's session.
+pub(crate) fn is_stranger(session: &SessionId) -> bool {
+    !session.as_str().starts_with("life-")
 }
 
 #[derive(Debug)]
@@ -93,7 +118,7 @@ struct Seat {
 
 impl Seat {
     fn id(&self) -> PeerId {
-        PeerId::try_from(format!("seat-{}", self.number)).unwrap()
+        seat_id(self.number)
     }
 
     fn info(&self) -> PeerInfo {
@@ -144,6 +169,7 @@ impl World {
         (link.asked, link.joined) = (false, false);
         let number = link.number;
         self.falls_silent(side, true);
+        self.stop_knocking(|knocker| knocker.side.is_some_and(|(of, _)| of == side));
         let jitter = ms(self.random(200));
         self.at(self.now + jitter, Event::Connect(side, number));
     }
@@ -158,8 +184,7 @@ impl World {
     pub(crate) fn restart_server(&mut self, time: Duration) {
         self.server.down_until = self.server.down_until.max(self.now + time);
         self.server.seats.clear();
-        self.server.locked = false;
-        self.server.away.clear();
+        self.empty_room();
         self.lose_link(0);
         self.lose_link(1);
     }
@@ -210,14 +235,86 @@ impl World {
     fn free(&mut self, number: u32, reason: LeaveReason) {
         let Some(index) = self.server.seats.iter().position(|s| s.number == number) else { return };
         let seat = self.server.seats.remove(index);
-        if self.server.locked && reason == LeaveReason::Timeout {
-            self.server.away.push(number);
+        if (self.server.locked || self.server.established) && reason == LeaveReason::Timeout {
+            self.server.away.push((number, None));
         }
         if self.server.seats.is_empty() {
-            self.server.locked = false;
-            self.server.away.clear();
+            self.empty_room();
         }
         self.tell_others(number, &Input::PeerLeft { peer_id: seat.id(), reason });
+    }
+
+    /// Whoever knocks then enters as into a new room.
+    fn empty_room(&mut self) {
+        self.server.locked = false;
+        self.server.established = false;
+        self.server.away.clear();
+        for Knocker { number, side, session } in std::mem::take(&mut self.server.knockers) {
+            if let Some((side, link)) = side {
+                self.sit(side, link, number, session);
+            }
+        }
+    }
+
+    fn sit(&mut self, side: usize, link: u32, number: u32, session: SessionId) {
+        let polite = self.server.seats.first().is_some_and(|other| !other.polite);
+        self.server.seats.push(Seat {
+            number,
+            side,
+            session,
+            polite,
+            link: Some(link),
+            since: self.now,
+            confirmed: false,
+            silent_since: None,
+            received: 0,
+            backlog: VecDeque::new(),
+            first: 0,
+        });
+        self.tell_joined(self.server.seats.len() - 1, link, false, true);
+    }
+
+    /// Says something that is not numbered to all seats.
+    fn tell_seats(&mut self, message: &Input) {
+        let links: Vec<_> =
+            self.server.seats.iter().filter_map(|s| Some((s.side, s.link?))).collect();
+        for (side, link) in links {
+            let told = ToClient::Told(message.clone());
+            self.at(self.now + WIRE_DELAY, Event::ToClient(side, link, told));
+        }
+    }
+
+    pub(crate) fn stop_knocking(&mut self, who: impl Fn(&Knocker) -> bool) {
+        let gone: Vec<_> =
+            self.server.knockers.iter().filter(|k| who(k)).map(|k| seat_id(k.number)).collect();
+        self.server.knockers.retain(|knocker| !who(knocker));
+        for peer_id in gone {
+            self.tell_seats(&Input::KnockGone { peer_id });
+        }
+    }
+
+    fn knock(&mut self, side: Option<(usize, u32)>, session: SessionId) -> u32 {
+        let number = self.unique();
+        self.server.knockers.push(Knocker { number, side, session });
+        if let Some((side, link)) = side {
+            let told = ToClient::Told(Input::Knocking);
+            self.at(self.now + WIRE_DELAY, Event::ToClient(side, link, told));
+        }
+        self.tell_seats(&Input::Knock(Knock { peer_id: seat_id(number), display_name: None }));
+        number
+    }
+
+    /// Before media flows, and into a server that was just started anew, a stranger comes in like
+    /// anybody else; that is not what is looked at here.
+    pub(crate) fn stranger(&mut self, time: Duration) {
+        let missing = self.server.seats.len() < 2
+            || self.server.seats.iter().any(|s| s.link.is_none() || s.silent_since.is_some());
+        let is_up = self.now >= self.server.down_until;
+        if is_up && self.server.established && missing && !self.server.locked {
+            let number = self.knock(None, SessionId::try_from("stranger".to_owned()).unwrap());
+            self.server.strangers.push(seat_id(number));
+            self.at(self.now + time, Event::StrangerGoes(number));
+        }
     }
 
     fn tell_others(&mut self, about: u32, message: &Input) {
@@ -265,11 +362,12 @@ impl World {
         }
     }
 
-    pub(crate) fn send_lock(&mut self, side: usize, locked: bool) {
+    /// What is lost with its WebSocket.
+    pub(crate) fn tell_server(&mut self, side: usize, message: ToServer) {
         let link = &self.sides[side].link;
         if link.joined {
             let number = link.number;
-            self.at(self.now + WIRE_DELAY, Event::ToServer(side, number, ToServer::Lock(locked)));
+            self.at(self.now + WIRE_DELAY, Event::ToServer(side, number, message));
         }
     }
 
@@ -297,6 +395,7 @@ impl World {
             }
             ToServer::Leave { gave_up } => {
                 let reason = if gave_up { LeaveReason::GaveUp } else { LeaveReason::Left };
+                self.stop_knocking(|knocker| knocker.side == Some((side, link)));
                 if let Some(seat) = self.server.seats.iter().find(|s| s.side == side) {
                     self.free(seat.number, reason);
                 }
@@ -306,13 +405,39 @@ impl World {
                     return;
                 }
                 self.server.locked = locked;
-                self.server.away.clear();
-                let links: Vec<_> =
-                    self.server.seats.iter().filter_map(|s| Some((s.side, s.link?))).collect();
-                for (side, link) in links {
-                    let told = ToClient::Lock(locked);
-                    self.at(self.now + WIRE_DELAY, Event::ToClient(side, link, told));
+                if !self.server.established {
+                    self.server.away.clear();
                 }
+                self.tell_seats(&Input::Locked(locked));
+            }
+            ToServer::Connected(session) => {
+                let seats = &self.server.seats;
+                if !seats.iter().any(|s| s.link == Some(link) && s.side == side) {
+                    return;
+                }
+                match seats.iter().find(|s| s.side != side) {
+                    Some(other) if other.session != session => return,
+                    Some(_) => {}
+                    None if self.server.away.is_empty() => {
+                        let number = self.unique();
+                        self.server.away.push((number, Some(session)));
+                    }
+                    None => {}
+                }
+                self.server.established = true;
+            }
+            ToServer::Admit(peer_id, admitted) => {
+                let at = self.server.knockers.iter().position(|k| seat_id(k.number) == peer_id);
+                let own = self.server.seats.iter().any(|s| s.link == Some(link) && s.side == side);
+                let Some(at) = at.filter(|_| own) else { return };
+                let Knocker { number, side: whose, session } = self.server.knockers.remove(at);
+                self.tell_seats(&Input::KnockGone { peer_id });
+                let Some((other, link)) = whose.filter(|_| admitted) else { return };
+                while let Some(seat) = self.server.seats.iter().find(|s| s.side != side) {
+                    self.free(seat.number, LeaveReason::Timeout);
+                }
+                self.server.away.clear();
+                self.sit(other, link, number, session);
             }
             ToServer::Signal { number, to, session, payload } => {
                 let Some(seat) =
@@ -380,34 +505,43 @@ impl World {
                 }
                 (index, resumed)
             }
-            None if self.server.locked && !token.is_some_and(|t| self.server.away.contains(&t)) => {
-                self.at(self.now + WIRE_DELAY, Event::ToClient(side, link, ToClient::Refused));
-                return;
-            }
             None => {
-                self.server.away.retain(|away| Some(*away) != token);
+                let is_own = |(number, name): &&(u32, Option<SessionId>)| {
+                    Some(*number) == token || name.as_ref() == Some(&session)
+                };
+                let away = self.server.away.iter().find(is_own).map(|(number, _)| *number);
+                self.server.away.retain(|(number, _)| Some(*number) != away);
+                if away.is_none() && self.server.locked {
+                    let told = ToClient::Told(Input::Refused(ErrorCode::RoomLocked));
+                    self.at(self.now + WIRE_DELAY, Event::ToClient(side, link, told));
+                    return;
+                }
+                if away.is_none() && self.server.established {
+                    self.knock(Some((side, link)), session);
+                    return;
+                }
                 // A ghost of this side, if there is one, is in the way.
                 while let Some(ghost) = self.server.seats.iter().find(|s| s.side == side) {
                     self.free(ghost.number, LeaveReason::Timeout);
                 }
-                let polite = self.server.seats.first().is_some_and(|other| !other.polite);
-                let number = self.unique();
-                self.server.seats.push(Seat {
-                    number,
-                    side,
-                    session,
-                    polite,
-                    link: Some(link),
-                    since: now,
-                    confirmed: false,
-                    silent_since: None,
-                    received: 0,
-                    backlog: VecDeque::new(),
-                    first: 0,
-                });
-                (self.server.seats.len() - 1, false)
+                let number = away.unwrap_or_else(|| self.unique());
+                self.sit(side, link, number, session);
+                return self.stop_strangers();
             }
         };
+        self.tell_joined(index, link, resumed, news);
+        self.stop_strangers();
+    }
+
+    /// Both are there: strangers find the room full.
+    fn stop_strangers(&mut self) {
+        if self.server.seats.len() == 2 && self.server.seats.iter().all(|s| s.link.is_some()) {
+            self.stop_knocking(|knocker| knocker.side.is_none());
+        }
+    }
+
+    fn tell_joined(&mut self, index: usize, link: u32, resumed: bool, news: bool) {
+        let side = self.server.seats[index].side;
         let locked = self.server.locked;
         let seat = &self.server.seats[index];
         let (number, polite, info) = (seat.number, seat.polite, seat.info());
@@ -423,6 +557,11 @@ impl World {
         let (first, replay) = (seat.first, seat.backlog.clone());
         let at = self.now + WIRE_DELAY;
         self.at(at, Event::ToClient(side, link, joined));
+        let knockers: Vec<_> = self.server.knockers.iter().map(|k| seat_id(k.number)).collect();
+        for peer_id in knockers {
+            let knock = Input::Knock(Knock { peer_id, display_name: None });
+            self.at(at, Event::ToClient(side, link, ToClient::Told(knock)));
+        }
         if resumed {
             for (number, message) in (first..).zip(replay) {
                 self.at(at, Event::ToClient(side, link, ToClient::Numbered { number, message }));
@@ -456,8 +595,7 @@ impl World {
                 self.transmit(side);
                 self.input(side, Input::Joined { peers, polite, resumed, locked });
             }
-            ToClient::Lock(locked) => self.input(side, Input::Locked(locked)),
-            ToClient::Refused => self.input(side, Input::Refused(ErrorCode::RoomLocked)),
+            ToClient::Told(message) => self.input(side, message),
             ToClient::Numbered { number, message } => {
                 if number == own.received {
                     own.received += 1;

@@ -124,6 +124,7 @@ pub fn config(address: SocketAddr, room: &RoomCode, session: &str) -> ClientConf
         room: room.clone(),
         display_name: None,
         session: session_id(session),
+        resume_token: None,
         trusted_certificate: None,
     }
 }

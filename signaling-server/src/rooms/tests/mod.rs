@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod full;
+mod knocks;
 mod limits;
 mod locks;
 mod meeting;
@@ -192,6 +193,11 @@ fn told(outputs: &[Output], to: &Seated) -> Vec<String> {
                     ServerMessage::Error { code, .. } => code.as_str().into(),
                     ServerMessage::Lock { locked: true, .. } => "locked".into(),
                     ServerMessage::Lock { .. } => "open".into(),
+                    ServerMessage::Knocking => "knocking".into(),
+                    ServerMessage::Knock { display_name, .. } => {
+                        format!("knock {}", display_name.as_deref().unwrap_or("?"))
+                    }
+                    ServerMessage::KnockGone { .. } => "knock-gone".into(),
                     ServerMessage::Pong { .. } => "pong".into(),
                 })
             }
