@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use visavis_tests::browser::Browser;
-use visavis_tests::program::{Program, binary, scratch};
+use visavis_tests::program::{Program, Server, binary, join, scratch};
 use visavis_tests::screen::Screen;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -72,6 +72,38 @@ fn app_and_browser_see_each_other_through_the_apps_own_server() -> anyhow::Resul
         text.contains("connected") && (text.contains("nominated") || text.contains("selected"))
     })?;
     drop(browser);
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+#[test]
+fn an_app_that_was_killed_offers_its_call_again_and_comes_back_without_knocking()
+-> anyhow::Result<()> {
+    let folder = scratch("killed-app")?;
+    let screen = Screen::start(&folder)?;
+    let server = Server::start()?;
+    // It lets nobody in.
+    let mut inside = join("inside", server.url(), ROOM, &["--size", "320x180"])?;
+    inside.wait_event("waiting", LIMIT)?;
+    let app = |flags: &[&str]| -> anyhow::Result<Program> {
+        let mut command = screen.command(&binary("visavis")?);
+        command.args(["--camera", "test-pattern", "--microphone", "tone", "--speaker", "none"]);
+        Program::start("visavis", command.args(flags))
+    };
+    let call = [ROOM, "--server", server.url(), "--join"];
+    let mut first = app(&call)?;
+    inside.wait_event("first-video-frame", LIMIT)?;
+    let deadline = Instant::now() + LIMIT;
+    while !folder.join("config/visavis/seat.json").exists() {
+        ensure!(Instant::now() < deadline, "nothing is kept");
+        std::thread::yield_now();
+    }
+    first.kill()?;
+    let mut lobby = app(&[])?;
+    screen.wait_text(LIMIT, |text| text.contains("Rejoin"))?;
+    lobby.kill()?;
+    let _again = app(&call)?;
+    inside.wait_event("connected", LIMIT)?;
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }
