@@ -46,10 +46,10 @@ fn expect_not_proven(peer: &mut Program) -> anyhow::Result<()> {
 }
 
 /// As the one that offers ends. If proofs are taken out, the word of a failed one does not reach it either: all
-/// that it learns is that the other left.
+/// that it learns is that the other gave up.
 fn expect_offerer_not_proven(peer: &mut Program, proofs: Proofs) -> anyhow::Result<()> {
     match proofs {
-        Proofs::Drop => expect_end(peer, &["not-proven", "remote-hangup"]),
+        Proofs::Drop => expect_end(peer, &["not-proven", "connection-failed"]),
         Proofs::Pass | Proofs::Guess => expect_not_proven(peer),
     }
     .with_context(|| format!("{proofs:?}"))
