@@ -70,7 +70,7 @@ pub(crate) fn security_headers(request: &HeaderMap) -> [(HeaderName, HeaderValue
     let sockets =
         host(request).map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
     let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data: blob:; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
          font-src 'self'; manifest-src 'self'; worker-src 'self'; \
          media-src 'self' blob: mediastream:; connect-src 'self'{sockets}; \
          frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

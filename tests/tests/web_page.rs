@@ -181,7 +181,7 @@ fn lost_websocket_is_resumed_in_silence() -> anyhow::Result<()> {
          })()",
     )?;
     first.click("#code")?;
-    first.type_text("ABCDEFGHJK")?;
+    first.type_text("ABCDEKGHJKMN")?;
     first.press(Key::Enter)?;
     first.wait_phase("waiting", LIMIT)?;
     first.run("sockets[0].close()")?;
