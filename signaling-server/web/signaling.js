@@ -19,6 +19,9 @@ import {
 } from "./protocol.js";
 import { every } from "./ticker.js";
 
+/** A server that was started anew may be busy with all who come back from one address: no reason to end a call. */
+const SHARED = ["too-many-joins", "too-many-rooms"];
+
 /** Waits before each attempt after a loss, the last one for all that follow. */
 const RETRY_MS = [100, 250, 500, 1000, 2000, 4000];
 /** An attempt that has not been answered by then is given up. */
@@ -194,7 +197,7 @@ export class Signaling extends EventTarget {
   #onError({ code, message }) {
     if (!isFatal(code)) {
       console.debug("visavis: the server refused a message:", code, message);
-    } else if (isTransient(code)) {
+    } else if (isTransient(code) || (this.#join.resumeToken && SHARED.includes(code))) {
       this.#lose();
     } else {
       this.close();

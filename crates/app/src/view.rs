@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use egui::{Rect, Ui};
-use visavis_engine::{CallCode, CallSnapshot, Command, Phase};
+use visavis_engine::{CallCode, CallSnapshot, Command, Phase, RoomCode};
 
 use crate::settings::Settings;
 use crate::video::VideoView;

@@ -510,7 +510,7 @@ fn a_knock_lets_a_lost_call_wait_for_its_answer() {
 
 #[test]
 fn whoever_has_to_knock_waits_until_the_server_answers() {
-    let mut session = Session::new();
+    let mut session = Session::new(nameless(1));
     session.handle_input(Duration::ZERO, Input::Knocking);
     assert_eq!(session.state(), &CallState::Knocking);
     session.handle_input(Duration::from_secs(50), Input::Refused(ErrorCode::RefusedEntry));
