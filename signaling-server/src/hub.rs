@@ -59,6 +59,7 @@ struct State {
     alive: Option<mpsc::Sender<()>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 enum Frame {
     /// With the bytes of memory that it takes.
     Message(ServerMessage, usize),

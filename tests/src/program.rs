@@ -298,7 +298,7 @@ impl Server {
     pub fn restart_with(&mut self, flags: &[&str]) -> anyhow::Result<()> {
         self.program.terminate()?;
         self.program.wait_end(Duration::from_secs(5))?;
-        *self = Self::listen_with(&self.address().to_owned(), flags)?;
+        *self = Self::listen_with(self.address(), flags)?;
         Ok(())
     }
 }

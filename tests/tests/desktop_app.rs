@@ -100,7 +100,7 @@ fn an_app_that_was_killed_offers_its_call_again_and_comes_back_without_knocking(
     }
     first.kill()?;
     let mut lobby = app(&[])?;
-    screen.wait_text(LIMIT, |text| text.contains("Rejoin"))?;
+    screen.wait_text(LIMIT, |text| text.contains("was interrupted"))?;
     lobby.kill()?;
     let _again = app(&call)?;
     inside.wait_event("connected", LIMIT)?;

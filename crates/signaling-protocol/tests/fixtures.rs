@@ -93,7 +93,7 @@ fn the_specification_names_every_error_and_the_limits() {
     for words in [
         format!("Size of a message | {} KiB", limits::MAX_MESSAGE_BYTES / 1024),
         format!("{}, and {} at once", limits::MESSAGES_PER_SECOND, limits::MESSAGE_BURST),
-        format!("one /64) | {} |", limits::JOINS_PER_MINUTE),
+        format!("Joins a minute from one address | {} |", limits::JOINS_PER_MINUTE),
         format!("Time until `join` | {} s", limits::JOIN_DEADLINE.as_secs()),
         format!("Silence | {} s", limits::SILENCE_LIMIT.as_secs()),
         format!("A seat left with `mayReturn` | {} s", limits::RETURN_LIMIT.as_secs()),

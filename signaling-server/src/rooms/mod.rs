@@ -45,6 +45,7 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 
 /// What happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(crate) enum Input {
     /// A WebSocket is open.
     Connected { connection: ConnectionId, address: IpAddr, host: Option<Authority> },
@@ -64,6 +65,7 @@ pub(crate) enum Input {
 
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(crate) enum Output {
     /// Send a message of about `bytes` bytes.
     Send { connection: ConnectionId, message: ServerMessage, bytes: usize },

@@ -54,7 +54,8 @@ pub fn measure(
     // All talk with a browser is in its own namespace, for its driver listens there.
     let receiver_browser = browser(receiver, right, server.url())?;
     let sender_browser = browser(sender, left, server.url())?;
-    let receiver_page = enter(&receiver_browser, right, server.url(), "camera=none")?;
+    let receiver_page =
+        enter(&receiver_browser, right, server.url(), "camera=none&microphone=none")?;
     let _receiver_peer: Option<Program> = match &receiver_page {
         Some(page) => {
             right.within(|| page.run("watchReceived()"))??;

@@ -42,7 +42,6 @@ fn stream(ssrc: u32, rtx: Option<u32>, mime_type: &str, payload_type: u8) -> Str
         rtp_header_extensions: vec![RTPHeaderExtension {
             uri: TRANSPORT_CC_URI.into(),
             id: TRANSPORT_CC,
-            ..Default::default()
         }],
         ..Default::default()
     }

@@ -68,7 +68,8 @@ mod tests {
     /// Every seed, and with it everything that ever failed, goes through its target.
     #[test]
     fn the_seeds_of_the_fuzz_targets_are_survived() {
-        let targets: [(&str, fn(&[u8])); 16] = [
+        type Target = (&'static str, fn(&[u8]));
+        let targets: [Target; 16] = [
             ("candidate", candidate),
             ("data_channel", data_channel),
             ("dtls", dtls),

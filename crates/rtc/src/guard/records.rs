@@ -105,12 +105,12 @@ impl Records {
                 continue;
             }
             match (record.epoch, record.content_type) {
-                (0, HANDSHAKE | CHANGE_CIPHER_SPEC) if phase != HandshakePhase::Complete => {
-                    if !self.is_repeated_by_the_network(record.whole)
-                        && self.budget.take(now, record.whole.len())
-                    {
-                        self.plaintext(record, &mut passed);
-                    }
+                (0, HANDSHAKE | CHANGE_CIPHER_SPEC)
+                    if phase != HandshakePhase::Complete
+                        && !self.is_repeated_by_the_network(record.whole)
+                        && self.budget.take(now, record.whole.len()) =>
+                {
+                    self.plaintext(record, &mut passed);
                 }
                 (1, HANDSHAKE) if phase != HandshakePhase::Complete => {
                     let fits = record.whole.len() <= MAX_FINISHED_BYTES;

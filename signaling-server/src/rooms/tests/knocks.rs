@@ -204,7 +204,7 @@ fn coming_and_going_is_limited() {
     for _ in 0..KNOCK_BURST {
         let (stranger, outputs) = bench.stranger("198.51.100.7");
         assert!(told(&outputs, &a).contains(&"knock Edsger".into()));
-        let outputs = if bench.opened % 2 == 0 {
+        let outputs = if bench.opened.is_multiple_of(2) {
             bench.say(stranger.connection, LEAVE)
         } else {
             bench.disconnect(stranger.connection)
