@@ -12,7 +12,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 ///   may be an emoji that only the reader's system knows.
 /// - Zero-width joiners stay where scripts and emoji need them: between letters from Arabic to Mongolian, and
 ///   between pictographs. A variation selector stays behind a pictograph.
-/// - Marks above and below a letter go beyond [`MAX_MARKS`].
+/// - Marks above and below a letter go beyond four in a row.
 /// - What is beyond `max_chars` Unicode scalar values is cut off.
 pub fn clean_name(text: &str, max_chars: usize) -> Option<String> {
     let mut clean = String::new();
