@@ -171,7 +171,7 @@ async fn what_is_kept_for_all_stays_within_its_budget() {
     let mut most = 0;
     let mut held = Vec::new();
     for n in 0..10_u8 {
-        let room = format!("abc-de{}", char::from(b'a' + n));
+        let room = format!("xyz-ab{}", char::from(b'a' + n));
         let (mut sender, _) = Client::join(server.address, &room).await;
         let (receiver, joined) = Client::join(server.address, &room).await;
         assert_eq!(sender.next().await["type"], "peer-joined");
