@@ -40,6 +40,11 @@ pub(crate) struct CallView {
 }
 
 impl CallView {
+    /// Closes the card behind the lock; whether it was open.
+    pub(crate) fn close_proof(&mut self) -> bool {
+        std::mem::take(&mut self.proof_open)
+    }
+
     /// Draws into `area`, the window without the debug panel.
     pub(crate) fn show(&mut self, ui: &mut Ui, area: Rect, debug_open: bool, view: &mut View<'_>) {
         remote(ui, area, view);

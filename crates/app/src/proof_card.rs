@@ -5,7 +5,7 @@ use egui::{
     Align, Align2, CornerRadius, FontId, Layout, Pos2, Rect, Sense, Stroke, StrokeKind, Ui,
 };
 use egui::{RichText, WidgetInfo};
-use visavis_engine::{Authentication, CallSnapshot, EMOJI, EMOJI_SHOWN, Emoji};
+use visavis_engine::{Authentication, CallSnapshot, EMOJI, EMOJI_SHOWN, Emoji, Phase};
 
 use crate::theme::{self, DARK, icon};
 use crate::view::{View, within};
@@ -29,6 +29,8 @@ pub(crate) fn show(
         *open = false;
         return at.x - 8.0;
     };
+    // What a person has to know or answer now stands in the same place.
+    *open &= view.snapshot.phase != Phase::Reconnecting && view.snapshot.knocks.is_empty();
     let words = Words::new(authentication, view.snapshot);
     let proven = authentication.is_proven;
     // What is not proven never fades.

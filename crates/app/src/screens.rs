@@ -87,7 +87,7 @@ impl Screens {
                 view.ask_lock();
             }
         }
-        if plain_escape(ui) {
+        if plain_escape(ui) && !self.call.close_proof() {
             if ui.input(|i| i.viewport().fullscreen).unwrap_or(false) {
                 view.ask(Action::ToggleFullScreen);
             } else if self.debug.open && view.snapshot.phase != Phase::Idle {

@@ -338,6 +338,19 @@ fn the_proof_is_a_word_at_the_lock_and_a_card_under_it() {
     h.get_by_label_contains("Proven by the code: who").click();
     settle(&mut h);
     assert!(h.query_by_label_contains("In order").is_none());
+    // Escape closes it, and so does what has to be answered in its place.
+    for closed_by_escape in [true, false] {
+        h.get_by_label_contains("Proven by the code: who").click();
+        settle(&mut h);
+        h.get_by_label_contains("In order");
+        if closed_by_escape {
+            h.key_press(Key::Escape);
+        } else {
+            h.state_mut().snapshot.knocks = vec![knock("c", Some("Edsger"))];
+        }
+        settle(&mut h);
+        assert!(h.query_by_label_contains("In order").is_none());
+    }
 }
 
 #[test]
