@@ -26,7 +26,7 @@ use visavis_media::assembler::{AssemblerOutput, FrameAssembler};
 use visavis_media::codec::VideoDecoder as _;
 use visavis_media::codec::h264::H264Decoder;
 use visavis_media::codec::opus::{OpusDecoder, packet_samples};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, ReceivedRtp};
+use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, ReceivedRtp, VideoCodec};
 use visavis_rtc::{
     Candidate, Description, IceGatheringState, MediaClock, Peer, PeerConfig, PeerConnectionState,
     PeerEvent, SdpKind,
@@ -507,6 +507,7 @@ impl VideoReader {
             };
             counts.video_frames.fetch_add(1, Ordering::Relaxed);
             other.video_sender().send(&EncodedVideoFrame {
+                codec: VideoCodec::H264,
                 data: frame.data,
                 keyframe: frame.keyframe,
                 time: clock.now(),

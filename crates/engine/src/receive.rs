@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use visavis_media::assembler::{AssemblerOutput, FrameAssembler};
 use visavis_media::audio::tone_meter::ToneMeter;
-use visavis_media::codec::VideoDecoder;
-use visavis_media::codec::h264::H264Decoder;
+use visavis_media::codec::{VideoCodec, VideoDecoder, video_decoder};
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::{JitterBuffer, PlayoutKind};
 use visavis_media::sync::{LipSync, SyncKind};
@@ -154,7 +153,7 @@ impl VideoReceive {
             events,
             meters: meters.clone(),
             assembler: FrameAssembler::new(),
-            decoder: H264Decoder::new(),
+            decoder: video_decoder(VideoCodec::H264),
             sync,
             held: VecDeque::with_capacity(MAX_HELD_FRAMES),
         };
@@ -211,7 +210,7 @@ struct VideoDecode {
     events: Arc<dyn ReceiveEvents>,
     meters: Arc<Mutex<VideoMeters>>,
     assembler: FrameAssembler,
-    decoder: H264Decoder,
+    decoder: Box<dyn VideoDecoder>,
     sync: SharedSync,
     /// Decoded pictures with the time to show them; empty unless sound is far behind.
     held: VecDeque<(MediaTime, VideoFrame)>,

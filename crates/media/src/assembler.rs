@@ -1,4 +1,4 @@
-//! RTP packets of one H.264 stream into whole pictures, as early as possible. Sans-IO: packets and
+//! RTP packets of one video stream into whole pictures, as early as possible. Sans-IO: packets and
 //! the time go in, pictures and keyframe requests come out; it lives on the receiving video thread.
 //!
 //! A picture goes out the moment its last packet is there; nothing waits for the next picture. When
@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::codec::VideoCodec;
 use crate::depacketize::{PayloadInfo, assemble, inspect};
 use crate::frame::{MediaTime, ReceivedRtp};
 
 /// A whole picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssembledFrame {
-    /// The access unit, Annex B.
+    /// What it is coded with.
+    pub codec: VideoCodec,
+    /// As in [`EncodedVideoFrame::data`](crate::EncodedVideoFrame::data).
     pub data: Bytes,
-    /// Whether it is an IDR picture.
+    /// Whether it can be decoded without others.
     pub keyframe: bool,
     /// RTP timestamp, 90 kHz.
     pub rtp_timestamp: u32,
@@ -106,6 +109,7 @@ enum State {
 
 #[derive(Debug)]
 struct Packet {
+    codec: VideoCodec,
     payload: Bytes,
     info: PayloadInfo,
     timestamp: u32,
@@ -150,7 +154,9 @@ impl FrameAssembler {
 
     /// Takes a packet in any order; then drain [`Self::poll`].
     pub fn push(&mut self, packet: ReceivedRtp, now: MediaTime) {
-        let Some(info) = inspect(&packet.payload) else {
+        let Some((codec, info)) =
+            packet.codec.and_then(|codec| Some((codec, inspect(codec, &packet.payload)?)))
+        else {
             self.stats.malformed += 1;
             return;
         };
@@ -173,6 +179,7 @@ impl FrameAssembler {
         self.packets.insert(
             sequence,
             Packet {
+                codec,
                 payload: packet.payload,
                 info,
                 timestamp: packet.timestamp,
@@ -354,7 +361,11 @@ impl FrameAssembler {
     /// them (padding only), or its pieces did not fit together and a keyframe is needed.
     fn take_frame(&mut self, first: u64, last: u64, now: MediaTime) -> Option<AssembledFrame> {
         let run = self.packets.range(first..=last).map(|(_, p)| p);
-        let unit = assemble(run.clone().map(|p| &p.payload[..]), &mut self.unit);
+        let codec = run.clone().next()?.codec;
+        let one_codec = run.clone().all(|p| p.codec == codec);
+        let unit = one_codec
+            .then(|| assemble(codec, run.clone().map(|p| &p.payload[..]), &mut self.unit))
+            .flatten();
         let rtp_timestamp = run.clone().find(|p| !p.info.empty).map(|p| p.timestamp);
         let first_arrival = run.clone().map(|p| p.arrival).min();
         let last_arrival = run.map(|p| p.arrival).max();
@@ -371,6 +382,7 @@ impl FrameAssembler {
         self.stats.frames += 1;
         self.stats.keyframes += u64::from(unit.keyframe);
         Some(AssembledFrame {
+            codec,
             data: unit.data,
             keyframe: unit.keyframe,
             rtp_timestamp: rtp_timestamp?,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::codec::VideoCodec;
+
 /// Sample rate of all audio inside the application, Hz (RFC 7587: Opus' RTP clock is the same).
 pub const AUDIO_RATE_HZ: u32 = 48_000;
 /// Duration of one [`AudioFrame`] inside, and of a capture block.
@@ -195,12 +197,17 @@ pub struct AudioFrame {
     pub time: MediaTime,
 }
 
-/// One coded picture: an Annex B access unit (H.264).
+/// One coded picture.
 #[derive(Debug, Clone)]
 pub struct EncodedVideoFrame {
-    /// The access unit.
+    /// What it is coded with.
+    pub codec: VideoCodec,
+    /// The coded picture. H.264: an access unit (ITU-T H.264 Annex B). VP8: a frame (RFC 6386 §9). VP9: a
+    /// frame, or a superframe with its index (VP9 bitstream specification, Annex B). AV1: a temporal unit of OBUs
+    /// that have a size field (low-overhead format, AV1 specification §5.2).
     pub data: Bytes,
-    /// Whether it can be decoded without others (IDR with SPS and PPS).
+    /// Whether it can be decoded without others (H.264: an IDR picture with SPS and PPS; AV1: with its sequence
+    /// header).
     pub keyframe: bool,
     /// Capture time.
     pub time: MediaTime,
@@ -222,6 +229,8 @@ pub struct EncodedAudioFrame {
 /// One RTP packet as it leaves `rtc`: decrypted, RTX undone, not yet deduplicated or ordered.
 #[derive(Debug, Clone)]
 pub struct ReceivedRtp {
+    /// What the payload is coded with; `None` for sound.
+    pub codec: Option<VideoCodec>,
     /// Sequence number of the media stream (the original one for RTX; that of the carrier for a
     /// redundant copy).
     pub sequence: u16,

@@ -20,5 +20,6 @@ pub mod scale;
 pub mod sync;
 pub mod synthetic;
 
+pub use codec::VideoCodec;
 pub use error::MediaError;
 pub use frame::*;

@@ -14,7 +14,7 @@ use visavis_media::convert::{CameraFormat, CameraPicture, Converter};
 use visavis_media::pool::BufferPool;
 use visavis_media::scale::{Fit, Scaler};
 use visavis_media::synthetic::TestPattern;
-use visavis_media::{MediaTime, ReceivedRtp, Size, VideoFrame};
+use visavis_media::{MediaTime, ReceivedRtp, Size, VideoCodec, VideoFrame};
 
 /// Counts what this thread asks for; passes everything on to the system.
 struct Counting;
@@ -131,6 +131,7 @@ fn steady(format: CameraFormat) -> [Counts; STEPS.len()] {
         let last = packets.len() - 1;
         for (index, payload) in packets.into_iter().enumerate() {
             let packet = ReceivedRtp {
+                codec: Some(VideoCodec::H264),
                 sequence,
                 timestamp: n * 3000,
                 marker: index == last,

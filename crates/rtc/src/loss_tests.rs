@@ -45,7 +45,7 @@ pub(crate) mod tests {
 
     use bytes::Bytes;
     use tokio::sync::mpsc;
-    use visavis_media::{EncodedVideoFrame, ReceivedRtp, Size};
+    use visavis_media::{EncodedVideoFrame, ReceivedRtp, Size, VideoCodec};
 
     use super::*;
     use crate::{MediaClock, Peer, PeerConfig, PeerConnectionState, PeerEvent};
@@ -130,6 +130,7 @@ pub(crate) mod tests {
             data.extend([0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
             data.extend(std::iter::repeat_n(7u8, 4000));
             let frame = EncodedVideoFrame {
+                codec: VideoCodec::H264,
                 data: Bytes::from(data),
                 keyframe,
                 time: a.clock.now(),

@@ -13,6 +13,7 @@ use rtc::interceptor::{Attribute, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
+use visavis_media::VideoCodec;
 use visavis_media::depacketize::inspect;
 
 use crate::interceptor::{Queues, Stage};
@@ -223,7 +224,10 @@ impl Stage for NackGenerator {
                 if first || self.gaps.first_seen.is_some() {
                     // A packet that comes again begins with its number (RFC 4588 §4).
                     let payload = rtp.payload.get(if stream.rtx { 2 } else { 0 }..);
-                    if payload.and_then(inspect).is_some_and(|info| info.leads_picture) {
+                    if payload
+                        .and_then(|p| inspect(VideoCodec::H264, p))
+                        .is_some_and(|info| info.leads_picture)
+                    {
                         self.gaps.picture_begins(original);
                     } else if first {
                         self.gaps.begins_within(packet.now);

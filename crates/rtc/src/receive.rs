@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
-use visavis_media::{ReceivedRtp, red};
+use visavis_media::{ReceivedRtp, VideoCodec, red};
 
 use crate::interceptor::{Queues, Stage};
 use crate::session::Session;
@@ -112,6 +112,7 @@ impl Receiver {
         let header = &rtp.header;
         let receive = |payload, timestamp, retransmitted| {
             (self.audio)(ReceivedRtp {
+                codec: None,
                 sequence: header.sequence_number,
                 timestamp,
                 marker: header.marker,
@@ -155,6 +156,7 @@ impl Stage for Receiver {
             return;
         }
         let received = ReceivedRtp {
+            codec: (stream.kind == MediaKind::Video).then_some(VideoCodec::H264),
             sequence,
             timestamp: rtp.header.timestamp,
             marker: rtp.header.marker,

@@ -72,6 +72,7 @@ fn pictures(count: usize, keyframe_every: usize, first_sequence: u16) -> Vec<Pic
                 .map(|(i, payload)| {
                     sequence = sequence.wrapping_add(1);
                     ReceivedRtp {
+                        codec: Some(VideoCodec::H264),
                         sequence: sequence.wrapping_sub(1),
                         timestamp: u32::try_from(index).unwrap() * 3000,
                         marker: i == last,
@@ -242,6 +243,7 @@ fn padding_between_pictures_and_a_missing_marker_do_not_stop_the_stream() {
         if picture.packets[0].timestamp == 6000 {
             let last = packets.last().unwrap().clone();
             packets.extend([1, 2].map(|_| ReceivedRtp {
+                codec: Some(VideoCodec::H264),
                 payload: Bytes::new(),
                 marker: false,
                 ..last.clone()
@@ -287,6 +289,7 @@ fn memory_is_bounded_whatever_comes() {
     let mut assembler = FrameAssembler::new();
     for n in 0..20_000u16 {
         let packet = ReceivedRtp {
+            codec: Some(VideoCodec::H264),
             sequence: n * 2,
             timestamp: n.into(),
             marker: false,
@@ -390,6 +393,7 @@ proptest! {
         for (sequence, far, timestamp, marker, payload, step) in packets {
             now += step;
             let packet = ReceivedRtp {
+                codec: Some(VideoCodec::H264),
                 sequence: if far { sequence.wrapping_mul(1021) } else { sequence },
                 timestamp,
                 marker,

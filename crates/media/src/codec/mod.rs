@@ -6,10 +6,97 @@ pub mod sps;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
+use crate::adaptation::Content;
 use crate::error::MediaError;
-use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, VideoFrame};
+use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+
+/// A video codec that is coded, decoded and negotiated here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VideoCodec {
+    /// AV1, main profile.
+    Av1,
+    /// VP9, profile 0.
+    Vp9,
+    /// H.264, constrained baseline when sent.
+    H264,
+    /// VP8.
+    Vp8,
+}
+
+impl VideoCodec {
+    /// All of them, by picture quality at equal bitrates.
+    pub const ALL: [Self; 4] = [Self::Av1, Self::Vp9, Self::H264, Self::Vp8];
+
+    /// The media subtype of its RTP payload format (RFC 6184, RFC 7741, RFC 9628, and the AV1 RTP
+    /// specification).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Av1 => "AV1",
+            Self::Vp9 => "VP9",
+            Self::H264 => "H264",
+            Self::Vp8 => "VP8",
+        }
+    }
+
+    /// By that name, in capitals or not.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for VideoCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a video encoder is made.
+#[derive(Debug, Clone, Copy)]
+pub struct VideoEncoderConfig {
+    /// Ceiling that [`VideoEncoder::set_bitrate`] is clamped to.
+    pub max_bitrate: Bitrate,
+    /// Target to begin with.
+    pub bitrate: Bitrate,
+    /// Pictures a second to begin with.
+    pub frame_rate: f32,
+    /// What the pictures show.
+    pub content: Content,
+}
+
+impl Default for VideoEncoderConfig {
+    fn default() -> Self {
+        Self {
+            max_bitrate: Bitrate::from_kbps(2_500),
+            bitrate: Bitrate::from_kbps(1_500),
+            frame_rate: 30.0,
+            content: Content::Camera,
+        }
+    }
+}
+
+/// An encoder of `codec`; the codec itself starts with the first picture.
+pub fn video_encoder(codec: VideoCodec, config: &VideoEncoderConfig) -> Box<dyn VideoEncoder> {
+    match codec {
+        VideoCodec::H264 => Box::new(h264::H264Encoder::new(h264::H264EncoderConfig {
+            max_bitrate: config.max_bitrate,
+            bitrate: config.bitrate,
+            frame_rate: config.frame_rate,
+            ..h264::H264EncoderConfig::default()
+        })),
+        _ => unreachable!("in work"),
+    }
+}
+
+/// A decoder of `codec`; the codec itself starts with the first keyframe.
+pub fn video_decoder(codec: VideoCodec) -> Box<dyn VideoDecoder> {
+    match codec {
+        VideoCodec::H264 => Box::new(h264::H264Decoder::new()),
+        _ => unreachable!("in work"),
+    }
+}
 
 /// Turns pictures into coded pictures.
 pub trait VideoEncoder: Send {
@@ -34,11 +121,15 @@ pub trait VideoEncoder: Send {
 
 /// Turns coded pictures into pictures.
 pub trait VideoDecoder: Send {
-    /// Decodes one whole access unit (Annex B) and hands out its picture at once. `None`: the unit
-    /// held no picture (parameter sets alone).
+    /// Decodes one whole coded picture, as in [`EncodedVideoFrame::data`], and hands out its picture
+    /// at once. `None`: there was no picture in it (parameter sets alone).
     ///
     /// # Errors
-    /// The unit is broken, or depends on a picture that never came. The caller asks the sender for
+    /// The coded picture is broken, or depends on one that never came. The caller asks the sender for
     /// a keyframe; until one comes, every call returns [`MediaError::AwaitingKeyframe`] cheaply.
-    fn decode(&mut self, access_unit: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError>;
+    fn decode(&mut self, coded: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError>;
+
+    /// Starts the codec and has it get its memory for pictures of `size`, so that the first keyframe is decoded
+    /// as quickly as others. It has to be a keyframe all the same. Does nothing where that saves nothing.
+    fn warm_up(&mut self, _size: Size) {}
 }

@@ -268,6 +268,7 @@ fn run_with(link: Link, sound: &[f32]) -> Outcome {
             for (arrival, sequence, timestamp, payload, is_red) in network.drain(..due) {
                 let mut push = |payload, timestamp, retransmitted| {
                     buffer.push(&ReceivedRtp {
+                        codec: None,
                         sequence,
                         timestamp,
                         marker: false,

@@ -34,6 +34,7 @@ fn play(
         let sent_us = n as u64 * 10_000;
         if let Some(delay) = delay_ms(count) {
             network.push(ReceivedRtp {
+                codec: None,
                 sequence: first_sequence.wrapping_add(u16::try_from(count).unwrap()),
                 timestamp: u32::try_from(packet.time.as_micros() * 48 / 1000)
                     .unwrap()
@@ -210,6 +211,7 @@ fn duplicates_and_late_packets_are_ignored() {
         })
         .zip(0u16..)
         .map(|(p, n)| ReceivedRtp {
+            codec: None,
             sequence: n,
             timestamp: u32::from(n) * 960,
             marker: false,
@@ -252,6 +254,7 @@ fn a_sender_that_begins_anew_is_heard_again() {
             };
             count += 1;
             buffer.push(&ReceivedRtp {
+                codec: None,
                 sequence,
                 timestamp,
                 marker: false,
@@ -280,6 +283,7 @@ fn extra_delay_is_gone_to_and_back_without_a_gap() {
         }));
         if let Some(packet) = encoder.encode(&AudioFrame { samples: source(0), time }).unwrap() {
             buffer.push(&ReceivedRtp {
+                codec: None,
                 sequence: (n / 2) as u16,
                 timestamp: (n as u32 - 1) * 480,
                 marker: false,
@@ -317,6 +321,7 @@ proptest! {
             now += step;
             let index = index as u16;
             buffer.push(&ReceivedRtp {
+                codec: None,
                 sequence: if near { index.wrapping_add(sequence % 4) } else { sequence },
                 timestamp: if near { u32::from(index) * 960 + timestamp % 2000 } else { timestamp },
                 marker: false,

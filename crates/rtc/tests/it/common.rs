@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, ReceivedRtp, Size};
+use visavis_media::{
+    EncodedAudioFrame, EncodedVideoFrame, MediaTime, ReceivedRtp, Size, VideoCodec,
+};
 use visavis_rtc::{
     Candidate, MediaClock, Peer, PeerConfig, PeerConnectionState, PeerEvent, SdpKind,
 };
@@ -134,6 +136,7 @@ pub(crate) fn picture(
     data.extend_from_slice(&[0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
     data.extend(std::iter::repeat_n(fill.max(2), bytes));
     EncodedVideoFrame {
+        codec: VideoCodec::H264,
         data: Bytes::from(data),
         keyframe,
         time: clock.now(),

@@ -1,36 +1,17 @@
 //! H.264 RTP payloads (RFC 6184, packetization modes 0 and 1) back into NAL units.
-//!
-//! Every length is checked here: these bytes come from the network.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+use super::{CodedPicture, PayloadInfo};
 use crate::codec::sps::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SLICE, NAL_SPS};
 
-/// What one RTP payload holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PayloadInfo {
-    /// Begins a NAL unit (not the middle or end of a fragmented one).
-    pub starts_unit: bool,
-    /// The first NAL unit is one that only stands at the start of a picture: AUD or SPS.
-    pub leads_picture: bool,
-    /// Holds an SPS or (part of) an IDR slice.
-    pub keyframe: bool,
-    /// Holds (part of) an IDR slice.
-    pub idr: bool,
-    /// Padding: nothing in it.
-    pub empty: bool,
-}
-
-/// Reads a payload's structure. `None` if it is malformed or of a kind that was not negotiated
-/// (STAP-B, MTAP, FU-B).
-pub fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
-    let Some(&header) = payload.first() else {
-        return Some(PayloadInfo { empty: true, ..Default::default() });
-    };
+/// As [`super::inspect`]; STAP-B, MTAP and FU-B are not negotiated.
+pub(super) fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
+    let &header = payload.first()?;
     if header & FORBIDDEN_BIT != 0 {
         return None;
     }
-    let mut info = PayloadInfo { starts_unit: true, ..Default::default() };
+    let mut info = PayloadInfo::default();
     let mut see = |unit_type: u8, first: bool| {
         info.keyframe |= matches!(unit_type, NAL_IDR | NAL_SPS);
         info.idr |= unit_type == NAL_IDR;
@@ -61,22 +42,17 @@ pub fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
                 return None;
             }
             see(fu & TYPE_MASK, start);
-            info.starts_unit = start;
         }
         _ => return None,
     }
     Some(info)
 }
 
-/// Puts payloads in sequence order together into one Annex B access unit, cut off `memory`, which
-/// grows as needed and is used again once earlier units are dropped. `None` if fragments do not fit
-/// together. NAL units that a constrained-baseline decoder has no use for are left out, so the
-/// result can be empty.
-pub fn assemble<'a>(
+/// As [`super::assemble`], into an Annex B access unit. NAL units that a decoder has no use for are left out.
+pub(super) fn assemble<'a>(
     payloads: impl Iterator<Item = &'a [u8]> + Clone,
     memory: &mut BytesMut,
-) -> Option<AccessUnit> {
-    memory.clear();
+) -> Option<CodedPicture> {
     memory.reserve(payloads.clone().map(|p| p.len() + START_CODE.len()).sum());
     let mut unit = Unit { data: memory, keyframe: false };
     // Type of the fragmented unit under way.
@@ -120,16 +96,7 @@ pub fn assemble<'a>(
         }
     }
     let Unit { data, keyframe } = unit;
-    open.is_none().then(|| AccessUnit { data: data.split().freeze(), keyframe })
-}
-
-/// One assembled access unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessUnit {
-    /// Annex B.
-    pub data: Bytes,
-    /// Whether it holds an IDR slice.
-    pub keyframe: bool,
+    open.is_none().then(|| CodedPicture { data: data.split().freeze(), keyframe })
 }
 
 /// One under way.
@@ -180,7 +147,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn assembled(parts: &[&[u8]]) -> Option<AccessUnit> {
+    fn assembled(parts: &[&[u8]]) -> Option<CodedPicture> {
         assemble(parts.iter().copied(), &mut BytesMut::new())
     }
 
@@ -197,16 +164,9 @@ mod tests {
         );
         assert_eq!(
             inspect(&stap),
-            Some(PayloadInfo {
-                starts_unit: true,
-                leads_picture: true,
-                keyframe: true,
-                idr: false,
-                empty: false
-            })
+            Some(PayloadInfo { leads_picture: true, keyframe: true, idr: false, empty: false })
         );
-        assert!(!inspect(parts[2]).unwrap().starts_unit);
-        assert!(inspect(&[]).unwrap().empty);
+        assert!(super::super::inspect(crate::VideoCodec::H264, &[]).unwrap().empty);
     }
 
     #[test]
