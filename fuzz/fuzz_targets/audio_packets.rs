@@ -19,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
         let payload = Bytes::copy_from_slice(payload);
         let mut push = |payload: Bytes, timestamp, retransmitted| {
             jitter.push(&ReceivedRtp {
+                codec: None,
                 sequence,
                 timestamp,
                 marker: flags & 1 != 0,

@@ -14,6 +14,7 @@ const COPIED_MS = 2000;
 /** A muted person who is louder than this is probably speaking. */
 const TALKING_DBFS = -38;
 const TALKING_SHOWN_MS = 3000;
+const NO_COMMON_VIDEO = "Sound only: you two have no video format in common.";
 
 export class CallView {
   #media;
@@ -259,6 +260,7 @@ export class CallView {
     const states = [
       this.#call.remoteMedia?.microphone === false && "They are muted.",
       this.#call.remoteMedia?.camera === false && "Their camera is off.",
+      this.#call.lacksVideoCodec && NO_COMMON_VIDEO,
     ].filter(Boolean);
     return [`Connected with ${name}.`, ...states].join(" ");
   }
@@ -267,12 +269,14 @@ export class CallView {
     const { peer, phase, remoteMedia } = this.#call;
     const inCall = phase === "connected" || phase === "reconnecting";
     const name = peer?.displayName ?? null;
-    const isCameraOff = phase === "connected" && remoteMedia?.camera === false;
+    const isPictureless = inCall && this.#call.lacksVideoCodec;
+    const isCameraOff = isPictureless || (phase === "connected" && remoteMedia?.camera === false);
     this.#view.classList.toggle("remote-camera-off", isCameraOff);
     byId("remote-off").hidden = !isCameraOff;
     setText(byId("remote-initial"), [...(name ?? "")].slice(0, 1).join("").toUpperCase());
     byId("remote-nameless").toggleAttribute("hidden", name !== null);
-    setText(byId("remote-off-text"), `${name ? `${name}'s` : "The other side's"} camera is off`);
+    const off = `${name ? `${name}'s` : "The other side's"} camera is off`;
+    setText(byId("remote-off-text"), isPictureless ? NO_COMMON_VIDEO : off);
     showPill(byId("state-peer"), inCall ? name : null);
     const isMuted = inCall && remoteMedia?.microphone === false;
     showPill(byId("state-remote-muted"), isMuted ? `${name ?? "The other side"} is muted` : null);

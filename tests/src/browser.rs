@@ -10,7 +10,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use chromium::Chromium;
@@ -49,7 +49,7 @@ impl From<Key> for char {
 pub enum BrowserKind {
     /// Chromium.
     Chromium,
-    /// Firefox. Debian's has no H.264, so a call has sound only.
+    /// Firefox. Debian's has no H.264.
     Firefox,
 }
 
@@ -221,6 +221,21 @@ impl Page<'_> {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Waits until the page shows the remote peer's moving time code, from this machine's clock, and hears its tone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for`].
+    pub fn wait_for_peer(&self, limit: Duration) -> anyhow::Result<()> {
+        let first = self.wait_for("visavis.readTimeCode()", limit).context("no time code")?;
+        self.wait_for(&format!("((visavis.readTimeCode() ?? {first}) - {first} | 0) > 300"), limit)
+            .context("the picture stands still")?;
+        self.wait_for("Math.abs((Date.now() - (visavis.readTimeCode() ?? 0)) | 0) < 1000", limit)?;
+        self.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", limit)
+            .context("no tone")?;
+        Ok(())
     }
 
     /// Waits for the page's call to be in that phase.

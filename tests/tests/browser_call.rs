@@ -24,16 +24,6 @@ fn call<'b>(
     Ok((peer, page))
 }
 
-/// The page shows the peer's moving time code, from this machine's clock, and hears its tone.
-fn expect_peer_on(page: &Page<'_>) -> anyhow::Result<()> {
-    let first = page.wait_for("visavis.readTimeCode()", LIMIT).context("no time code")?;
-    page.wait_for(&format!("((visavis.readTimeCode() ?? {first}) - {first} | 0) > 300"), LIMIT)
-        .context("the picture stands still")?;
-    page.wait_for("Math.abs((Date.now() - (visavis.readTimeCode() ?? 0)) | 0) < 1000", LIMIT)?;
-    page.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", LIMIT).context("no tone")?;
-    Ok(())
-}
-
 /// The peer's bars of 75 % have their colours on the page.
 fn expect_colours_on(page: &Page<'_>) -> anyhow::Result<()> {
     const LOOK: &str = "(() => {
@@ -59,7 +49,7 @@ fn page_and_headless_peer_see_and_hear_each_other() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;
     let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     expect_colours_on(&page)?;
     page.click("#leave")?;
     let summary = peer.wait_event("summary", LIMIT)?;
@@ -83,7 +73,7 @@ fn page_that_enters_first_is_called_too_and_hears_the_hangup() -> anyhow::Result
     page.wait_phase("waiting", LIMIT)?;
     let mut peer = join("peer", server.url(), ROOM, &["--size", "640x360"])?;
     peer.wait_event("first-video-frame", LIMIT)?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     peer.terminate()?;
     assert_eq!(peer.wait_event("summary", LIMIT)?["end_reason"], "local-hangup");
     page.wait_phase("ended", LIMIT)?;
@@ -100,7 +90,7 @@ fn reload_of_the_page_brings_the_call_back() -> anyhow::Result<()> {
     peer.wait_event("reconnecting", LIMIT)?;
     peer.wait_event("connected", LIMIT)?;
     page.wait_phase("connected", LIMIT)?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     peer.terminate()?;
     let summary = peer.wait_event("summary", LIMIT)?;
     expect_within(&summary, "video_received.frames_decoded", 5.0..=5000.0)?;
@@ -112,9 +102,9 @@ fn call_with_a_page_survives_server_restart() -> anyhow::Result<()> {
     let mut server = Server::start()?;
     let browser = Browser::start(&[])?;
     let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     server.restart()?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     // The hang-up travels over the new server.
     page.click("#leave")?;
     let summary = peer.wait_event("summary", LIMIT)?;
@@ -148,20 +138,20 @@ fn a_page_may_add_a_screen_take_it_away_and_restart_ice_mid_call() -> anyhow::Re
             page.wait_phase("waiting", LIMIT)?;
             (join("peer", server.url(), ROOM, &peer_flags)?, page)
         };
-        expect_peer_on(&page)?;
+        page.wait_for_peer(LIMIT)?;
         let is_stable = "benchConnections.at(-1).signalingState === 'stable'";
         page.run(ADD)?;
         page.wait_for(&format!("screenShare.mid !== null && {is_stable}"), LIMIT)?;
         assert_eq!(page.run("screenShare.currentDirection")?, "inactive");
-        expect_peer_on(&page)?;
+        page.wait_for_peer(LIMIT)?;
         page.run("screenShare.stop()")?;
         page.wait_for(&format!("screenShare.mid === null && {is_stable}"), LIMIT)?;
-        expect_peer_on(&page)?;
+        page.wait_for_peer(LIMIT)?;
         let generation = "benchConnections.at(-1).currentLocalDescription.sdp.match(/ufrag:.*/)[0]";
         page.run(&format!("window.before = {generation}"))?;
         page.run("benchConnections.at(-1).restartIce()")?;
         page.wait_for(&format!("{generation} !== before && {is_stable}"), LIMIT)?;
-        expect_peer_on(&page)?;
+        page.wait_for_peer(LIMIT)?;
         page.click("#leave")?;
         let summary = peer.wait_event("summary", LIMIT)?;
         assert_eq!(summary["end_reason"], "remote-hangup");
@@ -211,7 +201,7 @@ fn the_same_person_in_another_window_takes_the_call_over() -> anyhow::Result<()>
     let server = Server::start()?;
     let browser = Browser::start(&[])?;
     let (mut peer, page) = call(&server, &browser, &["--size", "320x180"])?;
-    expect_peer_on(&page)?;
+    page.wait_for_peer(LIMIT)?;
     page.run("void (window.other = window.open(location.href))")?;
     page.wait_phase("ended", LIMIT)?;
     assert_eq!(page.run("visavis.state().endReason")?, "replaced");

@@ -1,42 +1,130 @@
-//! A headless peer in a call with the real page in real Firefox. Debian's has no H.264, so there is sound only.
+//! A headless peer in calls with the real page in real Firefox. Debian's has no H.264: pictures go by the other codecs.
 #![allow(missing_docs)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use visavis_tests::browser::{Browser, BrowserKind, KEEP_CONNECTIONS};
+use anyhow::Context;
+use visavis_tests::browser::{Browser, BrowserKind, KEEP_CONNECTIONS, Page};
 use visavis_tests::program::{Server, expect_within, join};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const CODE: &str = "abc-def-ghj-kmn";
 const LINK: &str = "abc-def?camera=test-pattern&microphone=tone&auto=1#ghj-kmn";
+const SIZE: [&str; 2] = ["--size", "640x360"];
+/// Frames that the page has sent.
+const SENT: &str = "benchConnections.at(-1).getStats().then((report) =>
+    [...report.values()].find((s) => s.type === 'outbound-rtp' && s.kind === 'video')?.framesEncoded ?? 0)";
 
-/// Packets of sound that the page has sent.
-const SENT_AUDIO: &str = "benchConnections.at(-1).getStats().then((report) =>
-    [...report.values()].find((s) => s.type === 'outbound-rtp' && s.kind === 'audio')?.packetsSent ?? 0)";
-
-#[test]
-fn firefox_comes_second_and_both_hear_each_other() -> anyhow::Result<()> {
-    let server = Server::start()?;
+fn firefox() -> anyhow::Result<Browser> {
     let browser = Browser::start_kind(BrowserKind::Firefox)?;
     browser.before_pages(KEEP_CONNECTIONS)?;
-    let mut peer = join("peer", server.url(), CODE, &["--size", "320x180"])?;
+    Ok(browser)
+}
+
+/// Pictures and sound of the peer are there and move, and the page's own leave.
+fn expect_call_on(page: &Page<'_>) -> anyhow::Result<()> {
+    page.wait_for_peer(LIMIT)?;
+    let sent = page.run_async(SENT)?.as_u64().unwrap_or_default();
+    let deadline = std::time::Instant::now() + LIMIT;
+    while page.run_async(SENT)?.as_u64().unwrap_or_default() < sent + 10 {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "the page sends no pictures");
+    }
+    Ok(())
+}
+
+#[test]
+fn firefox_comes_second_and_the_call_goes_through_all_that_calls_go_through() -> anyhow::Result<()>
+{
+    let mut server = Server::start()?;
+    let browser = firefox()?;
+    let mut peer = join("peer", server.url(), CODE, &SIZE)?;
     peer.wait_event("waiting", LIMIT)?;
     let page = browser.open(&format!("{}/r/{LINK}", server.url()))?;
     page.wait_phase("connected", LIMIT)?;
     assert_eq!(page.run("visavis.state().authentication.isProven")?, true);
-    page.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", LIMIT).context("no tone")?;
-    // Three seconds of its own.
-    let deadline = Instant::now() + LIMIT;
-    while page.run_async(SENT_AUDIO)?.as_u64() < Some(150) {
-        ensure!(Instant::now() < deadline, "the page sends nothing");
+    peer.wait_event("first-video-frame", LIMIT)?;
+    expect_call_on(&page)?;
+    for (key, pill) in [('v', "state-camera"), ('m', "state-microphone")] {
+        let is_on = format!("document.getElementById('{pill}').hidden");
+        page.press(key)?;
+        page.wait_for(&format!("!({is_on})"), LIMIT)?;
+        page.press(key)?;
+        page.wait_for(&is_on, LIMIT)?;
     }
+    expect_call_on(&page)?;
+    page.click("#lock")?;
+    peer.wait_event("room-locked", LIMIT)?;
+    page.run("benchConnections.at(-1).restartIce()")?;
+    page.wait_for("benchConnections.at(-1).signalingState === 'stable'", LIMIT)?;
+    expect_call_on(&page)?;
+    server.restart()?;
+    expect_call_on(&page)?;
+    page.reload()?;
+    peer.wait_event("reconnecting", LIMIT)?;
+    peer.wait_event("connected", LIMIT)?;
+    page.wait_phase("connected", LIMIT)?;
+    expect_call_on(&page)?;
     page.click("#leave")?;
     let summary = peer.wait_event("summary", LIMIT)?;
     assert_eq!(summary["end_reason"], "remote-hangup");
+    assert_eq!(summary["video_received"]["codec"], "VP9");
+    expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+    expect_within(&summary, "video_received.latency_ms.p50", 0.0..=1000.0)?;
     expect_within(&summary, "audio_received.tone_hz", 435.0..=445.0)?;
     let errors: Vec<_> =
         browser.console()?.into_iter().filter(|line| line.starts_with("SEVERE")).collect();
     assert!(errors.is_empty(), "{errors:?}");
+    Ok(())
+}
+
+#[test]
+fn firefox_that_waits_is_called_with_each_codec_that_it_has() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = firefox()?;
+    for codec in ["vp8", "vp9", "av1"] {
+        let page = browser.open(&format!("{}/r/{LINK}", server.url()))?;
+        page.wait_phase("waiting", LIMIT)?;
+        let flags = [&SIZE[..], &["--video-codecs", codec]].concat();
+        let mut peer = join("peer", server.url(), CODE, &flags)?;
+        peer.wait_event("first-video-frame", LIMIT)?;
+        expect_call_on(&page).with_context(|| codec.to_owned())?;
+        peer.terminate()?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        for way in ["video_sent", "video_received"] {
+            assert_eq!(summary[way]["codec"], codec.to_uppercase(), "{way}");
+        }
+        expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+        page.wait_phase("ended", LIMIT)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_codec_in_common_there_is_sound_and_both_say_why_there_is_no_picture()
+-> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = firefox()?;
+    for page_waits in [true, false] {
+        let flags = [&SIZE[..], &["--video-codecs", "h264"]].concat();
+        let url = format!("{}/r/{LINK}", server.url());
+        let (mut peer, page) = if page_waits {
+            let page = browser.open(&url)?;
+            page.wait_phase("waiting", LIMIT)?;
+            (join("peer", server.url(), CODE, &flags)?, page)
+        } else {
+            let mut peer = join("peer", server.url(), CODE, &flags)?;
+            peer.wait_event("waiting", LIMIT)?;
+            (peer, browser.open(&url)?)
+        };
+        page.wait_phase("connected", LIMIT)?;
+        page.wait_for("Math.abs((visavis.remoteTone() ?? 0) - 440) < 5", LIMIT)
+            .context("no tone")?;
+        page.wait_for("document.body.innerText.includes('no video format in common')", LIMIT)?;
+        peer.wait_event("no-common-video-codec", LIMIT)?;
+        page.click("#leave")?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        assert_eq!(summary["end_reason"], "remote-hangup");
+        expect_within(&summary, "audio_received.tone_hz", 435.0..=445.0)?;
+    }
     Ok(())
 }

@@ -269,7 +269,13 @@ fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) {
         FontId::new(20.0, theme::semibold()),
         DARK.text,
     );
-    let words = if on { "Sound only so far; no picture has come." } else { "Camera off" };
+    let words = if s.remote.lacks_video_codec {
+        "Sound only: you two have no video format in common."
+    } else if on {
+        "Sound only so far; no picture has come."
+    } else {
+        "Camera off"
+    };
     p.text(
         centre + egui::vec2(0.0, 112.0),
         Align2::CENTER_CENTER,

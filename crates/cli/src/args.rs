@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use visavis_engine::{
     AddressPolicy, CallCode, CameraSource, CertificateFingerprint, DisplaySink, IceServer,
-    MicrophoneSource, Size, SpeakerSink, Switch, parse_size,
+    MicrophoneSource, Size, SpeakerSink, Switch, VideoCodec, parse_size,
 };
 
 /// Visavis without a window.
@@ -45,6 +45,9 @@ pub(crate) struct JoinArgs {
     /// none or file:PATH.y4m.
     #[arg(long, default_value = "none")]
     pub(crate) display: DisplaySink,
+    /// Size of the pictures in that file; without it that of the first one.
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) display_size: Option<Size>,
     /// none, file:PATH.wav, device:ID or default.
     #[arg(long, default_value = "none")]
     pub(crate) speaker: SpeakerSink,
@@ -82,6 +85,10 @@ pub(crate) struct JoinArgs {
     /// Ceiling of the video bitrate, bits a second.
     #[arg(long, default_value_t = 2_500_000, value_parser = clap::value_parser!(u64).range(50_000..=50_000_000))]
     pub(crate) max_bitrate: u64,
+    /// Video codecs that may be used, both ways: av1, vp9, h264, vp8, with commas between them. Which of them is sent
+    /// with is chosen by line and processor. Default: all.
+    #[arg(long, value_delimiter = ',', value_parser = video_codec)]
+    pub(crate) video_codecs: Vec<VideoCodec>,
     /// A STUN or TURN server besides the server's own: URL or URL,USER,CREDENTIAL. Repeatable.
     #[arg(long = "ice-server", value_parser = ice_server)]
     pub(crate) ice_servers: Vec<IceServer>,
@@ -166,6 +173,10 @@ fn ice_server(text: &str) -> Result<IceServer, String> {
         return Err("a TURN server needs a user and a credential: URL,USER,CREDENTIAL".into());
     }
     Ok(IceServer { urls: vec![url], username, credential })
+}
+
+fn video_codec(name: &str) -> Result<VideoCodec, String> {
+    VideoCodec::from_name(name).ok_or_else(|| "expected av1, vp9, h264 or vp8".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

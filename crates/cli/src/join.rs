@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use visavis_engine::{
     Bitrate, CallEndReason, CallSnapshot, Command, Engine, EngineConfig, Event, JoinOptions,
-    VoiceProcessing,
+    VideoCodec, VoiceProcessing,
 };
 
 use crate::args::{Admit, DevicesArgs, JoinArgs};
@@ -34,9 +34,14 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
             high_pass: args.high_pass,
         },
         display: args.display,
+        display_size: args.display_size,
         size: args.size,
         fps: args.fps,
         max_bitrate: Bitrate::from_bps(args.max_bitrate),
+        video_codecs: match args.video_codecs {
+            all if all.is_empty() => VideoCodec::ALL.into(),
+            some => some,
+        },
         trusted_certificate: args.trust_certificate,
         seat_file: args.state,
     })?;
@@ -118,6 +123,7 @@ impl Out {
                 ("authenticated", crate::summary::authentication(*authentication))
             }
             Event::ContinuityKey(_) | Event::Guesses(_) => return,
+            Event::NoCommonVideoCodec => ("no-common-video-codec", Value::Null),
             Event::FirstVideoFrame => ("first-video-frame", Value::Null),
             Event::FirstAudio => ("first-audio", Value::Null),
             Event::DeviceProblem(text) => ("device-problem", json!(text)),

@@ -59,6 +59,7 @@ pub(crate) fn summary(
             "height": received.height_px,
             "frames_decoded": received.frames_decoded,
             "decode_errors": received.decode_errors,
+            "bytes": received.bytes,
             "fps": mean_fps(snapshot),
             "freeze_count": received.freeze_count,
             "freeze_ms": ms(received.freeze_time),

@@ -640,6 +640,9 @@ impl Call {
         if self.channel_open && self.clock_sync.is_due(now) {
             self.say(&ControlMessage::ClockPing { t0: unix_ms() });
         }
+        if let Some((codec, cause)) = self.context.video_send.take_codec_change() {
+            log.add("video", format!("sent with {codec}: {cause}"));
+        }
         if let Some(decision) = self.context.video_send.take_decision() {
             let VideoTarget { size, frame_rate, bitrate } = decision.target;
             let kbps = bitrate.as_bps() / 1000;

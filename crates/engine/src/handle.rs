@@ -6,7 +6,9 @@ pub use visavis_call::{
     Authentication, CallEndReason, ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, Knock, MAX_GUESSES,
     ProofFailure,
 };
-pub use visavis_media::{Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoFrame};
+pub use visavis_media::{
+    Bitrate, ColorMatrix, I420Buffer, MediaTime, Size, VideoCodec, VideoFrame,
+};
 pub use visavis_rtc::AddressPolicy;
 pub use visavis_signaling_client::CertificateFingerprint;
 pub use visavis_signaling_protocol::{Bytes32, CallCode, IceServer, PeerId, RoomCode};
@@ -200,6 +202,8 @@ pub enum Event {
     Connected,
     /// Media stopped; the call is being mended.
     Reconnecting,
+    /// No pictures go either way: the remote peer has no video codec in common with us.
+    NoCommonVideoCodec,
     /// First decoded picture of the other side.
     FirstVideoFrame,
     /// First sound of the other side.
@@ -235,12 +239,16 @@ pub struct EngineConfig {
     pub voice: VoiceProcessing,
     /// File for received pictures.
     pub display: DisplaySink,
+    /// Size of the pictures in that file; without it that of the first.
+    pub display_size: Option<Size>,
     /// Wanted picture size.
     pub size: Size,
     /// Wanted pictures a second.
     pub fps: u32,
     /// Ceiling of the video bitrate.
     pub max_bitrate: Bitrate,
+    /// Video codecs that may be used, both ways.
+    pub video_codecs: Vec<VideoCodec>,
     /// For servers with a self-signed certificate: the one to trust, by the SHA-256 fingerprint that
     /// the server prints. `None` trusts what the system trusts.
     pub trusted_certificate: Option<CertificateFingerprint>,
@@ -257,9 +265,11 @@ impl Default for EngineConfig {
             speaker: SpeakerSink::Default,
             voice: VoiceProcessing::default(),
             display: DisplaySink::None,
+            display_size: None,
             size: Size::new(1280, 720),
             fps: 30,
             max_bitrate: Bitrate::from_kbps(2500),
+            video_codecs: VideoCodec::ALL.into(),
             trusted_certificate: None,
             seat_file: None,
         }

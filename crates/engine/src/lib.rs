@@ -13,6 +13,7 @@ mod meter;
 mod network_watch;
 mod paced;
 mod peer_task;
+mod power;
 mod receive;
 mod run_loop;
 mod seat_file;

@@ -55,6 +55,11 @@ impl MeanTime {
         }
     }
 
+    /// Forgets what was measured.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub(crate) fn mean(&self) -> Duration {
         let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         self.0

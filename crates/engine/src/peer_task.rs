@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 use visavis_call::{Epoch, Input, Operation};
-use visavis_media::Bitrate;
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
+use visavis_media::{Bitrate, VideoCodec};
 use visavis_rtc as rtc;
 use visavis_rtc::{AddressPolicy, MediaClock, Peer, PeerConfig, PeerEvent, RelayTls};
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
@@ -34,6 +34,7 @@ pub(crate) struct PeerParts {
     pub(crate) relay_tls: Option<RelayTls>,
     pub(crate) addresses: AddressPolicy,
     pub(crate) max_bitrate: Bitrate,
+    pub(crate) video_codecs: Vec<VideoCodec>,
     pub(crate) slot: VideoSlot,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
     pub(crate) audio: Arc<AudioReceive>,
@@ -96,6 +97,7 @@ impl IdlePeer {
             relay_tls,
             addresses,
             max_bitrate,
+            video_codecs,
             slot,
             display_file,
             audio,

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use visavis_media::assembler::{AssemblerOutput, FrameAssembler};
+use visavis_media::assembler::{AssembledFrame, AssemblerOutput, FrameAssembler};
 use visavis_media::audio::tone_meter::ToneMeter;
 use visavis_media::codec::{VideoCodec, VideoDecoder, video_decoder};
 use visavis_media::files::Y4mWriter;
@@ -95,6 +95,8 @@ pub(crate) struct VideoReceiveCounts {
     pub(crate) frames_decoded: u64,
     pub(crate) decode_errors: u64,
     pub(crate) bytes: u64,
+    /// What the last picture was coded with.
+    pub(crate) codec: Option<VideoCodec>,
     pub(crate) size: Option<Size>,
     pub(crate) fps: f32,
     pub(crate) bitrate_bps: u64,
@@ -153,7 +155,7 @@ impl VideoReceive {
             events,
             meters: meters.clone(),
             assembler: FrameAssembler::new(),
-            decoder: video_decoder(VideoCodec::H264),
+            decoder: (VideoCodec::H264, video_decoder(VideoCodec::H264)),
             sync,
             held: VecDeque::with_capacity(MAX_HELD_FRAMES),
         };
@@ -210,7 +212,8 @@ struct VideoDecode {
     events: Arc<dyn ReceiveEvents>,
     meters: Arc<Mutex<VideoMeters>>,
     assembler: FrameAssembler,
-    decoder: Box<dyn VideoDecoder>,
+    /// That of the codec of the last picture.
+    decoder: (VideoCodec, Box<dyn VideoDecoder>),
     sync: SharedSync,
     /// Decoded pictures with the time to show them; empty unless sound is far behind.
     held: VecDeque<(MediaTime, VideoFrame)>,
@@ -218,8 +221,8 @@ struct VideoDecode {
 
 impl VideoDecode {
     fn run(mut self, queue: &Receiver<ReceivedRtp>) {
-        // While the connection comes about.
-        self.decoder.warm_up(USUAL_SIZE);
+        // While the connection comes about. A call begins with this codec where both have it.
+        self.decoder.1.warm_up(USUAL_SIZE);
         loop {
             self.show_due();
             let due = self.held.front().map(|(due, _)| *due);
@@ -247,7 +250,7 @@ impl VideoDecode {
             }
             while let Some(output) = self.assembler.poll(self.clock.now()) {
                 match output {
-                    AssemblerOutput::Frame(frame) => self.decode(&frame.data, frame.rtp_timestamp),
+                    AssemblerOutput::Frame(frame) => self.decode(&frame),
                     AssemblerOutput::NeedKeyframe => self.need_keyframe(),
                 }
             }
@@ -259,13 +262,17 @@ impl VideoDecode {
         self.events.keyframe_needed();
     }
 
-    fn decode(&mut self, access_unit: &[u8], rtp_timestamp: u32) {
+    fn decode(&mut self, coded: &AssembledFrame) {
         let begun = Instant::now();
-        let buffer = match self.decoder.decode(access_unit) {
+        if self.decoder.0 != coded.codec {
+            tracing::info!(codec = %coded.codec, "the remote peer's video codec changed");
+            self.decoder = (coded.codec, video_decoder(coded.codec));
+        }
+        let buffer = match self.decoder.1.decode(&coded.data) {
             Ok(Some(buffer)) => buffer,
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!(%error, "an access unit could not be decoded");
+                tracing::debug!(%error, "a coded picture could not be decoded");
                 lock(&self.meters).counts.decode_errors += 1;
                 self.assembler.wait_for_keyframe(self.clock.now());
                 return;
@@ -278,11 +285,13 @@ impl VideoDecode {
             m.frames.add(now, 1);
             m.freezes.frame(now);
             m.counts.frames_decoded += 1;
+            m.counts.codec = Some(coded.codec);
             m.counts.size = Some(buffer.size());
             m.counts.span = Some(now - *m.counts.first_frame.get_or_insert(now));
             m.counts.frames_decoded == 1
         };
-        let frame = VideoFrame { buffer, time: self.clock.now(), rtp_timestamp };
+        let frame =
+            VideoFrame { buffer, time: self.clock.now(), rtp_timestamp: coded.rtp_timestamp };
         let written = self.file.as_ref().map_or(Ok(()), |file| lock(file).write(&frame.buffer));
         if let Err(error) = written {
             self.file = None;

@@ -89,7 +89,12 @@ impl RunLoop {
         reports: mpsc::Sender<Internal>,
     ) -> std::io::Result<Self> {
         let clock = MediaClock::default();
-        let video_send = Arc::new(VideoSend::start(config.max_bitrate, config.size, config.fps)?);
+        let video_send = Arc::new(VideoSend::start(
+            config.max_bitrate,
+            config.size,
+            config.fps,
+            config.video_codecs.clone(),
+        )?);
         let reference = Arc::new(RenderReference::default());
         let audio_send = Arc::new(AudioSend::new(clock, reference.clone()));
         audio_send.voice().set_wanted(config.voice);
@@ -108,7 +113,8 @@ impl RunLoop {
         let display_file = match &config.display {
             DisplaySink::None => None,
             DisplaySink::File(path) => Some(Arc::new(Mutex::new(
-                Y4mWriter::create(path, config.fps).map_err(std::io::Error::other)?,
+                Y4mWriter::create(path, config.fps, config.display_size)
+                    .map_err(std::io::Error::other)?,
             ))),
         };
         let watcher = {

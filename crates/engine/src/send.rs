@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use visavis_media::adaptation::{
-    Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan,
+    Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan, VideoTarget,
 };
 use visavis_media::audio::protection::{AudioProtection, ProtectionControl};
 use visavis_media::audio::voice::RenderReference;
-use visavis_media::codec::VideoEncoder;
-use visavis_media::codec::h264::{H264Encoder, H264EncoderConfig};
 use visavis_media::codec::opus::{OpusEncoder, OpusEncoderConfig};
+use visavis_media::codec::{VideoEncoder, VideoEncoderConfig, video_encoder};
+use visavis_media::codec_choice::{CodecCause, CodecChoice, CodecConditions};
 use visavis_media::scale::{Fit, Scaler};
-use visavis_media::{AudioFrame, Bitrate, Size, VideoFrame};
+use visavis_media::{AudioFrame, Bitrate, Size, VideoCodec, VideoFrame};
 use visavis_rtc::{AudioSender, MediaClock, SendOutcome, VideoSender};
 
 use crate::meter::{MeanTime, RateMeter, level_dbfs};
+use crate::power::Power;
 use crate::shared::{FrameSlot, Taken, lock};
 use crate::voice::VoiceSend;
 
@@ -29,6 +30,8 @@ pub(crate) struct VideoSendCounts {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) keyframes: u64,
+    /// What the last picture was coded with.
+    pub(crate) codec: Option<VideoCodec>,
     pub(crate) size: Option<Size>,
     pub(crate) fps: f32,
     pub(crate) bitrate_bps: u64,
@@ -38,6 +41,8 @@ pub(crate) struct VideoSendCounts {
     pub(crate) skipped: u64,
     /// The last change of size or frame rate.
     pub(crate) decision: Option<Decision>,
+    /// The last change of codec.
+    pub(crate) codec_change: Option<(VideoCodec, CodecCause)>,
     /// Why the pictures are smaller or fewer than the source's.
     pub(crate) limited_by: Option<visavis_media::adaptation::Cause>,
 }
@@ -57,11 +62,17 @@ pub(crate) struct VideoSend {
     keyframe: Arc<AtomicBool>,
     meters: Arc<Mutex<VideoMeters>>,
     max_bitrate: Bitrate,
+    codecs: Vec<VideoCodec>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl VideoSend {
-    pub(crate) fn start(max_bitrate: Bitrate, size: Size, fps: u32) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        max_bitrate: Bitrate,
+        size: Size,
+        fps: u32,
+        codecs: Vec<VideoCodec>,
+    ) -> std::io::Result<Self> {
         let slot = Arc::new(FrameSlot::default());
         let target = Arc::new(Mutex::new(None));
         let keyframe = Arc::new(AtomicBool::new(false));
@@ -74,15 +85,22 @@ impl VideoSend {
             limit: size,
             bitrate: max_bitrate,
             fps,
+            codecs: codecs.clone(),
+            power: Power::default(),
         };
         let thread =
             std::thread::Builder::new().name("video-encode".into()).spawn(move || worker.run())?;
-        Ok(Self { slot, target, keyframe, meters, max_bitrate, thread: Some(thread) })
+        Ok(Self { slot, target, keyframe, meters, max_bitrate, codecs, thread: Some(thread) })
     }
 
     /// The most that is ever asked of the encoder.
     pub(crate) fn max_bitrate(&self) -> Bitrate {
         self.max_bitrate
+    }
+
+    /// The codecs that may be used.
+    pub(crate) fn codecs(&self) -> &[VideoCodec] {
+        &self.codecs
     }
 
     /// Where sources put their pictures.
@@ -110,6 +128,11 @@ impl VideoSend {
         }
         counts.encode_time = meters.encode.mean();
         counts
+    }
+
+    /// The last change of codec, once.
+    pub(crate) fn take_codec_change(&self) -> Option<(VideoCodec, CodecCause)> {
+        lock(&self.meters).counts.codec_change.take()
     }
 
     /// The last change of size or frame rate, once.
@@ -141,23 +164,30 @@ struct VideoEncode {
     limit: Size,
     bitrate: Bitrate,
     fps: u32,
+    /// Those that may be sent with.
+    codecs: Vec<VideoCodec>,
+    power: Power,
 }
 
 impl VideoEncode {
-    fn run(self) {
+    fn run(mut self) {
         #[expect(clippy::cast_precision_loss, reason = "a frame rate is small")]
-        let mut encoder = H264Encoder::new(H264EncoderConfig {
+        let config = VideoEncoderConfig {
             max_bitrate: self.bitrate,
             bitrate: self.bitrate,
             frame_rate: self.fps as f32,
-            ..H264EncoderConfig::default()
-        });
+            content: Content::Camera,
+        };
+        let mut choice = CodecChoice::default();
+        // The codec of the last picture with its encoder.
+        let mut encoder: Option<(VideoCodec, Box<dyn VideoEncoder>)> = None;
         let mut scaler = Scaler::new();
         let mut adaptation = Adaptation::new(AdaptationLimits {
             bitrate: self.bitrate,
             frame_rate: self.fps as f32,
             content: Content::Camera,
         });
+        let mut usable = Vec::with_capacity(VideoCodec::ALL.len());
         let mut last_keyframe: Option<Instant> = None;
         // The newest picture while a connection is coming about, for the moment at which it is
         // there: the next one may be a frame's length away.
@@ -172,6 +202,10 @@ impl VideoEncode {
             let connecting = target.is_some();
             let Some(sender) = target.filter(VideoSender::is_receiving) else {
                 self.keyframe.store(true, Ordering::Relaxed);
+                if !connecting {
+                    // The next call begins anew.
+                    choice = CodecChoice::default();
+                }
                 // A camera that was switched off shows nothing afterwards.
                 held = held.filter(|(_, at)| connecting && at.elapsed() < MAX_HELD);
                 continue;
@@ -193,12 +227,27 @@ impl VideoEncode {
             self.note(&mut adaptation, &plan);
             let target = match plan {
                 Plan::Skip => continue,
-                Plan::Encode(target) => target,
-                Plan::Keyframe(target) => {
-                    encoder.request_keyframe();
-                    target
-                }
+                Plan::Encode(target) | Plan::Keyframe(target) => target,
             };
+            usable.clear();
+            usable.extend(sender.codecs().iter().filter(|codec| self.codecs.contains(codec)));
+            let codec_conditions = CodecConditions {
+                usable: &usable,
+                target,
+                encode_time: conditions.encode_time,
+                on_battery: self.power.on_battery(),
+            };
+            if let Some(change) = choice.plan(frame.time, &codec_conditions) {
+                self.note_codec(change, target);
+            }
+            let Some(codec) = choice.current() else { continue };
+            let encoder = match &mut encoder {
+                Some((present, encoder)) if *present == codec => encoder,
+                other => &mut other.insert((codec, video_encoder(codec, &config))).1,
+            };
+            if matches!(plan, Plan::Keyframe(_)) {
+                encoder.request_keyframe();
+            }
             let begun = Instant::now();
             // Several requests within a round trip are answered by one keyframe.
             let spacing =
@@ -223,6 +272,7 @@ impl VideoEncode {
                     meters.counts.frames += 1;
                     meters.counts.bytes += encoded.data.len() as u64;
                     meters.counts.keyframes += u64::from(encoded.keyframe);
+                    meters.counts.codec = Some(encoded.codec);
                     meters.counts.size = Some(encoded.size);
                     meters.counts.target_bps = target.bitrate.as_bps();
                     drop(meters);
@@ -239,6 +289,18 @@ impl VideoEncode {
                 }
             }
         }
+    }
+
+    /// Logs a change of codec and keeps it for the snapshot.
+    fn note_codec(&self, change: (VideoCodec, CodecCause), target: VideoTarget) {
+        let (codec, cause) = change;
+        let mut meters = lock(&self.meters);
+        // What was measured says nothing about the new codec.
+        meters.encode.clear();
+        meters.counts.codec_change = Some(change);
+        drop(meters);
+        let bitrate_kbps = target.bitrate.as_bps() / 1000;
+        tracing::info!(%codec, %cause, bitrate_kbps, "video codec changed");
     }
 
     /// Logs what was decided and keeps it for the snapshot.

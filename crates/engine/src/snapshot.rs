@@ -112,6 +112,8 @@ pub struct RemoteParty {
     pub microphone_on: Option<bool>,
     /// What it says of its camera.
     pub camera_on: Option<bool>,
+    /// Whether no pictures go either way because it has no video codec in common with us.
+    pub lacks_video_codec: bool,
 }
 
 /// Own devices, with the problem a person should read.
@@ -234,7 +236,7 @@ pub struct PairInfo {
 /// `RTCOutboundRtpStreamStats` of the video.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VideoSentStats {
-    /// `H264`, once negotiated.
+    /// Of the last frame: `AV1`, `VP9`, `H264` or `VP8`.
     pub codec: Option<String>,
     /// `frameWidth`.
     pub width_px: u32,
@@ -298,7 +300,7 @@ pub struct NetworkStats {
 /// `RTCInboundRtpStreamStats` of the video.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VideoReceivedStats {
-    /// The codec, once negotiated.
+    /// Of the last frame: `AV1`, `VP9`, `H264` or `VP8`.
     pub codec: Option<String>,
     /// `frameWidth`.
     pub width_px: u32,

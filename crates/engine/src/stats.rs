@@ -101,12 +101,11 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
         let mime = stats.codecs.iter().find(|c| c.to_ascii_lowercase().starts_with(kind))?;
         mime.split_once('/').map(|(_, name)| name.to_owned())
     };
-    let (video, audio) = (codec("video/"), codec("audio/"));
+    let audio = codec("audio/");
     #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
     let share = |fraction: Option<f64>| fraction.map(|f| f as f32);
 
     let (sent, out) = (&mut snapshot.video_sent, &stats.outbound_video);
-    sent.codec.clone_from(&video);
     sent.packets = out.packets_sent;
     sent.retransmitted_packets = out.retransmitted_packets_sent;
     sent.nacks = out.nack_count;
@@ -114,7 +113,6 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
     sent.remote_fraction_lost = share(out.remote_fraction_lost);
 
     let (received, inbound) = (&mut snapshot.video_received, &stats.inbound_video);
-    received.codec = video;
     received.packets = inbound.packets_received;
     received.packets_lost = inbound.packets_lost;
     received.nacks = inbound.nack_count;
@@ -153,6 +151,7 @@ pub(crate) fn fill_sent(
     audio: &AudioSendCounts,
 ) {
     let sent = &mut snapshot.video_sent;
+    sent.codec = video.codec.map(|codec| codec.to_string());
     if let Some(size) = video.size {
         (sent.width_px, sent.height_px) = (size.width_px, size.height_px);
     }
@@ -179,6 +178,7 @@ pub(crate) fn fill_received(
     audio: &AudioReceiveCounts,
 ) {
     let received = &mut snapshot.video_received;
+    received.codec = video.codec.map(|codec| codec.to_string());
     if let Some(size) = video.size {
         (received.width_px, received.height_px) = (size.width_px, size.height_px);
     }

@@ -146,12 +146,12 @@ impl Y4mHeader {
     }
 }
 
-/// Writes a y4m file. All pictures in it have the size of the first; later ones of another size are
-/// fitted into it with black bars.
+/// Writes a y4m file. All pictures in it have one size; those of another size are fitted into it with black bars.
 pub struct Y4mWriter {
     file: BufWriter<File>,
     frame_rate: u32,
     size: Option<Size>,
+    header_written: bool,
     scaler: Scaler,
 }
 
@@ -162,13 +162,14 @@ impl std::fmt::Debug for Y4mWriter {
 }
 
 impl Y4mWriter {
-    /// Makes or replaces the file. `frame_rate` is only written into the header.
+    /// Makes or replaces the file. `frame_rate` is only written into the header. Without `size` it is that of the
+    /// first picture.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn create(path: &Path, frame_rate: u32) -> Result<Self, MediaError> {
+    pub fn create(path: &Path, frame_rate: u32, size: Option<Size>) -> Result<Self, MediaError> {
         let file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, File::create(path)?);
-        Ok(Self { file, frame_rate, size: None, scaler: Scaler::new() })
+        Ok(Self { file, frame_rate, size, header_written: false, scaler: Scaler::new() })
     }
 
     /// Appends a picture.
@@ -176,18 +177,16 @@ impl Y4mWriter {
     /// # Errors
     /// The file cannot be written, or the first picture has no pixels.
     pub fn write(&mut self, picture: &Arc<I420Buffer>) -> Result<(), MediaError> {
-        let size = match self.size {
-            Some(size) => size,
-            None => {
-                let size = picture.size();
-                if size.width_px == 0 || size.height_px == 0 {
-                    return Err(MediaError::UnsupportedSize(size));
-                }
-                let (w, h) = (size.width_px, size.height_px);
-                writeln!(self.file, "YUV4MPEG2 W{w} H{h} F{}:1 Ip A1:1 C420jpeg", self.frame_rate)?;
-                *self.size.insert(size)
+        let size = *self.size.get_or_insert(picture.size());
+        if !self.header_written {
+            let (w, h) = (size.width_px, size.height_px);
+            if w == 0 || h == 0 {
+                self.size = None;
+                return Err(MediaError::UnsupportedSize(size));
             }
-        };
+            writeln!(self.file, "YUV4MPEG2 W{w} H{h} F{}:1 Ip A1:1 C420jpeg", self.frame_rate)?;
+            self.header_written = true;
+        }
         let picture = self.scaler.scale(picture, size, Fit::Letterbox)?;
         self.file.write_all(b"FRAME\n")?;
         self.file.write_all(picture.as_packed())?;

@@ -7,6 +7,7 @@ pub mod adaptation;
 pub mod assembler;
 pub mod audio;
 pub mod codec;
+pub mod codec_choice;
 pub mod convert;
 pub mod depacketize;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod pool;
 pub mod random;
 pub mod red;
 pub mod scale;
+pub mod ssim;
 pub mod sync;
 pub mod synthetic;
 

@@ -75,6 +75,7 @@ pub(crate) fn connected() -> CallSnapshot {
             display_name: Some("Ada".into()),
             microphone_on: Some(false),
             camera_on: Some(true),
+            lacks_video_codec: false,
         },
         states: States {
             signaling_link: SignalingLink::Open,

@@ -38,7 +38,7 @@ fn written_pictures_are_read_back_and_loop() {
     let dir = TempDir::new("y4m-loop");
     let path = dir.0.join("a.y4m");
     let mut pattern = TestPattern::new(Size::new(321, 181));
-    let mut writer = Y4mWriter::create(&path, 25).unwrap();
+    let mut writer = Y4mWriter::create(&path, 25, None).unwrap();
     let pictures: Vec<_> =
         (1..4).map(|n| pattern.frame(Duration::from_millis(40 * n), 100 + n as u32)).collect();
     for picture in &pictures {
@@ -58,7 +58,7 @@ fn written_pictures_are_read_back_and_loop() {
 fn pictures_of_another_size_are_fitted_into_the_first_ones() {
     let dir = TempDir::new("y4m-size");
     let path = dir.0.join("a.y4m");
-    let mut writer = Y4mWriter::create(&path, 30).unwrap();
+    let mut writer = Y4mWriter::create(&path, 30, None).unwrap();
     for (w, h) in [(640, 360), (1280, 720)] {
         writer.write(&TestPattern::new(Size::new(w, h)).frame(Duration::ZERO, 77)).unwrap();
     }
