@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc;
 use visavis_call::{Epoch, Input, Operation};
-use visavis_media::Bitrate;
+use visavis_media::{Bitrate, VideoCodec};
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_rtc as rtc;
@@ -110,6 +110,7 @@ impl IdlePeer {
             relay_tls,
             addresses,
             clock,
+            video_codecs: vec![VideoCodec::H264],
             max_bitrate: Some(max_bitrate),
         };
         let gate = Arc::new(Gate::default());
