@@ -112,6 +112,7 @@ impl IdlePeer {
             relay_tls,
             addresses,
             clock,
+            video_codecs,
             max_bitrate: Some(max_bitrate),
         };
         let gate = Arc::new(Gate::default());

@@ -1,6 +1,6 @@
-//! What is negotiated: one audio and one video codec, their feedback and header extensions, and
-//! the chain of interceptors. Only what can be decoded is registered, because a browser sends the
-//! first codec it recognises.
+//! What is negotiated: the audio codec and the video codecs, their feedback and header extensions, and
+//! the chain of interceptors. Only what can be decoded is registered, in the order of preference, because a
+//! browser sends the first codec it recognises.
 
 use std::sync::Arc;
 
@@ -9,27 +9,30 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
-    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
+use visavis_media::VideoCodec;
 
 use crate::congestion::{CongestionControl, Feedback, TRANSPORT_CC_URI};
 use crate::error::RtcError;
 use crate::interceptor::Staged;
 use crate::nack::NackGenerator;
 use crate::parity::{ParityReceiver, ParitySender};
+use crate::payload_types::VideoCodecs;
 use crate::receive::{Receiver, RtpCallback};
 use crate::rtcp_tap::RtcpTap;
+use crate::sdp;
 use crate::send::Packetizer;
-use crate::session::Session;
+use crate::session::{LocalStreams, Session};
 use crate::types::MediaKind;
 
-/// Opus with RED, H.264 with RTX, and the header extensions.
-pub(crate) fn media_engine() -> Result<MediaEngine, RtcError> {
+/// Opus with RED, `video` with RTX, and the header extensions.
+pub(crate) fn media_engine(video: VideoCodecs) -> Result<MediaEngine, RtcError> {
     let mut engine = MediaEngine::default();
     let register = RtcError::stack("registering codecs");
     (|| {
         engine.register_codec(
-            RTCRtpCodecParameters { rtp_codec: codec(MediaKind::Audio), payload_type: OPUS },
+            RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS },
             RtpCodecKind::Audio,
         )?;
         // Redundancy for Opus; how it is preferred is in `prefer_red`.
@@ -46,22 +49,26 @@ pub(crate) fn media_engine() -> Result<MediaEngine, RtcError> {
             },
             RtpCodecKind::Audio,
         )?;
-        engine.register_codec(
-            RTCRtpCodecParameters { rtp_codec: codec(MediaKind::Video), payload_type: H264 },
-            RtpCodecKind::Video,
-        )?;
-        engine.register_codec(
-            RTCRtpCodecParameters {
-                rtp_codec: RTCRtpCodec {
-                    mime_type: "video/rtx".into(),
-                    clock_rate: MediaKind::Video.clock_rate_hz(),
-                    sdp_fmtp_line: format!("apt={H264}"),
-                    ..Default::default()
-                },
-                payload_type: H264_RTX,
-            },
-            RtpCodecKind::Video,
-        )?;
+        let formats = |codec| VIDEO_FORMATS.iter().filter(move |format| format.codec == codec);
+        for format in video.iter().flat_map(formats) {
+            let media = RTCRtpCodec {
+                mime_type: format!("video/{}", format.codec),
+                clock_rate: MediaKind::Video.clock_rate_hz(),
+                channels: 0,
+                sdp_fmtp_line: format.parameters.into(),
+                rtcp_feedback: feedback(&VIDEO_FEEDBACK),
+            };
+            let rtx = RTCRtpCodec {
+                mime_type: "video/rtx".into(),
+                clock_rate: MediaKind::Video.clock_rate_hz(),
+                sdp_fmtp_line: format!("apt={}", format.payload_type),
+                ..Default::default()
+            };
+            for (rtp_codec, payload_type) in [(media, format.payload_type), (rtx, format.rtx)] {
+                let parameters = RTCRtpCodecParameters { rtp_codec, payload_type };
+                engine.register_codec(parameters, RtpCodecKind::Video)?;
+            }
+        }
         for uri in [MID_URI, TRANSPORT_CC_URI] {
             for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
                 let extension = RTCRtpHeaderExtensionCapability { uri: uri.into() };
@@ -74,38 +81,23 @@ pub(crate) fn media_engine() -> Result<MediaEngine, RtcError> {
     Ok(engine)
 }
 
-fn codec(kind: MediaKind) -> RTCRtpCodec {
-    let feedback = |pairs: &[(&str, &str)]| {
-        let make = |(typ, parameter): &(&str, &str)| RTCPFeedback {
-            typ: (*typ).into(),
-            parameter: (*parameter).into(),
-        };
-        pairs.iter().map(make).collect()
-    };
-    match kind {
-        // RFC 7587 §7: two channels in SDP whatever is sent; in-band FEC and DTX are welcome.
-        MediaKind::Audio => RTCRtpCodec {
-            mime_type: "audio/opus".into(),
-            clock_rate: kind.clock_rate_hz(),
-            channels: 2,
-            sdp_fmtp_line: "minptime=10;useinbandfec=1;usedtx=1".into(),
-            rtcp_feedback: feedback(&[("transport-cc", "")]),
-        },
-        // RFC 6184 §8.1: constrained baseline, level 3.1 at least and more where both can.
-        MediaKind::Video => RTCRtpCodec {
-            mime_type: "video/H264".into(),
-            clock_rate: kind.clock_rate_hz(),
-            channels: 0,
-            sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
-                .into(),
-            rtcp_feedback: feedback(&[
-                ("transport-cc", ""),
-                ("ccm", "fir"),
-                ("nack", ""),
-                ("nack", "pli"),
-            ]),
-        },
+/// RFC 7587 §7: two channels in SDP whatever is sent; in-band FEC and DTX are welcome.
+fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: "audio/opus".into(),
+        clock_rate: MediaKind::Audio.clock_rate_hz(),
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1;usedtx=1".into(),
+        rtcp_feedback: feedback(&[("transport-cc", "")]),
     }
+}
+
+fn feedback(pairs: &[(&str, &str)]) -> Vec<RTCPFeedback> {
+    let make = |(typ, parameter): &(&str, &str)| RTCPFeedback {
+        typ: (*typ).into(),
+        parameter: (*parameter).into(),
+    };
+    pairs.iter().map(make).collect()
 }
 
 /// `sdp` with RED in front of Opus where it is offered or accepted: libwebrtc sends RED if it is the
@@ -137,11 +129,40 @@ pub(crate) fn prefer_red(sdp: &str) -> String {
     out
 }
 
-/// The local track of a kind: it stays for the whole call, whatever feeds it.
-pub(crate) fn local_track(kind: MediaKind, ssrc: u32) -> MediaStreamTrack {
-    let (track_id, codec_kind) = match kind {
-        MediaKind::Audio => ("audio", RtpCodecKind::Audio),
-        MediaKind::Video => ("video", RtpCodecKind::Video),
+/// `sdp` with the payload types of its video in our order of preference: libwebrtc sends the first codec of the
+/// remote description that it can, whoever offered. Done to what is signaled only, as above.
+pub(crate) fn prefer_video(sdp: &str, codecs: VideoCodecs) -> String {
+    let (session, sections) = sdp::split(sdp);
+    let mut out = session.to_owned();
+    for section in sections {
+        let known = section.video_formats();
+        if section.media() != "video" || known.is_empty() {
+            out.push_str(section.text);
+            continue;
+        }
+        let of = |codec| known.iter().filter(move |format| format.codec == codec);
+        let ours = codecs.iter().flat_map(of).flat_map(|f| [Some(f.payload_type), f.rtx]);
+        let mut order: Vec<String> = ours.flatten().map(|number| number.to_string()).collect();
+        for format in section.formats() {
+            if !order.iter().any(|known| known == format) {
+                order.push(format.to_owned());
+            }
+        }
+        let order: Vec<&str> = order.iter().map(String::as_str).collect();
+        out.push_str(&section.with_formats(&order));
+    }
+    out
+}
+
+/// The local track of a kind: it stays for the whole call, whatever feeds it. That of video names no codec: the
+/// stack would offer that one only.
+pub(crate) fn local_track(kind: MediaKind, local: LocalStreams) -> MediaStreamTrack {
+    let (track_id, codec_kind, codec, rtx) = match kind {
+        MediaKind::Audio => ("audio", RtpCodecKind::Audio, opus(), None),
+        MediaKind::Video => {
+            let rtx = RTCRtpRtxParameters { ssrc: local.rtx };
+            ("video", RtpCodecKind::Video, RTCRtpCodec::default(), Some(rtx))
+        }
     };
     MediaStreamTrack::new(
         STREAM_ID.into(),
@@ -150,10 +171,11 @@ pub(crate) fn local_track(kind: MediaKind, ssrc: u32) -> MediaStreamTrack {
         codec_kind,
         vec![RTCRtpEncodingParameters {
             rtp_coding_parameters: RTCRtpCodingParameters {
-                ssrc: Some(ssrc),
+                ssrc: Some(local.ssrc(kind)),
+                rtx,
                 ..Default::default()
             },
-            codec: codec(kind),
+            codec,
             ..Default::default()
         }],
     )
@@ -190,8 +212,48 @@ const STREAM_ID: &str = "visavis";
 const OPUS: u8 = 111;
 /// As libwebrtc's.
 const RED: u8 = 63;
-const H264: u8 = 102;
-const H264_RTX: u8 = 103;
+
+/// A payload format of video.
+struct VideoFormat {
+    codec: VideoCodec,
+    payload_type: u8,
+    rtx: u8,
+    /// Format-specific parameters.
+    parameters: &'static str,
+}
+
+/// Those of one codec in order of preference. Numbers mostly as libwebrtc's, and none that parity has.
+const VIDEO_FORMATS: [VideoFormat; 6] = [
+    // AV1 RTP specification §7.2: profile 0, any level.
+    VideoFormat { codec: VideoCodec::Av1, payload_type: 45, rtx: 46, parameters: "profile=0" },
+    // RFC 9628 §7.
+    VideoFormat { codec: VideoCodec::Vp9, payload_type: 98, rtx: 99, parameters: "profile-id=0" },
+    // RFC 6184 §8.1: constrained baseline, level 3.1 at least and more where both can. Main and High are for
+    // peers that have nothing else; what is sent to them is constrained baseline all the same.
+    VideoFormat {
+        codec: VideoCodec::H264,
+        payload_type: 102,
+        rtx: 103,
+        parameters: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+    },
+    VideoFormat {
+        codec: VideoCodec::H264,
+        payload_type: 112,
+        rtx: 113,
+        parameters: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f",
+    },
+    VideoFormat {
+        codec: VideoCodec::H264,
+        payload_type: 114,
+        rtx: 115,
+        parameters: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f",
+    },
+    VideoFormat { codec: VideoCodec::Vp8, payload_type: 96, rtx: 97, parameters: "" },
+];
+
+/// `goog-remb` is for peers without transport-wide feedback.
+const VIDEO_FEEDBACK: [(&str, &str); 5] =
+    [("goog-remb", ""), ("transport-cc", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")];
 
 /// RFC 8843 §15.
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -199,6 +261,31 @@ const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload_types;
+
+    #[test]
+    fn video_is_described_in_our_order_and_keeps_what_it_has() {
+        let section = payload_types::tests::ALL;
+        let sdp = format!("v=0\r\nm=audio 9 X 96 45\r\n{section}m=application 9 Y z\r\n");
+        let codecs: VideoCodecs = [VideoCodec::Vp8, VideoCodec::H264].into_iter().collect();
+        let preferred = prefer_video(&sdp, codecs);
+        let line = "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 45 46 98 99\r\n";
+        assert!(preferred.contains(line), "{preferred}");
+        assert_eq!(preferred.len(), sdp.len());
+        assert_eq!(prefer_video(&preferred, codecs), preferred);
+    }
+
+    #[test]
+    fn no_payload_type_is_taken_twice() {
+        let video = VIDEO_FORMATS.iter().flat_map(|f| [f.payload_type, f.rtx]);
+        let mut all: Vec<u8> = video.chain([OPUS, RED, crate::parity::PAYLOAD_TYPE]).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        // RFC 5761 §4: none that looks like RTCP.
+        assert!(all.iter().all(|number| !(64..96).contains(number) && *number < 128));
+    }
 
     #[test]
     fn red_goes_in_front_of_opus_in_the_audio_section_alone() {

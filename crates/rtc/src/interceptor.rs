@@ -54,9 +54,6 @@ pub(crate) trait Stage: Send + Sync {
         None
     }
 
-    /// A stream of ours was negotiated.
-    fn bind_local(&mut self, _info: &StreamInfo) {}
-
     /// The first packet of a remote stream is about to be read. Repeated after a renegotiation.
     fn bind_remote(&mut self, _info: &StreamInfo) {}
 }
@@ -109,9 +106,7 @@ impl<S: Stage> Protocol<TaggedPacket, TaggedPacket, ()> for Staged<S> {
 }
 
 impl<S: Stage> Interceptor for Staged<S> {
-    fn bind_local_stream(&mut self, info: &StreamInfo) {
-        self.stage.bind_local(info);
-    }
+    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 

@@ -13,13 +13,11 @@ use rtc::interceptor::{Attribute, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
-use visavis_media::VideoCodec;
 use visavis_media::depacketize::inspect;
 
 use crate::interceptor::{Queues, Stage};
 use crate::receive::RemoteStreams;
 use crate::session::Session;
-use crate::types::MediaKind;
 
 /// The gaps of one stream, sans-IO.
 #[derive(Debug, Clone, Default)]
@@ -209,27 +207,24 @@ impl Stage for NackGenerator {
     fn on_read(&mut self, packet: TaggedPacket, queues: &mut Queues) {
         if let Packet::Rtp(rtp) = &packet.message.packet
             && let Some(stream) = self.streams.get(rtp.header.ssrc)
-            && stream.kind == MediaKind::Video
-            && let Some(original) = stream.original_sequence(rtp)
+            && let Some(video) = stream.video(rtp, &self.session.video_types())
         {
             if self.media_ssrc != Some(stream.media_ssrc) {
                 self.media_ssrc = Some(stream.media_ssrc);
                 self.gaps = GapTracker::default();
             }
             if packet.message.attributes.iter().any(|a| matches!(a, Attribute::RecoveredByFec)) {
-                self.gaps.on_repaired(packet.now, original);
+                self.gaps.on_repaired(packet.now, video.sequence);
             } else {
                 let first = self.gaps.highest.is_none();
-                self.gaps.on_packet(packet.now, original, stream.rtx);
-                if first || self.gaps.first_seen.is_some() {
-                    // A packet that comes again begins with its number (RFC 4588 §4).
-                    let payload = rtp.payload.get(if stream.rtx { 2 } else { 0 }..);
-                    if payload
-                        .and_then(|p| inspect(VideoCodec::H264, p))
-                        .is_some_and(|info| info.leads_picture)
-                    {
-                        self.gaps.picture_begins(original);
-                    } else if first {
+                self.gaps.on_packet(packet.now, video.sequence, stream.rtx);
+                if (first || self.gaps.first_seen.is_some())
+                    && let Some(info) =
+                        inspect(video.codec, rtp.payload.get(video.offset..).unwrap_or_default())
+                {
+                    if info.leads_picture {
+                        self.gaps.picture_begins(video.sequence);
+                    } else if first && !info.empty {
                         self.gaps.begins_within(packet.now);
                     }
                 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use rtc::data_channel::RTCDataChannelInit;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use tokio::sync::mpsc;
-use visavis_media::{Bitrate, ReceivedRtp};
+use visavis_media::{Bitrate, ReceivedRtp, VideoCodec};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{PeerConnection, PeerConnectionBuilder, StatsSelector};
@@ -21,6 +21,7 @@ use crate::congestion::NetworkEstimate;
 use crate::disclosure::Disclosure;
 use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, LocalAddresses};
+use crate::payload_types::VideoCodecs;
 use crate::receive::RtpCallback;
 use crate::runtime::NetRuntime;
 use crate::send::{AudioSender, VideoSender};
@@ -41,7 +42,7 @@ mod negotiation;
 pub type RelayTls = Arc<rustls::ClientConfig>;
 
 /// How a peer is set up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PeerConfig {
     /// STUN and TURN servers.
     pub ice_servers: Vec<IceServer>,
@@ -51,11 +52,29 @@ pub struct PeerConfig {
     pub addresses: AddressPolicy,
     /// The clock of arrival times, shared with capture and playout.
     pub clock: MediaClock,
+    /// The video codecs that this machine encodes and decodes, at least one, the preferred first. What the remote
+    /// peer prefers decides what is sent to it ([`VideoSender::codecs`]). Default: [`VideoCodec::ALL`].
+    pub video_codecs: Vec<VideoCodec>,
     /// The most that video may take, headers and parity not included. Default: 2.5 Mbps.
     pub max_bitrate: Option<Bitrate>,
     /// Tests lose packets here: called with each outgoing RTP packet's SSRC and sequence number.
     #[cfg(test)]
     pub(crate) lose: Option<crate::loss_tests::Lottery>,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            ice_servers: Vec::new(),
+            relay_tls: None,
+            addresses: AddressPolicy::default(),
+            clock: MediaClock::default(),
+            video_codecs: VideoCodec::ALL.to_vec(),
+            max_bitrate: None,
+            #[cfg(test)]
+            lose: None,
+        }
+    }
 }
 
 /// One connection to one other person: a sendrecv audio and a sendrecv video stream and a data
@@ -77,6 +96,7 @@ pub struct Peer {
     direct_task: Option<tokio::task::JoinHandle<()>>,
     disclosure: Arc<Disclosure>,
     policy: AddressPolicy,
+    video_codecs: VideoCodecs,
     /// The machine's addresses when it was made.
     addresses: Vec<SocketAddr>,
 }
@@ -98,8 +118,9 @@ impl Peer {
         audio_rtp: impl Fn(ReceivedRtp) + Send + Sync + 'static,
     ) -> Result<Self, RtcError> {
         let random = random_start()?;
-        let [audio, video, parity] = random.ssrcs;
-        let local = LocalStreams { audio, video, parity };
+        let [audio, video, rtx, parity] = random.ssrcs;
+        let local = LocalStreams { audio, video, rtx, parity };
+        let video_codecs = config.video_codecs.into_iter().collect::<VideoCodecs>();
         let mut ice_servers = config.ice_servers;
         let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
         let uses_turn = urls.any(|url| url.starts_with("turn"));
@@ -130,7 +151,7 @@ impl Peer {
         };
         let pc = PeerConnectionBuilder::new()
             .with_configuration(ice::configuration(&ice_servers, config.addresses))
-            .with_media_engine(codecs::media_engine()?)
+            .with_media_engine(codecs::media_engine(video_codecs)?)
             .with_setting_engine(ice::settings(config.addresses))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
@@ -142,15 +163,15 @@ impl Peer {
             .map_err(RtcError::stack("creating the connection"))?;
         let pc: Arc<dyn PeerConnection> = Arc::new(pc);
 
-        let add_track = async |kind, ssrc| {
-            let track = Arc::new(TrackLocalStaticRTP::new(codecs::local_track(kind, ssrc)));
+        let add_track = async |kind| {
+            let track = Arc::new(TrackLocalStaticRTP::new(codecs::local_track(kind, local)));
             pc.add_track(track.clone() as Arc<dyn TrackLocal>)
                 .await
                 .map_err(RtcError::stack("adding a track"))?;
             Ok::<_, RtcError>(track)
         };
-        let audio_track = add_track(MediaKind::Audio, local.audio).await?;
-        let video_track = add_track(MediaKind::Video, local.video).await?;
+        let audio_track = add_track(MediaKind::Audio).await?;
+        let video_track = add_track(MediaKind::Video).await?;
         let channel_init = RTCDataChannelInit {
             ordered: true,
             negotiated: Some(CHANNEL_ID),
@@ -187,6 +208,7 @@ impl Peer {
             direct_task,
             disclosure,
             policy: config.addresses,
+            video_codecs,
             addresses: ice::local_addresses(),
         })
     }
@@ -317,20 +339,20 @@ impl Drop for Peer {
 
 /// Random starting points (RFC 3550 §5.1, §8.1).
 struct RandomStart {
-    ssrcs: [u32; 3],
+    ssrcs: [u32; 4],
     timestamps: [u32; 2],
     sequences: (u16, u16),
 }
 
 fn random_start() -> Result<RandomStart, RtcError> {
-    let mut bytes = [0u8; 24];
+    let mut bytes = [0u8; 28];
     getrandom::fill(&mut bytes)
         .map_err(|e| RtcError::Stack { operation: "random numbers", message: e.to_string() })?;
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     // Zero means "none" in places, and they must differ.
-    let ssrcs = [word(0) << 2 | 1, word(4) << 2 | 2, word(20) << 2 | 3];
+    let ssrcs = [word(0) << 2 | 1, word(4) << 2 | 2, (word(24) << 2).max(4), word(20) << 2 | 3];
     // The first sequence number in the lower half, so that early packets do not wrap
     // (RFC 3711 §3.3.1: losing them across a wrap would confuse SRTP's rollover counter).
     Ok(RandomStart {

@@ -12,6 +12,7 @@ use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
 use visavis_media::{ReceivedRtp, VideoCodec, red};
 
 use crate::interceptor::{Queues, Stage};
+use crate::payload_types::{ReceivedType, VideoTypes};
 use crate::session::Session;
 use crate::types::MediaKind;
 
@@ -25,22 +26,42 @@ pub(crate) struct RemoteStream {
     pub(crate) kind: MediaKind,
     /// The stream itself, or the one it repairs.
     pub(crate) media_ssrc: u32,
-    pub(crate) payload_type: u8,
+    /// That of its first packet.
+    payload_type: u8,
     /// Whether it carries retransmissions (RFC 4588).
     pub(crate) rtx: bool,
 }
 
+/// What a packet of the remote video carries, itself or as a retransmission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VideoPacket {
+    pub(crate) codec: VideoCodec,
+    /// That of the media stream, as the sequence number.
+    pub(crate) payload_type: u8,
+    pub(crate) sequence: u16,
+    /// Where in the packet the media's payload begins: behind the number (RFC 4588 §4) in a retransmission.
+    pub(crate) offset: usize,
+}
+
 impl RemoteStream {
-    /// The sequence number in the media stream; `None` for packets that carry no media: empty RTX
-    /// packets, with which browsers probe for bandwidth, and foreign payload types.
-    pub(crate) fn original_sequence(&self, rtp: &rtc::rtp::Packet) -> Option<u16> {
-        if rtp.header.payload_type != self.payload_type {
-            None
-        } else if self.rtx {
-            let osn = rtp.payload.get(..2)?;
-            Some(u16::from_be_bytes([osn[0], osn[1]]))
-        } else {
-            Some(rtp.header.sequence_number)
+    /// `None` for packets that carry no video: empty RTX packets, with which browsers probe for bandwidth, and
+    /// payload types that were not negotiated.
+    pub(crate) fn video(&self, rtp: &rtc::rtp::Packet, types: &VideoTypes) -> Option<VideoPacket> {
+        if self.kind != MediaKind::Video {
+            return None;
+        }
+        let payload_type = rtp.header.payload_type;
+        match (types.received(payload_type)?, self.rtx) {
+            (ReceivedType::Media(codec), false) => {
+                let sequence = rtp.header.sequence_number;
+                Some(VideoPacket { codec, payload_type, sequence, offset: 0 })
+            }
+            (ReceivedType::Rtx(payload_type), true) => {
+                let ReceivedType::Media(codec) = types.received(payload_type)? else { return None };
+                let sequence = u16::from_be_bytes(*rtp.payload.first_chunk()?);
+                Some(VideoPacket { codec, payload_type, sequence, offset: 2 })
+            }
+            _ => None,
         }
     }
 }
@@ -147,27 +168,24 @@ impl Stage for Receiver {
             return;
         };
         let Some(stream) = self.streams.get(rtp.header.ssrc) else { return };
-        if stream.kind == MediaKind::Audio && !stream.rtx {
+        if stream.kind == MediaKind::Audio {
             return self.audio(self.session.clock.at(arrival), rtp, stream.payload_type);
         }
-        let Some(sequence) = stream.original_sequence(&rtp) else { return };
-        let payload = if stream.rtx { rtp.payload.slice(2..) } else { rtp.payload };
+        let video = stream.video(&rtp, &self.session.video_types());
+        let Some(video) = video else { return };
+        let payload = rtp.payload.slice(video.offset..);
         if payload.is_empty() {
             return;
         }
-        let received = ReceivedRtp {
-            codec: (stream.kind == MediaKind::Video).then_some(VideoCodec::H264),
-            sequence,
+        (self.video)(ReceivedRtp {
+            codec: Some(video.codec),
+            sequence: video.sequence,
             timestamp: rtp.header.timestamp,
             marker: rtp.header.marker,
             payload,
             arrival: self.session.clock.at(arrival),
             retransmitted: stream.rtx,
-        };
-        match stream.kind {
-            MediaKind::Video => (self.video)(received),
-            MediaKind::Audio => (self.audio)(received),
-        }
+        });
     }
 
     fn bind_remote(&mut self, info: &StreamInfo) {
@@ -183,6 +201,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::payload_types;
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -222,13 +241,34 @@ mod tests {
 
     #[test]
     fn empty_rtx_packets_carry_nothing() {
-        let mut streams = RemoteStreams::default();
+        let (mut streams, types) = (RemoteStreams::default(), payload_types::tests::all());
         streams.bind(&video());
-        let rtx = streams.get(2).unwrap();
-        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![])), None);
-        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![1])), None);
-        assert_eq!(rtx.original_sequence(&rtp(2, 103, vec![1, 2])), Some(0x102));
-        assert_eq!(streams.get(1).unwrap().original_sequence(&rtp(1, 102, vec![0])), Some(77));
+        let rtx = |packet| streams.get(2).unwrap().video(&packet, &types).map(|v| v.sequence);
+        assert_eq!(rtx(rtp(2, 103, vec![])), None);
+        assert_eq!(rtx(rtp(2, 103, vec![1])), None);
+        assert_eq!(rtx(rtp(2, 103, vec![1, 2])), Some(0x102));
+    }
+
+    #[test]
+    fn the_payload_type_says_which_codec_it_is_also_in_retransmissions() {
+        let (mut streams, types) = (RemoteStreams::default(), payload_types::tests::all());
+        streams.bind(&video());
+        let of = |ssrc, payload_type| {
+            let packet = rtp(ssrc, payload_type, vec![1, 2, 3]);
+            streams.get(ssrc).unwrap().video(&packet, &types).map(|v| (v.codec, v.payload_type))
+        };
+        for (codec, payload_type) in [
+            (VideoCodec::Av1, 45),
+            (VideoCodec::Vp9, 98),
+            (VideoCodec::H264, 102),
+            (VideoCodec::Vp8, 96),
+        ] {
+            assert_eq!(of(1, payload_type), Some((codec, payload_type)));
+            assert_eq!(of(2, payload_type + 1), Some((codec, payload_type)));
+            // Nothing of the other stream's.
+            assert_eq!((of(2, payload_type), of(1, payload_type + 1)), (None, None));
+        }
+        assert_eq!((of(1, 35), of(2, 36)), (None, None));
     }
 
     #[test]
@@ -242,13 +282,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_payload_is_survived(ssrc in 1u32..4, payload_type in 100u8..105, payload: Vec<u8>) {
-            let mut streams = RemoteStreams::default();
+        fn any_payload_is_survived(ssrc in 1u32..4, payload_type in 94u8..105, payload: Vec<u8>) {
+            let (mut streams, types) = (RemoteStreams::default(), payload_types::tests::all());
             streams.bind(&video());
             if let Some(stream) = streams.get(ssrc) {
                 let packet = rtp(ssrc, payload_type, payload);
-                if stream.original_sequence(&packet).is_some() && stream.rtx {
-                    prop_assert!(packet.payload.len() >= 2);
+                if let Some(video) = stream.video(&packet, &types) {
+                    prop_assert!(packet.payload.len() >= video.offset);
                 }
             }
         }

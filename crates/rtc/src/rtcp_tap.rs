@@ -19,6 +19,7 @@ use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use visavis_media::VideoCodec;
 
 use crate::interceptor::{Queues, Stage};
 use crate::receive::RemoteStreams;
@@ -32,7 +33,6 @@ pub(crate) struct RtcpTap {
     reception: PerKind<Option<Reception>>,
     /// Packets and payload octets sent of each stream, retransmissions not included (RFC 3550).
     sent: PerKind<(u32, u32)>,
-    video_rtx_ssrc: Option<u32>,
     last_fir: Option<(u32, u8)>,
     next_report: Option<Instant>,
 }
@@ -44,7 +44,6 @@ impl RtcpTap {
             remote: RemoteStreams::default(),
             reception: PerKind::default(),
             sent: PerKind::default(),
-            video_rtx_ssrc: None,
             last_fir: None,
             next_report: None,
         }
@@ -53,8 +52,10 @@ impl RtcpTap {
     fn rtp_in(&mut self, now: Instant, rtp: &rtc::rtp::Packet) {
         let Some(stream) = self.remote.get(rtp.header.ssrc) else { return };
         let bytes = rtp.payload.len() as u64;
+        let codec = stream.video(rtp, &self.session.video_types()).map(|v| mime_type(v.codec));
         let mut counters = self.session.counters();
         let stats = counters.inbound.get_mut(stream.kind);
+        stats.codec = codec.or(stats.codec);
         if stream.rtx {
             stats.retransmitted_packets_received += 1;
             stats.retransmitted_bytes_received += bytes;
@@ -75,14 +76,18 @@ impl RtcpTap {
 
     fn rtp_out(&mut self, rtp: &rtc::rtp::Packet) {
         let bytes = rtp.payload.len();
-        let retransmitted = self.video_rtx_ssrc == Some(rtp.header.ssrc);
+        let retransmitted = rtp.header.ssrc == self.session.local.rtx;
         let kind = match self.session.local.kind(rtp.header.ssrc) {
             Some(kind) => kind,
             None if retransmitted => MediaKind::Video,
             None => return,
         };
+        let codec = self.session.video_types().sent_codec(rtp.header.payload_type).map(mime_type);
         let mut counters = self.session.counters();
         let stats = counters.outbound.get_mut(kind);
+        if kind == MediaKind::Video {
+            stats.codec = codec.or(stats.codec);
+        }
         stats.packets_sent += 1;
         stats.bytes_sent += bytes as u64;
         if retransmitted {
@@ -274,18 +279,22 @@ impl Stage for RtcpTap {
         self.next_report
     }
 
-    fn bind_local(&mut self, info: &StreamInfo) {
-        if info.ssrc == self.session.local.video {
-            self.video_rtx_ssrc = info.ssrc_rtx;
-        }
-    }
-
     fn bind_remote(&mut self, info: &StreamInfo) {
         if let Some(stream) = self.remote.bind(info)
             && stream.kind == MediaKind::Video
         {
             self.session.remote_video_ssrc.store(stream.media_ssrc, Ordering::Relaxed);
         }
+    }
+}
+
+/// As W3C `RTCCodecStats.mimeType`.
+fn mime_type(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::Av1 => "video/AV1",
+        VideoCodec::Vp9 => "video/VP9",
+        VideoCodec::H264 => "video/H264",
+        VideoCodec::Vp8 => "video/VP8",
     }
 }
 

@@ -154,7 +154,7 @@ mod tests {
     /// Whether the owner hears of it when the driver meets this.
     async fn is_told(meets: fn()) {
         let (events, mut told) = mpsc::channel(8);
-        let local = LocalStreams { audio: 1, video: 2, parity: 3 };
+        let local = LocalStreams { audio: 1, video: 2, rtx: 4, parity: 3 };
         let session = Session::new(MediaClock::default(), local, events, false, false);
         let runtime = NetRuntime::new(Arc::new(session), Arc::default());
         let _driver = runtime.spawn(Box::pin(async move {

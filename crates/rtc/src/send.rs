@@ -16,13 +16,14 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, VideoCodec};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::congestion::NetworkEstimate;
 use crate::interceptor::{Queues, Stage};
 use crate::packetize::h264_payloads;
+use crate::payload_types::{SentType, VideoCodecs};
 use crate::rtcp_tap::ticks;
 use crate::session::{RtpAnchor, Session};
 use crate::types::{MediaKind, PeerEvent};
@@ -45,8 +46,6 @@ struct Outlet {
     session: Arc<Session>,
     track: Arc<TrackLocalStaticRTP>,
     ssrc: u32,
-    /// Negotiated payload type; 0 while this kind is not to be sent.
-    payload_type: AtomicU8,
     /// Random start of the timestamps (RFC 3550 §5.1).
     timestamp_offset: u32,
 }
@@ -58,7 +57,7 @@ impl Outlet {
         track: Arc<TrackLocalStaticRTP>,
         timestamp_offset: u32,
     ) -> Self {
-        Self { session, track, ssrc, payload_type: AtomicU8::new(0), timestamp_offset }
+        Self { session, track, ssrc, timestamp_offset }
     }
 
     /// The packetizer replaces the sequence number.
@@ -66,11 +65,9 @@ impl Outlet {
         rtp::Header { version: 2, payload_type, timestamp, ssrc: self.ssrc, ..Default::default() }
     }
 
-    fn payload_type(&self) -> Option<u8> {
-        let payload_type = self.payload_type.load(Ordering::Relaxed);
-        // Before DTLS is up the stack passes RTP by the interceptors.
-        (payload_type != 0 && self.session.connected.load(Ordering::Relaxed))
-            .then_some(payload_type)
+    /// Before DTLS is up the stack passes RTP by the interceptors.
+    fn is_connected(&self) -> bool {
+        self.session.connected.load(Ordering::Relaxed)
     }
 
     fn write(&self, header: rtp::Header, payload: Bytes) -> bool {
@@ -103,9 +100,20 @@ impl VideoSender {
         }))
     }
 
-    /// Whether frames would go anywhere now.
+    /// Whether frames of some codec would go anywhere now.
     pub fn is_receiving(&self) -> bool {
-        self.0.outlet.payload_type().is_some()
+        !self.codecs().is_empty()
+    }
+
+    /// The codecs that the remote peer takes now, in its order of preference; none while there is nobody to send
+    /// to. Cheap enough to ask for each picture.
+    pub fn codecs(&self) -> VideoCodecs {
+        let outlet = &self.0.outlet;
+        if outlet.is_connected() {
+            outlet.session.video_types().codecs()
+        } else {
+            VideoCodecs::default()
+        }
     }
 
     /// What is known of the path; cheap enough to ask for each picture.
@@ -113,10 +121,14 @@ impl VideoSender {
         self.0.outlet.session.network()
     }
 
-    /// Sends one access unit. Frames are to be given in order, by one thread at a time.
+    /// Sends one coded picture. Frames are to be given in order, by one thread at a time. With a keyframe the codec
+    /// may be another one than before. [`SendOutcome::NotReceiving`] if the remote peer does not take its codec.
     pub fn send(&self, frame: &EncodedVideoFrame) -> SendOutcome {
         let VideoInner { outlet, wait_for_keyframe } = &*self.0;
-        let Some(payload_type) = outlet.payload_type() else { return SendOutcome::NotReceiving };
+        let sent = outlet.session.video_types().sent(frame.codec);
+        let Some(sent) = sent.filter(|_| outlet.is_connected()) else {
+            return SendOutcome::NotReceiving;
+        };
         if wait_for_keyframe.load(Ordering::Relaxed) && !frame.keyframe {
             return SendOutcome::Dropped;
         }
@@ -125,7 +137,7 @@ impl VideoSender {
         let waiting = queued.wrapping_sub(session.frames_packetized.load(Ordering::Relaxed));
         let timestamp =
             outlet.timestamp_offset.wrapping_add(ticks(since_zero(frame.time), MediaKind::Video));
-        let mut header = outlet.header(payload_type, timestamp);
+        let mut header = outlet.header(sent.carrier, timestamp);
         header.sequence_number = queued.wrapping_add(1);
         if waiting >= MAX_FRAMES_IN_FLIGHT || !outlet.write(header, frame.data.clone()) {
             if !wait_for_keyframe.swap(true, Ordering::Relaxed) {
@@ -139,12 +151,13 @@ impl VideoSender {
         SendOutcome::Sent
     }
 
-    pub(crate) fn set_payload_type(&self, payload_type: Option<u8>) {
+    /// What is sent from now on.
+    pub(crate) fn set_types(&self, types: &[SentType]) {
         let session = &self.0.outlet.session;
         // Frames that a renegotiation swallowed must not count for ever.
         let queued = session.frames_queued.load(Ordering::Relaxed);
         session.frames_packetized.store(queued, Ordering::Relaxed);
-        self.0.outlet.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
+        session.video_types().set_sent(types);
     }
 }
 
@@ -156,6 +169,8 @@ pub struct AudioSender(Arc<AudioInner>);
 
 struct AudioInner {
     outlet: Outlet,
+    /// Negotiated payload type; 0 while sound is not to be sent.
+    payload_type: AtomicU8,
     timeline: Mutex<AudioTimeline>,
 }
 
@@ -167,13 +182,19 @@ impl AudioSender {
     ) -> Self {
         Self(Arc::new(AudioInner {
             outlet: Outlet::new(session.local.audio, session, track, timestamp_offset),
+            payload_type: AtomicU8::new(0),
             timeline: Mutex::new(AudioTimeline::new(timestamp_offset)),
         }))
     }
 
     /// Whether packets would go anywhere now.
     pub fn is_receiving(&self) -> bool {
-        self.0.outlet.payload_type().is_some()
+        self.payload_type().is_some()
+    }
+
+    fn payload_type(&self) -> Option<u8> {
+        let payload_type = self.0.payload_type.load(Ordering::Relaxed);
+        (payload_type != 0 && self.0.outlet.is_connected()).then_some(payload_type)
     }
 
     /// What is known of the path.
@@ -194,8 +215,8 @@ impl AudioSender {
     /// Sends one packet. Where discontinuous transmission left packets out, the timestamp jumps
     /// and the marker bit is set (RFC 7587 §4.1).
     pub fn send(&self, frame: &EncodedAudioFrame) -> SendOutcome {
-        let AudioInner { outlet, timeline } = &*self.0;
-        let Some(payload_type) = outlet.payload_type() else { return SendOutcome::NotReceiving };
+        let AudioInner { outlet, timeline, .. } = &*self.0;
+        let Some(payload_type) = self.payload_type() else { return SendOutcome::NotReceiving };
         let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
         let (timestamp, marker) = timeline.place(frame.time, frame.duration);
         drop(timeline);
@@ -209,7 +230,7 @@ impl AudioSender {
     }
 
     pub(crate) fn set_payload_type(&self, payload_type: Option<u8>) {
-        self.0.outlet.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
+        self.0.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -326,7 +347,11 @@ impl Stage for Packetizer {
                 // The carrier's number is the frame's: see `VideoSender::send`.
                 let frame = rtp.header.sequence_number;
                 self.session.frames_packetized.store(frame, Ordering::Relaxed);
-                let payloads = h264_payloads(&rtp.payload, MAX_PAYLOAD_BYTES);
+                let sent = self.session.video_types().sent_by_carrier(rtp.header.payload_type);
+                // Queued before a description that does not have its codec any more.
+                let Some(sent) = sent else { return };
+                rtp.header.payload_type = sent.payload_type;
+                let payloads = payloads(sent.codec, &rtp.payload, MAX_PAYLOAD_BYTES);
                 let last = payloads.len().saturating_sub(1);
                 for (index, payload) in payloads.into_iter().enumerate() {
                     let mut header = rtp.header.clone();
@@ -342,6 +367,18 @@ impl Stage for Packetizer {
             }
             None => queues.write.push_back(packet),
         }
+    }
+}
+
+/// The RTP payloads of a coded picture.
+fn payloads(codec: VideoCodec, frame: &Bytes, max_len: usize) -> Vec<Bytes> {
+    match codec {
+        VideoCodec::H264 => h264_payloads(frame, max_len),
+        // HERE: `FramePacketizer::payloads`. Until then their bytes as they are.
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => (0..frame.len())
+            .step_by(max_len)
+            .map(|from| frame.slice(from..frame.len().min(from + max_len)))
+            .collect(),
     }
 }
 

@@ -11,6 +11,7 @@ use visavis_media::MediaTime;
 use crate::clock::MediaClock;
 use crate::congestion::NetworkEstimate;
 use crate::direct::DirectPath;
+use crate::payload_types::VideoTypes;
 use crate::stream_stats::{InboundStats, OutboundStats};
 use crate::tcp::TcpCandidates;
 use crate::types::{MediaKind, PeerEvent};
@@ -20,6 +21,8 @@ use crate::types::{MediaKind, PeerEvent};
 pub(crate) struct LocalStreams {
     pub(crate) audio: u32,
     pub(crate) video: u32,
+    /// Retransmissions of the video.
+    pub(crate) rtx: u32,
     /// Parity of the video; not part of any description.
     pub(crate) parity: u32,
 }
@@ -109,6 +112,10 @@ pub(crate) struct Session {
     /// Negotiated payload types of Opus and of RED around it; 0 without.
     pub(crate) opus_payload_type: AtomicU8,
     pub(crate) red_payload_type: AtomicU8,
+    /// Payload types of video.
+    video_types: Mutex<VideoTypes>,
+    /// Negotiated id of the header extension with transport-wide sequence numbers; 0 without.
+    pub(crate) transport_cc: AtomicU8,
     /// Copies of earlier packets in each audio packet ([`visavis_media::red::Redundancy`]).
     pub(crate) redundancy: AtomicU16,
     /// The way without a relay while the stack's goes over one.
@@ -150,6 +157,8 @@ impl Session {
             frames_packetized: AtomicU16::new(0),
             opus_payload_type: AtomicU8::new(0),
             red_payload_type: AtomicU8::new(0),
+            video_types: Mutex::default(),
+            transport_cc: AtomicU8::new(0),
             redundancy: AtomicU16::new(0),
             direct: Arc::default(),
             tcp: TcpCandidates::new(!relay_only),
@@ -188,6 +197,10 @@ impl Session {
 
     pub(crate) fn set_anchor(&self, kind: MediaKind, anchor: RtpAnchor) {
         *self.anchors.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kind) = Some(anchor);
+    }
+
+    pub(crate) fn video_types(&self) -> MutexGuard<'_, VideoTypes> {
+        self.video_types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of the path, with the pacer's queue of this moment.

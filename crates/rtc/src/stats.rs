@@ -191,13 +191,19 @@ pub(crate) fn gather(
     {
         pair.selected = !selected.is_empty() && entry.id() == selected;
     }
-    stats.codecs.sort_unstable();
     merge_peer_reflexive(&mut stats);
     let counters = session.counters();
     stats.outbound_video = counters.outbound.video.clone();
     stats.outbound_audio = counters.outbound.audio.clone();
     stats.inbound_video = counters.inbound.video.clone();
     stats.inbound_audio = counters.inbound.audio.clone();
+    // The stack names the codec of a stream's first packet only.
+    for codec in [stats.outbound_video.codec, stats.inbound_video.codec].into_iter().flatten() {
+        if !stats.codecs.iter().any(|known| known.eq_ignore_ascii_case(codec)) {
+            stats.codecs.push(codec.to_owned());
+        }
+    }
+    stats.codecs.sort_unstable();
     stats.network = session.network();
     stats.dropped_events = session.dropped_events.load(Ordering::Relaxed);
     stats.refused_datagrams = session.direct.guard.refused();

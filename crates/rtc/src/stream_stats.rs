@@ -13,6 +13,8 @@ use crate::nack::unwrap;
 /// (`RTCOutboundRtpStreamStats` and `RTCRemoteInboundRtpStreamStats`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct OutboundStats {
+    /// MIME type of the codec of the last packet, for video.
+    pub codec: Option<&'static str>,
     /// RTP packets sent, retransmissions included.
     pub packets_sent: u64,
     /// Payload bytes sent, retransmissions included.
@@ -44,6 +46,8 @@ pub struct OutboundStats {
 /// What we receive of one kind (`RTCInboundRtpStreamStats`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct InboundStats {
+    /// MIME type of the codec of the last packet, for video.
+    pub codec: Option<&'static str>,
     /// RTP packets received, retransmissions not included.
     pub packets_received: u64,
     /// Payload bytes received, retransmissions not included.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use visavis_media::MediaTime;
 
+use crate::payload_types::VideoCodecs;
+
 /// Which of this machine's addresses are told (RFC 8828 §5.2 has browsers' choices).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,7 +77,7 @@ pub struct Arrivals {
 pub enum MediaKind {
     /// Opus.
     Audio,
-    /// H.264.
+    /// In one of several codecs.
     Video,
 }
 
@@ -125,6 +127,11 @@ pub enum PeerEvent {
     /// Media goes by a direct pair of UDP now though the selected one is relayed or over TCP, or (false) by
     /// that one again.
     DirectPath(bool),
+    /// A negotiation is complete: the video codecs that both have, in the remote peer's order of preference. None if
+    /// there is none in common or the remote peer rejected video: no picture goes either way. Told once and when it
+    /// changes; whether the remote peer wants pictures now is another matter
+    /// ([`VideoSender::codecs`](crate::VideoSender::codecs)).
+    VideoCodecs(VideoCodecs),
     /// The remote side wants a keyframe of our video (PLI or FIR).
     KeyframeRequested,
     /// A remote sender report arrived.

@@ -78,7 +78,7 @@ impl Call {
             ice_servers,
             addresses: self.addresses,
             max_bitrate: self.context.video_send.max_bitrate(),
-            video_codecs: self.context.video_send.codecs().into(),
+            video_codecs: self.context.video_send.codecs(),
             slot: self.context.shared.remote_video.clone(),
             display_file: self.context.display_file.clone(),
             audio: self.context.audio_receive.clone(),

@@ -6,41 +6,33 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 use rtc::rtp;
 
-/// Where retransmissions go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RtxStream {
-    pub(crate) ssrc: u32,
-    pub(crate) payload_type: u8,
-}
-
 #[derive(Debug)]
 struct Kept {
     at: Instant,
     packet: rtp::Packet,
+    /// The payload type of its retransmissions; without one it is not sent again.
+    rtx: Option<u8>,
     repeated: u8,
     last_repeat: Option<Instant>,
 }
 
 /// The video packets of the last second.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Retransmitter {
+    /// The stream of retransmissions.
+    ssrc: u32,
     kept: VecDeque<Kept>,
-    stream: Option<RtxStream>,
     next_sequence: u16,
 }
 
 impl Retransmitter {
-    pub(crate) fn set_stream(&mut self, stream: Option<RtxStream>) {
-        self.stream = stream;
+    pub(crate) fn new(ssrc: u32) -> Self {
+        Self { ssrc, kept: VecDeque::new(), next_sequence: 0 }
     }
 
-    /// Whether `ssrc` is the stream of retransmissions.
-    pub(crate) fn is_on(&self, ssrc: u32) -> bool {
-        self.stream.is_some_and(|stream| stream.ssrc == ssrc)
-    }
-
-    /// A packet of the media stream leaves for the first time; in order of its sequence numbers.
-    pub(crate) fn keep(&mut self, now: Instant, packet: &rtp::Packet) {
+    /// A packet of the media stream leaves for the first time; in order of its sequence numbers. `rtx` is the
+    /// payload type that its retransmissions have, if the remote peer takes any.
+    pub(crate) fn keep(&mut self, now: Instant, packet: &rtp::Packet, rtx: Option<u8>) {
         let next = self.kept.back().map(|k| k.packet.header.sequence_number.wrapping_add(1));
         if next.is_some_and(|next| next != packet.header.sequence_number) {
             self.kept.clear();
@@ -51,7 +43,7 @@ impl Retransmitter {
             self.kept.pop_front();
         }
         let packet = packet.clone();
-        self.kept.push_back(Kept { at: now, packet, repeated: 0, last_repeat: None });
+        self.kept.push_back(Kept { at: now, packet, rtx, repeated: 0, last_repeat: None });
     }
 
     /// The other side misses `sequence`: what to send. A packet that was repeated less than half a
@@ -65,10 +57,10 @@ impl Retransmitter {
         rtt: Option<Duration>,
         loss: f64,
     ) -> Vec<rtp::Packet> {
-        let Some(stream) = self.stream else { return Vec::new() };
         let Some(first) = self.kept.front() else { return Vec::new() };
         let index = sequence.wrapping_sub(first.packet.header.sequence_number);
         let Some(kept) = self.kept.get_mut(usize::from(index)) else { return Vec::new() };
+        let Some(rtx) = kept.rtx else { return Vec::new() };
         let fresh = rtt.unwrap_or_default() / 2;
         if kept.last_repeat.is_some_and(|at| now < at + fresh) || kept.repeated >= MAX_REPEATS {
             return Vec::new();
@@ -78,27 +70,27 @@ impl Retransmitter {
         let lossy = LOSS_STEPS.iter().filter(|step| loss > **step).count();
         let copies = (usize::from(kept.repeated) + lossy).min(MAX_COPIES);
         let original = kept.packet.clone();
-        (0..copies).map(|_| self.wrap(stream, &original)).collect()
+        (0..copies).map(|_| self.wrap(rtx, &original)).collect()
     }
 
-    /// A packet of about `bytes` that carries nothing new; `None` without a retransmission stream.
+    /// A packet of about `bytes` that carries nothing new; `None` if the remote peer takes no retransmissions.
     pub(crate) fn padding(&mut self, bytes: usize) -> Option<rtp::Packet> {
-        let stream = self.stream?;
         // The newest that is large enough, as browsers do it: it may even repair something.
         let original =
             self.kept.iter().rev().take(32).find(|k| k.packet.payload.len() >= bytes / 2);
-        let original = original.or(self.kept.back())?.packet.clone();
-        Some(self.wrap(stream, &original))
+        let kept = original.or(self.kept.back())?;
+        let (rtx, original) = (kept.rtx?, kept.packet.clone());
+        Some(self.wrap(rtx, &original))
     }
 
-    fn wrap(&mut self, stream: RtxStream, original: &rtp::Packet) -> rtp::Packet {
+    fn wrap(&mut self, payload_type: u8, original: &rtp::Packet) -> rtp::Packet {
         let mut payload = BytesMut::with_capacity(2 + original.payload.len());
         payload.put_u16(original.header.sequence_number);
         payload.put_slice(&original.payload);
         let header = rtp::Header {
             version: 2,
-            ssrc: stream.ssrc,
-            payload_type: stream.payload_type,
+            ssrc: self.ssrc,
+            payload_type,
             sequence_number: self.next_sequence,
             timestamp: original.header.timestamp,
             marker: original.header.marker,
@@ -133,11 +125,10 @@ mod tests {
     }
 
     fn filled() -> (Retransmitter, Instant) {
-        let mut this = Retransmitter::default();
-        this.set_stream(Some(RtxStream { ssrc: 9, payload_type: 103 }));
+        let mut this = Retransmitter::new(9);
         let now = Instant::now();
         for n in 0..20u16 {
-            this.keep(now, &packet(65_530u16.wrapping_add(n)));
+            this.keep(now, &packet(65_530u16.wrapping_add(n)), Some(103));
         }
         (this, now)
     }
@@ -162,9 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn retransmissions_have_the_payload_type_that_belongs_to_the_packets_codec() {
+        let (mut this, now) = filled();
+        this.keep(now, &packet(14), Some(97));
+        this.keep(now, &packet(15), None);
+        let payload_type = |again: Vec<rtp::Packet>| again.first().map(|p| p.header.payload_type);
+        assert_eq!(payload_type(this.request(now, 13, None, 0.0)), Some(103));
+        assert_eq!(payload_type(this.request(now, 14, None, 0.0)), Some(97));
+        assert_eq!(payload_type(this.request(now, 15, None, 0.0)), None);
+    }
+
+    #[test]
     fn old_packets_are_forgotten() {
         let (mut this, now) = filled();
-        this.keep(now + Duration::from_secs(2), &packet(14));
+        this.keep(now + Duration::from_secs(2), &packet(14), Some(103));
         assert!(this.request(now, 3, None, 0.0).is_empty());
         assert_eq!(this.request(now, 14, None, 0.0).len(), 1);
         assert!(this.padding(50).is_some());

@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rtc::interceptor::{AttributedPacket, Packet, StreamInfo, TaggedPacket};
+use rtc::interceptor::{AttributedPacket, Packet, TaggedPacket};
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::rtp;
@@ -18,7 +19,7 @@ use super::NetworkEstimate;
 use super::estimator::{Estimator, Limits};
 use super::history::SendHistory;
 use super::pacer::{Pacer, Priority};
-use super::retransmit::{Retransmitter, RtxStream};
+use super::retransmit::Retransmitter;
 use crate::interceptor::{Queues, Stage};
 use crate::session::Session;
 use crate::types::MediaKind;
@@ -38,8 +39,6 @@ pub(crate) struct CongestionControl {
     history: SendHistory,
     pacer: Pacer<TaggedPacket>,
     retransmitter: Retransmitter,
-    /// Id of the header extension; `None` while the other side has not agreed to it.
-    extension: Option<u8>,
     /// Further copies of retransmissions and when they are due.
     copies: VecDeque<(Instant, rtp::Packet)>,
     /// What left in the last half second.
@@ -56,14 +55,14 @@ impl CongestionControl {
         };
         let estimator = Estimator::new(limits);
         let pacer = Pacer::new(estimator.pacing_bps());
+        let retransmitter = Retransmitter::new(session.local.rtx);
         let this = Self {
             session,
             max_video_bps,
             estimator,
             history: SendHistory::new(),
             pacer,
-            retransmitter: Retransmitter::default(),
-            extension: None,
+            retransmitter,
             copies: VecDeque::new(),
             sent: VecDeque::new(),
             next_tick: None,
@@ -75,20 +74,25 @@ impl CongestionControl {
     fn send(&mut self, now: Instant, mut packet: TaggedPacket, queues: &mut Queues) {
         if let Packet::Rtp(rtp) = &mut packet.message.packet {
             let bytes = wire_bytes(rtp);
-            if let Some(id) = self.extension {
+            if let Some(id) = self.extension() {
                 let number = self.history.on_sent(now, bytes).to_be_bytes();
                 // Refused only for ids that negotiation cannot give.
                 let _ = rtp.header.set_extension(id, Bytes::copy_from_slice(&number));
             }
             let what = match self.session.local.kind(rtp.header.ssrc) {
                 Some(MediaKind::Audio) => Use::Audio,
-                _ if self.retransmitter.is_on(rtp.header.ssrc) => Use::Repair,
+                _ if rtp.header.ssrc == self.session.local.rtx => Use::Repair,
                 _ => Use::Video,
             };
             self.sent.push_back((now, bytes, what));
         }
         packet.now = now;
         queues.write.push_back(packet);
+    }
+
+    /// Id of the header extension; `None` while the remote peer has not agreed to it.
+    fn extension(&self) -> Option<u8> {
+        Some(self.session.transport_cc.load(Ordering::Relaxed)).filter(|id| *id != 0)
     }
 
     fn release(&mut self, now: Instant, queues: &mut Queues) {
@@ -164,7 +168,7 @@ impl CongestionControl {
         self.history.expire(now);
         let parity = self.session.parity_share().min(MAX_PARITY_ON_TOP);
         self.estimator.set_max(wire_bps(self.max_video_bps * (1.0 + parity)));
-        if self.extension.is_some()
+        if self.extension().is_some()
             && let Some((bytes, rate)) = self.estimator.poll_probe(now)
         {
             self.probe(now, bytes, rate);
@@ -239,7 +243,8 @@ impl Stage for CongestionControl {
         let priority = match self.session.local.kind(rtp.header.ssrc) {
             Some(MediaKind::Audio) => Priority::Immediate,
             Some(MediaKind::Video) => {
-                self.retransmitter.keep(now, rtp);
+                let rtx = self.session.video_types().sent_rtx(rtp.header.payload_type);
+                self.retransmitter.keep(now, rtp, rtx);
                 Priority::Media
             }
             None => Priority::Media,
@@ -266,19 +271,6 @@ impl Stage for CongestionControl {
     fn deadline(&self) -> Option<Instant> {
         let copy = self.copies.front().map(|(at, _)| *at);
         [self.next_tick, self.pacer.deadline(), copy].into_iter().flatten().min()
-    }
-
-    fn bind_local(&mut self, info: &StreamInfo) {
-        let extension =
-            info.rtp_header_extensions.iter().find(|e| e.uri == super::TRANSPORT_CC_URI);
-        if let Some(id) = extension.and_then(|e| u8::try_from(e.id).ok()).filter(|id| *id != 0) {
-            self.extension = Some(id);
-        }
-        if info.ssrc == self.session.local.video {
-            let stream = info.ssrc_rtx.zip(info.payload_type_rtx);
-            self.retransmitter
-                .set_stream(stream.map(|(ssrc, payload_type)| RtxStream { ssrc, payload_type }));
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::marshal::Unmarshal;
 use tokio::sync::mpsc;
+use visavis_media::VideoCodec;
 
 use super::{pause, steps};
 use crate::clock::MediaClock;
@@ -19,15 +20,24 @@ use crate::codecs;
 use crate::congestion::TRANSPORT_CC_URI;
 use crate::interceptor::Staged;
 use crate::parity::ParityReceiver;
+use crate::payload_types::sent_types;
+use crate::sdp::Section;
 use crate::session::{LocalStreams, Session};
 
 fn session() -> Arc<Session> {
     let (events, _) = mpsc::channel(8);
-    let local = LocalStreams { audio: OUR_AUDIO, video: OUR_VIDEO, parity: 23 };
+    let local = LocalStreams { audio: OUR_AUDIO, video: OUR_VIDEO, rtx: 24, parity: 23 };
     let session = Session::new(MediaClock::default(), local, events, false, false);
     session.parity.store(true, Ordering::Relaxed);
     session.opus_payload_type.store(111, Ordering::Relaxed);
     session.red_payload_type.store(63, Ordering::Relaxed);
+    session.transport_cc.store(4, Ordering::Relaxed);
+    let section = Section { text: VIDEO_SECTION };
+    let mut types = session.video_types();
+    types.settle(Some(section));
+    let number = |codec| MEDIA_TYPES.into_iter().find(|(_, c)| *c == codec).map(|(n, _)| n);
+    types.set_sent(&sent_types(section, section, number));
+    drop(types);
     Arc::new(session)
 }
 
@@ -47,6 +57,14 @@ fn stream(ssrc: u32, rtx: Option<u32>, mime_type: &str, payload_type: u8) -> Str
     }
 }
 
+/// What both sides send and receive.
+const VIDEO_SECTION: &str = "m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97 98 99 45 46\r\n\
+    a=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n\
+    a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+    a=rtpmap:98 VP9/90000\r\na=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\n\
+    a=rtpmap:45 AV1/90000\r\na=rtpmap:46 rtx/90000\r\na=fmtp:46 apt=45\r\n";
+const MEDIA_TYPES: [(u8, VideoCodec); 4] =
+    [(102, VideoCodec::H264), (96, VideoCodec::Vp8), (98, VideoCodec::Vp9), (45, VideoCodec::Av1)];
 const OUR_AUDIO: u32 = 21;
 const OUR_VIDEO: u32 = 22;
 const VIDEO: u32 = 1;
@@ -96,7 +114,11 @@ pub fn media_path(input: &[u8]) {
                 let header = rtc::rtp::Header {
                     version: 2,
                     ssrc: if video { OUR_VIDEO } else { OUR_AUDIO },
-                    payload_type: if video { 102 } else { 111 },
+                    payload_type: if video {
+                        MEDIA_TYPES[usize::from(step.action >> 4 & 3)].0
+                    } else {
+                        111
+                    },
                     timestamp,
                     marker: true,
                     ..Default::default()
@@ -129,9 +151,10 @@ pub fn parity(input: &[u8]) {
     let now = Instant::now();
     for step in steps(input) {
         let Some(([high, low], payload)) = step.bytes.split_first_chunk() else { continue };
+        let (number, _) = MEDIA_TYPES[usize::from(step.action >> 4 & 3)];
         let (ssrc, payload_type) = match step.action & 3 {
-            0 | 1 => (VIDEO, 102),
-            2 => (VIDEO_RTX, 103),
+            0 | 1 => (VIDEO, number),
+            2 => (VIDEO_RTX, number + 1),
             _ => (23, crate::parity::PAYLOAD_TYPE),
         };
         let header = rtc::rtp::Header {

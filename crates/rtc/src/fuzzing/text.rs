@@ -9,11 +9,13 @@ use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::sdp::description::session::SessionDescription;
+use visavis_media::VideoCodec;
 
 use crate::answer::{self, Role};
 use crate::direct::DirectPath;
 use crate::disclosure::Disclosure;
 use crate::ice::{self, IceGeneration};
+use crate::session::LocalStreams;
 use crate::tcp::{self, TcpCandidates};
 use crate::types::{AddressPolicy, Candidate, MediaKind};
 use crate::{codecs, parity};
@@ -33,11 +35,12 @@ fn connection() -> Option<RTCPeerConnection> {
         RTCConfigurationBuilder::new().with_certificates(vec![CERTIFICATE.clone()?]).build();
     let mut connection = RTCPeerConnectionBuilder::new()
         .with_configuration(configuration)
-        .with_media_engine(codecs::media_engine().ok()?)
+        .with_media_engine(codecs::media_engine(VideoCodec::ALL.into_iter().collect()).ok()?)
         .build(Instant::now())
         .ok()?;
-    connection.add_track(codecs::local_track(MediaKind::Audio, 21)).ok()?;
-    connection.add_track(codecs::local_track(MediaKind::Video, 22)).ok()?;
+    let local = LocalStreams { audio: 21, video: 22, rtx: 24, parity: 23 };
+    connection.add_track(codecs::local_track(MediaKind::Audio, local)).ok()?;
+    connection.add_track(codecs::local_track(MediaKind::Video, local)).ok()?;
     Some(connection)
 }
 
@@ -54,6 +57,8 @@ pub fn session_description(input: &[u8]) {
     let generation = IceGeneration::of(sdp);
     let _ = (generation.ufrag(), parity::is_announced(sdp), parity::announce(sdp), Role::of(sdp));
     let preferred = codecs::prefer_red(sdp);
+    let preferred =
+        codecs::prefer_video(&preferred, [VideoCodec::Vp8, VideoCodec::H264].into_iter().collect());
     let _ = answer::with_one_of_each(&Role::Server.put_into(&preferred));
     let told = Disclosure::new(AddressPolicy::RelayOnly).description(sdp);
     assert!(told.len() <= sdp.len() + 64);

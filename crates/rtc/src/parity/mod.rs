@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The parity is over blocks made of the protected packets: two octets with the length of the
-//! payload, its highest bit the RTP marker; the RTP timestamp; the payload.
+//! payload, its highest bit the RTP marker; the payload type; the RTP timestamp; the payload.
 
 mod code;
 mod receiver;
@@ -30,7 +30,7 @@ use rtc::rtp;
 /// a payload format, because the stack offers nothing that it does not know; others ignore
 /// attributes that they do not know (RFC 8866 §5.13).
 pub(crate) fn announce(sdp: &str) -> String {
-    let attribute = format!("a={ATTRIBUTE}:{PAYLOAD_TYPE}\r\n");
+    let attribute = format!("a={ATTRIBUTE}:{VALUE}\r\n");
     match sdp.find("m=") {
         Some(media) => [&sdp[..media], &attribute, &sdp[media..]].concat(),
         None => sdp.to_owned(),
@@ -41,14 +41,15 @@ pub(crate) fn announce(sdp: &str) -> String {
 pub(crate) fn is_announced(sdp: &str) -> bool {
     sdp.lines().any(|line| {
         let value = line.strip_prefix("a=").and_then(|l| l.strip_prefix(ATTRIBUTE));
-        value.and_then(|v| v.strip_prefix(':')).is_some_and(|v| v.trim() == PAYLOAD_TYPE_TEXT)
+        value.and_then(|v| v.strip_prefix(':')).is_some_and(|v| v.trim() == VALUE)
     })
 }
 
 const ATTRIBUTE: &str = "x-visavis-parity";
 /// One number for both sides: browsers, whose numbers vary, take no part.
 pub(crate) const PAYLOAD_TYPE: u8 = 104;
-const PAYLOAD_TYPE_TEXT: &str = "104";
+/// Payload type and version; peers with another version use none.
+const VALUE: &str = "104/2";
 
 /// What a parity packet protects: `blocks` packets from `first_sequence` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +90,8 @@ impl Header {
 fn add_packet(parity: &mut [u8], packet: &rtp::Packet, factor: u8) {
     let length = u16::try_from(packet.payload.len()).unwrap_or(0) & 0x7fff;
     let [a, b] = (length | if packet.header.marker { 0x8000 } else { 0 }).to_be_bytes();
-    let [c, d, e, f] = packet.header.timestamp.to_be_bytes();
-    code::add_scaled(parity, &[a, b, c, d, e, f], factor);
+    let [d, e, f, g] = packet.header.timestamp.to_be_bytes();
+    code::add_scaled(parity, &[a, b, packet.header.payload_type, d, e, f, g], factor);
     if let Some(rest) = parity.get_mut(BLOCK_HEADER_BYTES..) {
         code::add_scaled(rest, &packet.payload, factor);
     }
@@ -98,12 +99,14 @@ fn add_packet(parity: &mut [u8], packet: &rtp::Packet, factor: u8) {
 
 /// The packet of a repaired block, as far as it is protected; `None` if it makes no sense.
 fn read_block(block: &[u8], sequence_number: u16) -> Option<rtp::Packet> {
-    let ([a, b, timestamp @ ..], rest) = block.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
+    let ([a, b, payload_type, timestamp @ ..], rest) =
+        block.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
     let length = u16::from_be_bytes([*a, *b]);
     let payload = rest.get(..usize::from(length & 0x7fff)).filter(|p| !p.is_empty())?;
     let header = rtp::Header {
         version: 2,
         marker: length & 0x8000 != 0,
+        payload_type: *payload_type,
         timestamp: u32::from_be_bytes(*timestamp),
         sequence_number,
         ..Default::default()
@@ -112,7 +115,7 @@ fn read_block(block: &[u8], sequence_number: u16) -> Option<rtp::Packet> {
 }
 
 const HEADER_BYTES: usize = 4;
-const BLOCK_HEADER_BYTES: usize = 6;
+const BLOCK_HEADER_BYTES: usize = 7;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,6 @@ use crate::interceptor::{Queues, Stage};
 use crate::nack::unwrap;
 use crate::receive::{RemoteStream, RemoteStreams};
 use crate::session::Session;
-use crate::types::MediaKind;
 
 /// Packets and parity of one video stream. Sans-IO.
 #[derive(Debug, Default)]
@@ -124,18 +123,16 @@ impl Stage for ParityReceiver {
         let repaired = if rtp.header.payload_type == PAYLOAD_TYPE {
             self.repair.on_parity(rtp)
         } else if let Some(stream) = self.streams.get(rtp.header.ssrc)
-            && stream.kind == MediaKind::Video
-            && let Some(original) = stream.original_sequence(rtp)
+            && let Some(video) = stream.video(rtp, &self.session.video_types())
         {
             if self.stream.is_none_or(|s| s.media_ssrc != stream.media_ssrc) {
                 self.repair = Repair::default();
             }
             self.stream = self.streams.get(stream.media_ssrc);
             let mut media = rtp.clone();
-            media.header.sequence_number = original;
-            if stream.rtx {
-                media.payload = media.payload.slice(2..);
-            }
+            media.header.sequence_number = video.sequence;
+            media.header.payload_type = video.payload_type;
+            media.payload = media.payload.slice(video.offset..);
             let repaired = self.repair.on_media(&media);
             queues.read.push_back(packet);
             repaired
@@ -146,7 +143,9 @@ impl Stage for ParityReceiver {
         let Some(stream) = self.stream else { return };
         for mut rtp in repaired {
             rtp.header.ssrc = stream.media_ssrc;
-            rtp.header.payload_type = stream.payload_type;
+            if stream.video(&rtp, &self.session.video_types()).is_none() {
+                continue;
+            }
             self.session.counters().inbound.video.repaired_packets += 1;
             queues.read.push_back(TaggedPacket {
                 now,

@@ -17,6 +17,7 @@ fn picture(first: u16, timestamp: u32, sizes: &[usize]) -> Vec<rtp::Packet> {
                 sequence_number: first.wrapping_add(n),
                 timestamp,
                 marker: usize::from(n) + 1 == sizes.len(),
+                payload_type: 96 + u8::try_from(timestamp / 9000 % 2).unwrap(),
                 ..Default::default()
             },
             payload: Bytes::from(
@@ -130,11 +131,27 @@ fn the_example_of_the_specification() {
             sequence_number,
             timestamp: 9000,
             marker: sequence_number == 1,
+            payload_type: 102,
             ..Default::default()
         };
         window.push(rtp::Packet { header, payload: Bytes::copy_from_slice(payload) });
     }
     let parity = |index| window.parity(1, index).unwrap().payload;
-    assert_eq!(parity(0)[..], [0, 0, 2, 0, 0x55, 0x85, 0x00, 0x00, 0xc4, 0x57, 0x65, 0x58, 0x1b]);
-    assert_eq!(parity(1)[..], [0, 0, 2, 1, 0x01, 0xca, 0x00, 0x00, 0xc4, 0x57, 0x65, 0x17, 0x54]);
+    assert_eq!(
+        parity(0)[..],
+        [0, 0, 2, 0, 0x55, 0x85, 0x80, 0x00, 0x00, 0xc4, 0x57, 0x65, 0x58, 0x1b]
+    );
+    assert_eq!(
+        parity(1)[..],
+        [0, 0, 2, 1, 0x01, 0xca, 0x80, 0x00, 0x00, 0xc4, 0x57, 0x65, 0x17, 0x54]
+    );
+}
+
+#[test]
+fn peers_with_another_version_of_the_blocks_use_none() {
+    let announced = announce("v=0\r\nm=audio 9\r\n");
+    assert!(is_announced(&announced));
+    for other in ["104", "105/2", "104/3", "104/2/3"] {
+        assert!(!is_announced(&announced.replace("104/2", other)), "{other}");
+    }
 }

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
+use visavis_media::VideoCodec;
 use webrtc::peer_connection::{
     PeerConnection, RTCIceCandidateInit, RTCSdpType, RTCSessionDescription,
 };
@@ -17,11 +18,14 @@ use webrtc::peer_connection::{
 use super::Peer;
 use crate::answer::{self, Role};
 use crate::codecs;
+use crate::congestion::TRANSPORT_CC_URI;
 use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, RemoteCandidates};
 use crate::parity;
+use crate::payload_types::{VideoCodecs, sent_types};
+use crate::sdp::{self, Section};
 use crate::tcp;
-use crate::types::{Candidate, Description, SdpKind};
+use crate::types::{Candidate, Description, PeerEvent, SdpKind};
 
 /// What belongs to the exchange of descriptions.
 #[derive(Debug, Default)]
@@ -38,6 +42,11 @@ pub(super) struct Negotiation {
     held_offer: Option<RTCSessionDescription>,
     /// Ours in DTLS, once it is settled.
     role: Option<Role>,
+    /// Our last description and the remote peer's, as they are signaled.
+    local: String,
+    remote_sdp: String,
+    /// The video codecs that were told last.
+    told_codecs: Option<VideoCodecs>,
 }
 
 impl Peer {
@@ -54,7 +63,7 @@ impl Peer {
         let ice_restart = negotiation.held_offer.take().is_some() || ice_restart;
         let options = RTCOfferOptions { ice_restart };
         let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
-        self.apply_local(offer, SdpKind::Offer).await
+        self.apply_local(&mut negotiation, offer, SdpKind::Offer).await
     }
 
     /// As [`Peer::create_offer`], before anybody is there to tell it to: candidates are gathered, and what NATs
@@ -98,14 +107,15 @@ impl Peer {
     pub async fn create_answer(&self) -> Result<Description, RtcError> {
         let mut negotiation = self.negotiation.lock().await;
         let made = guarded("creating an answer", self.pc.create_answer(None)).await?;
-        let mut description = self.apply_local(made, SdpKind::Answer).await?;
+        let mut description = self.apply_local(&mut negotiation, made, SdpKind::Answer).await?;
         description.sdp = answer::with_one_of_each(&description.sdp);
         match negotiation.role {
             Some(role) => description.sdp = role.put_into(&description.sdp),
             None => negotiation.role = Role::of(&description.sdp),
         }
         negotiation.before_offer = None;
-        self.refresh_senders().await;
+        negotiation.local.clone_from(&description.sdp);
+        self.settle(&mut negotiation, SdpKind::Answer).await;
         self.await_connection();
         Ok(description)
     }
@@ -125,7 +135,7 @@ impl Peer {
         if let Some(offer) = negotiation.held_offer.take()
             && description.kind == SdpKind::Answer
         {
-            self.apply_local(offer, SdpKind::Offer).await?;
+            self.apply_local(&mut negotiation, offer, SdpKind::Offer).await?;
         }
         let generation = IceGeneration::of(&description.sdp);
         let parity = parity::is_announced(&description.sdp);
@@ -159,6 +169,7 @@ impl Peer {
         self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
         negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
+        negotiation.remote_sdp.clone_from(&description.sdp);
         let first_mid = negotiation.remote.as_ref().and_then(|remote| remote.first_mid.clone());
         let over_tcp = over_tcp.into_iter().filter(|line| ice::validate(line).is_ok());
         let over_tcp = over_tcp.map(|candidate| Candidate {
@@ -174,7 +185,7 @@ impl Peer {
         }
         if kind == SdpKind::Answer {
             negotiation.role = negotiation.role.or(Role::of(&description.sdp).map(Role::other));
-            self.refresh_senders().await;
+            self.settle(&mut negotiation, SdpKind::Offer).await;
             self.await_connection();
         }
         Ok(())
@@ -203,7 +214,6 @@ impl Peer {
         } else {
             return Err(RtcError::NothingPending);
         }
-        self.refresh_senders().await;
         Ok(())
     }
 
@@ -232,6 +242,7 @@ impl Peer {
 
     async fn apply_local(
         &self,
+        negotiation: &mut Negotiation,
         description: RTCSessionDescription,
         kind: SdpKind,
     ) -> Result<Description, RtcError> {
@@ -245,13 +256,23 @@ impl Peer {
         self.set_local_ice(IceGeneration::of(&sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        Ok(self.told(kind, &sdp))
+        let told = self.told(kind, &sdp);
+        if kind == SdpKind::Offer {
+            // The remote peer may send as soon as it has answered.
+            let (_, sections) = sdp::split(&told.sdp);
+            if let Some(video) = sections.into_iter().find(|section| is_used(*section, "video")) {
+                self.session.video_types().offer(video);
+            }
+            negotiation.local.clone_from(&told.sdp);
+        }
+        Ok(told)
     }
 
     /// A description as the other side gets it.
     fn told(&self, kind: SdpKind, sdp: &str) -> Description {
-        let told = self.disclosure.description(sdp);
-        Description { kind, sdp: parity::announce(&codecs::prefer_red(&told)) }
+        let told = codecs::prefer_red(&self.disclosure.description(sdp));
+        let told = codecs::prefer_video(&told, self.video_codecs);
+        Description { kind, sdp: parity::announce(&told) }
     }
 
     async fn remember_local(&self) {
@@ -297,9 +318,19 @@ impl Peer {
         });
     }
 
-    /// Tells the sending handles what was negotiated.
-    async fn refresh_senders(&self) {
-        let (mut audio, mut video, mut red) = (None, None, None);
+    /// Both descriptions are set: what is sent and received from now on. `our_part` is what ours is.
+    async fn settle(&self, negotiation: &mut Negotiation, our_part: SdpKind) {
+        let (local, remote) = (&negotiation.local, &negotiation.remote_sdp);
+        let ((_, ours), (_, theirs)) = (sdp::split(local), sdp::split(remote));
+        let answer = if our_part == SdpKind::Offer { &theirs } else { &ours };
+        let transport_cc = answer.iter().find_map(|s| s.extension(TRANSPORT_CC_URI));
+        self.session.transport_cc.store(transport_cc.unwrap_or(0), Ordering::Relaxed);
+        // Sections correspond by their place (RFC 3264 §6).
+        let mut pairs = ours.iter().zip(&theirs);
+        let video = pairs.find(|(o, t)| is_used(**o, "video") && is_used(**t, "video"));
+
+        let mut audio = (None, None);
+        let mut carriers = None;
         for transceiver in self.pc.get_transceivers().await {
             let Ok(Some(sender)) = transceiver.sender().await else { continue };
             let direction = transceiver.current_direction().await.unwrap_or_default();
@@ -307,38 +338,53 @@ impl Peer {
                 direction,
                 RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
             );
-            if !sends {
-                continue;
-            }
             let Ok(parameters) = sender.get_parameters().await else { continue };
-            let codec = |c: &RTCRtpCodecParameters, subtype: &str| {
-                let (_, theirs) = c.rtp_codec.mime_type.split_once('/').unwrap_or_default();
-                theirs.eq_ignore_ascii_case(subtype)
-            };
-            let codecs = &parameters.rtp_parameters.codecs;
-            let find = |subtype| codecs.iter().find(|c| codec(c, subtype)).map(|c| c.payload_type);
+            let codecs = parameters.rtp_parameters.codecs;
             match sender.track().kind().await {
-                RtpCodecKind::Audio => {
-                    audio = find("opus");
-                    // Around the same Opus only; more levels than we know are the sender's matter.
-                    let inner = audio.map(|opus| format!("{opus}/"));
-                    red = codecs
-                        .iter()
-                        .find(|c| codec(c, "red"))
-                        .filter(|c| {
-                            inner.is_some_and(|i| c.rtp_codec.sdp_fmtp_line.starts_with(&i))
-                        })
-                        .map(|c| c.payload_type);
-                }
-                RtpCodecKind::Video => video = find("h264"),
+                RtpCodecKind::Audio if sends => audio = audio_types(&codecs),
+                RtpCodecKind::Video => carriers = Some((sends, codecs)),
                 _ => {}
             }
         }
-        self.session.opus_payload_type.store(audio.unwrap_or(0), Ordering::Relaxed);
+        let (opus, red) = audio;
+        self.session.opus_payload_type.store(opus.unwrap_or(0), Ordering::Relaxed);
         self.session.red_payload_type.store(red.unwrap_or(0), Ordering::Relaxed);
-        self.audio.set_payload_type(audio);
-        self.video.set_payload_type(video);
+        self.audio.set_payload_type(opus);
+
+        let (sends, carriers) = carriers.unwrap_or_default();
+        let carrier = |codec: VideoCodec| Some(find(&carriers, codec.as_str())?.payload_type);
+        let sent = video.map(|(ours, theirs)| sent_types(*ours, *theirs, carrier));
+        let sent = sent.unwrap_or_default();
+        self.session.video_types().settle(video.map(|(ours, _)| *ours));
+        self.video.set_types(if sends { &sent } else { &[] });
+        let codecs: VideoCodecs = sent.iter().map(|sent| sent.codec).collect();
+        if negotiation.told_codecs.replace(codecs) != Some(codecs) {
+            self.session.emit(PeerEvent::VideoCodecs(codecs));
+        }
     }
+}
+
+/// Whether a section of this kind of media is more than a rejection.
+fn is_used(section: Section<'_>, media: &str) -> bool {
+    section.media() == media && !section.is_rejected()
+}
+
+/// The codec of this name.
+fn find<'a>(codecs: &'a [RTCRtpCodecParameters], name: &str) -> Option<&'a RTCRtpCodecParameters> {
+    codecs.iter().find(|codec| {
+        let (_, theirs) = codec.rtp_codec.mime_type.split_once('/').unwrap_or_default();
+        theirs.eq_ignore_ascii_case(name)
+    })
+}
+
+/// Payload types of Opus and of RED around it.
+fn audio_types(codecs: &[RTCRtpCodecParameters]) -> (Option<u8>, Option<u8>) {
+    let opus = find(codecs, "opus").map(|codec| codec.payload_type);
+    // Around the same Opus only; more levels than we know are the sender's matter.
+    let inner = opus.map(|opus| format!("{opus}/"));
+    let red = find(codecs, "red")
+        .filter(|codec| inner.is_some_and(|i| codec.rtp_codec.sdp_fmtp_line.starts_with(&i)));
+    (opus, red.map(|codec| codec.payload_type))
 }
 
 /// Gives the stack a candidate of the other side.

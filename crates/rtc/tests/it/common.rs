@@ -23,11 +23,17 @@ pub(crate) struct Side {
 }
 
 pub(crate) async fn side() -> Side {
+    side_with(&VideoCodec::ALL).await
+}
+
+/// A peer that codes these.
+pub(crate) async fn side_with(video_codecs: &[VideoCodec]) -> Side {
     let clock = MediaClock::default();
     let (events_tx, events) = mpsc::channel(1024);
     let (video_tx, video) = mpsc::channel(8192);
     let (audio_tx, audio) = mpsc::channel(8192);
-    let config = PeerConfig { clock, ..Default::default() };
+    let video_codecs = video_codecs.to_vec();
+    let config = PeerConfig { clock, video_codecs, ..Default::default() };
     let peer = Peer::new(
         config,
         events_tx,
@@ -142,6 +148,32 @@ pub(crate) fn picture(
         time: clock.now(),
         size: Size::new(1280, 720),
     }
+}
+
+/// A coded picture of about `bytes`, as far as packetizers look into it.
+pub(crate) fn picture_of(codec: VideoCodec, clock: MediaClock, bytes: usize) -> EncodedVideoFrame {
+    let mut frame = picture(clock, true, bytes, 77);
+    frame.codec = codec;
+    match codec {
+        VideoCodec::H264 => {}
+        // A keyframe of profile 0 with show_frame; one byte of partition follows the start code and the size.
+        VideoCodec::Vp8 => {
+            let head = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00];
+            frame.data = [&head[..], &vec![77; bytes]].concat().into();
+        }
+        // Frame marker, profile 0, a keyframe that is shown, its sync code.
+        VideoCodec::Vp9 => {
+            let head = [0x82, 0x49, 0x83, 0x42, 0x00, 0x13, 0xf0, 0x0b, 0x3f, 0x00];
+            frame.data = [&head[..], &vec![77; bytes]].concat().into();
+        }
+        // Temporal delimiter, sequence header, and a frame OBU with its size in LEB128.
+        VideoCodec::Av1 => {
+            let head = [0x12, 0x00, 0x0a, 0x04, 0x18, 0x15, 0x7f, 0xfc, 0x32];
+            let size = [(bytes & 0x7f) as u8 | 0x80, (bytes >> 7) as u8];
+            frame.data = [&head[..], &size, &vec![77; bytes]].concat().into();
+        }
+    }
+    frame
 }
 
 pub(crate) fn sound(number: u8, time: MediaTime) -> EncodedAudioFrame {

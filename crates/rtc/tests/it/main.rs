@@ -4,3 +4,4 @@
 mod bad_input;
 mod common;
 mod connection;
+mod video_codecs;

@@ -1,0 +1,218 @@
+//! A description as far as it is looked at and rewritten here: its m-sections, and their payload types of video.
+//! Pure; the stack parses and writes the rest.
+
+use visavis_media::VideoCodec;
+
+/// One m-section (RFC 8866 §5.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Section<'a> {
+    /// All of its lines.
+    pub(crate) text: &'a str,
+}
+
+/// The lines before the first m-section, and the sections.
+pub(crate) fn split(sdp: &str) -> (&str, Vec<Section<'_>>) {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    for line in sdp.split_inclusive('\n') {
+        if line.starts_with("m=") {
+            starts.push(at);
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).copied().chain([sdp.len()]);
+    let sections = starts.iter().zip(ends).map(|(from, to)| Section { text: &sdp[*from..to] });
+    (&sdp[..starts.first().copied().unwrap_or(sdp.len())], sections.collect())
+}
+
+impl<'a> Section<'a> {
+    /// Media, port and transport protocol; empty words where it has less.
+    fn words(self) -> impl Iterator<Item = &'a str> {
+        let first = self.text.lines().next().unwrap_or_default();
+        first.strip_prefix("m=").unwrap_or_default().split_ascii_whitespace()
+    }
+
+    /// `audio`, `video`, `application` or another.
+    pub(crate) fn media(self) -> &'a str {
+        self.words().next().unwrap_or_default()
+    }
+
+    /// Formats in order of preference: payload types of RTP.
+    pub(crate) fn formats(self) -> impl Iterator<Item = &'a str> {
+        self.words().skip(3)
+    }
+
+    /// The lines after the first.
+    pub(crate) fn lines(self) -> impl Iterator<Item = &'a str> {
+        self.text.lines().skip(1).map(str::trim_end)
+    }
+
+    /// The values of `a=<name>:<value>` lines.
+    pub(crate) fn attributes(self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.lines().filter_map(move |line| {
+            line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':').map(str::trim)
+        })
+    }
+
+    /// Port zero, which is no rejection in a section that only awaits its bundle (RFC 8843 §6).
+    pub(crate) fn is_rejected(self) -> bool {
+        let port = self.words().nth(1).and_then(|port| port.split('/').next());
+        port == Some("0") && !self.lines().any(|line| line == "a=bundle-only")
+    }
+
+    /// The number of a header extension (RFC 8285 §5), if it has the short form.
+    pub(crate) fn extension(self, uri: &str) -> Option<u8> {
+        let number = self.attributes("extmap").find_map(|value| {
+            let mut words = value.split_ascii_whitespace();
+            let number = words.next()?.split('/').next()?;
+            (words.next() == Some(uri)).then_some(number)
+        });
+        number?.parse().ok().filter(|number| (1..15).contains(number))
+    }
+
+    /// The section with its formats in this order.
+    pub(crate) fn with_formats(self, formats: &[&str]) -> String {
+        let first = self.text.split_inclusive('\n').next().unwrap_or_default();
+        let words: Vec<&str> = first.split_ascii_whitespace().take(3).collect();
+        let end = if first.ends_with("\r\n") { "\r\n" } else { "\n" };
+        let line = [&words[..], formats].concat().join(" ");
+        [&line, end, &self.text[first.len()..]].concat()
+    }
+
+    /// The payload types of video in order of preference, those of codecs that are known here.
+    pub(crate) fn video_formats(self) -> Vec<VideoFormat<'a>> {
+        let numbers = self.formats().filter_map(|format| format.parse().ok());
+        let mut formats: Vec<VideoFormat<'_>> = numbers
+            .filter_map(|payload_type| {
+                let codec = VideoCodec::from_name(self.encoding(payload_type)?)?;
+                let parameters = self.parameters(payload_type);
+                Some(VideoFormat { payload_type, codec, parameters, rtx: None })
+            })
+            .filter(VideoFormat::is_usable)
+            .collect();
+        for rtx in self.formats().filter_map(|format| format.parse().ok()) {
+            if self.encoding(rtx).is_some_and(|name| name.eq_ignore_ascii_case("rtx")) {
+                let repaired = parameter(self.parameters(rtx), "apt");
+                let repaired = repaired.and_then(|apt| apt.parse::<u8>().ok());
+                let of = formats.iter_mut().find(|f| Some(f.payload_type) == repaired);
+                if let Some(format) = of {
+                    format.rtx.get_or_insert(rtx);
+                }
+            }
+        }
+        formats
+    }
+
+    /// The encoding name of a payload type.
+    pub(crate) fn encoding(self, payload_type: u8) -> Option<&'a str> {
+        let value = self.of_payload_type("rtpmap", payload_type)?;
+        value.split('/').next()
+    }
+
+    fn parameters(self, payload_type: u8) -> &'a str {
+        self.of_payload_type("fmtp", payload_type).unwrap_or_default()
+    }
+
+    fn of_payload_type(self, name: &'a str, payload_type: u8) -> Option<&'a str> {
+        self.attributes(name).find_map(|value| {
+            let (number, value) = value.split_once(char::is_whitespace)?;
+            (number.parse() == Ok(payload_type)).then(|| value.trim())
+        })
+    }
+}
+
+/// A payload type of video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VideoFormat<'a> {
+    pub(crate) payload_type: u8,
+    pub(crate) codec: VideoCodec,
+    /// Format-specific parameters (`a=fmtp`).
+    parameters: &'a str,
+    /// The payload type of its retransmissions (RFC 4588).
+    pub(crate) rtx: Option<u8>,
+}
+
+impl VideoFormat<'_> {
+    /// Whether its parameters are of a profile that is coded and decoded here. Those of H.264 are left to the
+    /// stack's matching.
+    fn is_usable(&self) -> bool {
+        let profile = match self.codec {
+            VideoCodec::Av1 => parameter(self.parameters, "profile"),
+            VideoCodec::Vp9 => parameter(self.parameters, "profile-id"),
+            VideoCodec::H264 | VideoCodec::Vp8 => None,
+        };
+        profile.is_none_or(|profile| profile == "0")
+    }
+
+    /// Whether both mean the same configuration (RFC 6184 §8.2.2): of H.264 the level may differ.
+    pub(crate) fn is_same(&self, other: &VideoFormat<'_>) -> bool {
+        self.codec == other.codec && self.configuration() == other.configuration()
+    }
+
+    fn configuration(&self) -> Option<(String, &str)> {
+        (self.codec == VideoCodec::H264).then(|| {
+            let profile = parameter(self.parameters, "profile-level-id").unwrap_or("420010");
+            let profile = profile.get(..4).unwrap_or(profile).to_ascii_lowercase();
+            (profile, parameter(self.parameters, "packetization-mode").unwrap_or("0"))
+        })
+    }
+}
+
+/// The value of a format-specific parameter.
+fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    parameters.split(';').find_map(|pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120 124 102 98 45 96 97 x\r\na=mid:1\r\n\
+        a=rtpmap:102 H264/90000\r\na=rtpmap:96 vp8/90000\r\na=rtpmap:98 VP9/90000\r\n\
+        a=fmtp:98 profile-id=2\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96;rtx-time=3000\r\n\
+        a=rtpmap:124 rtx/90000\r\na=fmtp:124 apt=120\r\na=rtpmap:45 AV1/90000\r\n\
+        a=fmtp:102 profile-level-id=42E01F; packetization-mode=1\r\na=rtpmap:120 H265/90000\r\n";
+
+    #[test]
+    fn a_description_is_split_into_its_sections() {
+        let sdp = format!("v=0\r\na=group:BUNDLE 0 1\r\nm=audio 0 RTP/AVP 0\r\n{VIDEO}");
+        let (session, sections) = split(&sdp);
+        assert_eq!(session, "v=0\r\na=group:BUNDLE 0 1\r\n");
+        assert_eq!(sections.iter().map(|s| s.media()).collect::<Vec<_>>(), ["audio", "video"]);
+        assert!(sections[0].is_rejected() && !sections[1].is_rejected());
+        assert!(!Section { text: "m=video 0 X 1\na=bundle-only\n" }.is_rejected());
+        assert_eq!(sections[1].text, VIDEO);
+        assert_eq!(split("v=0"), ("v=0", vec![]));
+    }
+
+    #[test]
+    fn payload_types_of_video_are_read_in_their_order() {
+        let formats = Section { text: VIDEO }.video_formats();
+        let found: Vec<_> = formats.iter().map(|f| (f.payload_type, f.codec, f.rtx)).collect();
+        let expected = [
+            (102, VideoCodec::H264, None),
+            (45, VideoCodec::Av1, None),
+            (96, VideoCodec::Vp8, Some(97)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn h264_differs_by_profile_and_mode_and_not_by_level() {
+        let format = |parameters| VideoFormat {
+            payload_type: 1,
+            codec: VideoCodec::H264,
+            parameters,
+            rtx: None,
+        };
+        let ours = format("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f");
+        assert!(ours.is_same(&format("profile-level-id=42E034; packetization-mode=1")));
+        assert!(!ours.is_same(&format("profile-level-id=64001f;packetization-mode=1")));
+        assert!(!ours.is_same(&format("profile-level-id=42e01f")));
+    }
+}
