@@ -4,6 +4,8 @@
 //! A picture goes out the moment its last packet is there; nothing waits for the next picture. When
 //! packets are missing, retransmissions get `gap_deadline` to fill the gap; after that everything up
 //! to the next keyframe is given up and a keyframe is asked for.
+//!
+//! The codec may change from one picture to the next; the first one of another codec has to be a keyframe.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -84,6 +86,8 @@ pub struct FrameAssembler {
     next_starts_picture: bool,
     /// A lone packet far away from `highest`; a second one beside it means a new stream.
     stray: Option<u16>,
+    /// What the last picture was coded with.
+    codec: Option<VideoCodec>,
     /// What pictures are put together in; its memory comes back once they are decoded.
     unit: BytesMut,
     state: State,
@@ -135,6 +139,7 @@ impl FrameAssembler {
             next: 0,
             next_starts_picture: false,
             stray: None,
+            codec: None,
             unit: BytesMut::new(),
             state: State::Start,
             stats: AssemblerStats::default(),
@@ -291,46 +296,49 @@ impl FrameAssembler {
         self.state = State::Waiting { request_at: now };
     }
 
-    /// First and last packet of the earliest whole keyframe at or after `next`.
+    /// First and last packet of the earliest whole keyframe at or after `next`. Goes over the packets once.
     fn find_keyframe(&self) -> Option<(u64, u64)> {
         if self.keyframe_packets == 0 {
             return None;
         }
-        let mut passed = 0;
+        let mut expected = None;
+        // Whether the next packet that is not padding begins a picture for certain.
+        let mut begins = false;
+        let mut picture: Option<Candidate> = None;
         for (&sequence, packet) in &self.packets {
-            if !packet.info.keyframe || sequence < passed {
-                continue;
+            if expected != Some(sequence) {
+                picture = None;
+                begins = sequence == self.next && self.next_starts_picture;
             }
-            if let Some(first) = self.picture_start(sequence, packet.timestamp)
-                && let Run::Complete { last } = self.frame_at(first)
-            {
-                // An SPS makes a packet a candidate; only an IDR slice makes a keyframe.
-                if self.packets.range(first..=last).any(|(_, p)| p.info.idr) {
-                    return Some((first, last));
+            expected = Some(sequence + 1);
+            let PayloadInfo { leads_picture, idr, empty, .. } = packet.info;
+            if !empty && picture.as_ref().is_none_or(|p| p.timestamp != packet.timestamp) {
+                // The marker is missing, but the next picture has begun.
+                if let Some(before) = picture {
+                    if let Some(first) = before.whole_keyframe() {
+                        return Some((first, sequence - 1));
+                    }
+                    begins = true;
                 }
-                passed = last + 1;
+                let first = begins.then_some(sequence);
+                picture = Some(Candidate { timestamp: packet.timestamp, first, idr: false });
+            }
+            if let Some(picture) = &mut picture {
+                // What comes before may be unknown, but some payloads only stand at the start.
+                if leads_picture && picture.first.is_none() {
+                    picture.first = Some(sequence);
+                }
+                // An SPS makes a packet a candidate; only an IDR slice makes a keyframe.
+                picture.idr |= idr && picture.first.is_some();
+            }
+            if packet.marker {
+                if let Some(first) = picture.take().and_then(|p| p.whole_keyframe()) {
+                    return Some((first, sequence));
+                }
+                begins = true;
             }
         }
         None
-    }
-
-    /// First packet of the picture that `sequence` belongs to, if it is certain.
-    fn picture_start(&self, sequence: u64, timestamp: u32) -> Option<u64> {
-        let mut first = sequence;
-        let certain = loop {
-            if first == self.next {
-                break self.next_starts_picture;
-            }
-            match self.packets.get(&(first - 1)) {
-                Some(p) if p.timestamp == timestamp && !p.marker => first -= 1,
-                previous => break previous.is_some(),
-            }
-        };
-        if certain {
-            return Some(first);
-        }
-        // What comes before is unknown, but an SPS or AUD only stands at the start.
-        self.packets.range(first..=sequence).find(|(_, p)| p.info.leads_picture).map(|(&s, _)| s)
     }
 
     /// Follows the picture that starts at `first`.
@@ -358,19 +366,28 @@ impl FrameAssembler {
     }
 
     /// Takes the packets `first..=last` out and makes a picture of them. `None`: there was none in
-    /// them (padding only), or its pieces did not fit together and a keyframe is needed.
+    /// them (padding only), or its pieces did not fit together, or the codec changed within or without a keyframe:
+    /// then one is needed.
     fn take_frame(&mut self, first: u64, last: u64, now: MediaTime) -> Option<AssembledFrame> {
         let run = self.packets.range(first..=last).map(|(_, p)| p);
-        let codec = run.clone().next()?.codec;
-        let one_codec = run.clone().all(|p| p.codec == codec);
-        let unit = one_codec
-            .then(|| assemble(codec, run.clone().map(|p| &p.payload[..]), &mut self.unit))
-            .flatten();
-        let rtp_timestamp = run.clone().find(|p| !p.info.empty).map(|p| p.timestamp);
+        // Padding may come with the payload type of another codec.
+        let mut filled = run.clone().filter(|p| !p.info.empty);
+        let leading = filled.next().map(|p| (p.codec, p.timestamp));
+        let one_codec = filled.all(|p| leading.is_some_and(|(codec, _)| p.codec == codec));
+        let unit = leading
+            .filter(|_| one_codec)
+            .and_then(|(codec, _)| {
+                assemble(codec, run.clone().map(|p| &p.payload[..]), &mut self.unit)
+            })
+            // Nothing of another codec is there to depend on.
+            .filter(|unit| {
+                unit.keyframe || unit.data.is_empty() || leading.map(|l| l.0) == self.codec
+            });
         let first_arrival = run.clone().map(|p| p.arrival).min();
         let last_arrival = run.map(|p| p.arrival).max();
         self.drop_below(last + 1);
         self.next_starts_picture = true;
+        let (codec, rtp_timestamp) = leading?;
         let Some(unit) = unit else {
             self.stats.malformed += 1;
             self.give_up(now);
@@ -379,13 +396,14 @@ impl FrameAssembler {
         if unit.data.is_empty() {
             return None;
         }
+        self.codec = Some(codec);
         self.stats.frames += 1;
         self.stats.keyframes += u64::from(unit.keyframe);
         Some(AssembledFrame {
             codec,
             data: unit.data,
             keyframe: unit.keyframe,
-            rtp_timestamp: rtp_timestamp?,
+            rtp_timestamp,
             first_arrival: first_arrival?,
             last_arrival: last_arrival?,
             first_sequence: first as u16,
@@ -435,6 +453,22 @@ impl FrameAssembler {
         let stats = AssemblerStats { restarts: self.stats.restarts + 1, ..self.stats };
         *self = Self { gap_deadline: self.gap_deadline, stats, ..Self::new() };
         self.extend_sequence(sequence)
+    }
+}
+
+/// A picture of which nothing is missing so far.
+struct Candidate {
+    timestamp: u32,
+    /// Its first packet, once that is certain.
+    first: Option<u64>,
+    /// Whether one of its packets says that it is a keyframe.
+    idr: bool,
+}
+
+impl Candidate {
+    /// Its first packet, if the picture is a keyframe now that its last packet is there.
+    fn whole_keyframe(&self) -> Option<u64> {
+        self.first.filter(|_| self.idr)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The assembler on virtual time, against a packetizer of its own.
+//! The assembler on virtual time, against packetizers of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,46 +25,28 @@ struct Picture {
     keyframe: bool,
 }
 
-/// Pictures as RFC 6184 packets from `first_sequence` on; every `keyframe_every`th is a keyframe.
+/// H.264 pictures from `first_sequence` on; every `keyframe_every`th is a keyframe.
 fn pictures(count: usize, keyframe_every: usize, first_sequence: u16) -> Vec<Picture> {
+    pictures_of(VideoCodec::H264, count, keyframe_every, first_sequence)
+}
+
+fn pictures_of(
+    codec: VideoCodec,
+    count: usize,
+    keyframe_every: usize,
+    first_sequence: u16,
+) -> Vec<Picture> {
     let mut sequence = first_sequence;
     (0..count)
         .map(|index| {
             let keyframe = index % keyframe_every == 0;
             let length = if keyframe { 450 } else { 30 + 70 * (index % 4) };
-            let slice = nal(if keyframe { 0x65 } else { 0x61 }, index, length);
-            let sets = [nal(0x67, index, 9), nal(0x68, index, 3)];
-            let mut payloads = Vec::new();
-            let mut data = Vec::new();
-            if keyframe {
-                let mut stap = vec![24];
-                for set in &sets {
-                    stap.extend(u16::try_from(set.len()).unwrap().to_be_bytes());
-                    stap.extend(set);
-                    data.extend([0, 0, 0, 1]);
-                    data.extend(set);
-                }
-                payloads.push(stap);
-            }
-            data.extend([0, 0, 0, 1]);
-            data.extend(&slice);
-            if slice.len() - 1 <= MTU {
-                payloads.push(slice);
-            } else {
-                let chunks: Vec<&[u8]> = slice[1..].chunks(MTU).collect();
-                for (i, chunk) in chunks.iter().enumerate() {
-                    let flags = if i == 0 {
-                        0x80
-                    } else if i + 1 == chunks.len() {
-                        0x40
-                    } else {
-                        0
-                    };
-                    let mut fragment = vec![slice[0] & 0xe0 | 28, flags | slice[0] & 0x1f];
-                    fragment.extend(*chunk);
-                    payloads.push(fragment);
-                }
-            }
+            let (payloads, data) = match codec {
+                VideoCodec::H264 => h264(index, keyframe, length),
+                VideoCodec::Vp8 => vp8(index, keyframe, length),
+                VideoCodec::Vp9 => vp9(index, keyframe, length),
+                VideoCodec::Av1 => av1(index, keyframe, length),
+            };
             let last = payloads.len() - 1;
             let packets = payloads
                 .into_iter()
@@ -72,7 +54,7 @@ fn pictures(count: usize, keyframe_every: usize, first_sequence: u16) -> Vec<Pic
                 .map(|(i, payload)| {
                     sequence = sequence.wrapping_add(1);
                     ReceivedRtp {
-                        codec: Some(VideoCodec::H264),
+                        codec: Some(codec),
                         sequence: sequence.wrapping_sub(1),
                         timestamp: u32::try_from(index).unwrap() * 3000,
                         marker: i == last,
@@ -85,6 +67,77 @@ fn pictures(count: usize, keyframe_every: usize, first_sequence: u16) -> Vec<Pic
             Picture { packets, data, keyframe }
         })
         .collect()
+}
+
+/// Payloads and coded picture (RFC 6184).
+fn h264(index: usize, keyframe: bool, length: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let slice = nal(if keyframe { 0x65 } else { 0x61 }, index, length);
+    let sets = [nal(0x67, index, 9), nal(0x68, index, 3)];
+    let mut payloads = Vec::new();
+    let mut data = Vec::new();
+    if keyframe {
+        let mut stap = vec![24];
+        for set in &sets {
+            stap.extend(u16::try_from(set.len()).unwrap().to_be_bytes());
+            stap.extend(set);
+            data.extend([0, 0, 0, 1]);
+            data.extend(set);
+        }
+        payloads.push(stap);
+    }
+    data.extend([0, 0, 0, 1]);
+    data.extend(&slice);
+    if slice.len() - 1 <= MTU {
+        payloads.push(slice);
+    } else {
+        payloads.extend(fragments(&slice[1..], |first, last| {
+            let flags = if first { 0x80 } else { 0 } | if last { 0x40 } else { 0 };
+            vec![slice[0] & 0xe0 | 28, flags | slice[0] & 0x1f]
+        }));
+    }
+    (payloads, data)
+}
+
+/// As [`h264`] (RFC 7741).
+fn vp8(index: usize, keyframe: bool, length: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let data = nal(if keyframe { 0x50 } else { 0x51 }, index, length);
+    let payloads = fragments(&data, |first, _| {
+        vec![if first { 0x90 } else { 0x80 }, 0x80, u8::try_from(index).unwrap()]
+    });
+    (payloads, data)
+}
+
+/// As [`h264`] (RFC 9628), with two temporal layers.
+fn vp9(index: usize, keyframe: bool, length: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let data = nal(if keyframe { 0x82 } else { 0x86 }, index, length);
+    let layer = u8::from(!keyframe && index % 2 == 1);
+    let payloads = fragments(&data, |first, last| {
+        let flags = 0xa0 | u8::from(!keyframe) << 6 | u8::from(first) << 3 | u8::from(last) << 2;
+        vec![flags, u8::try_from(index).unwrap(), layer << 5, 0]
+    });
+    (payloads, data)
+}
+
+/// As [`h264`] (AV1 RTP specification): a sequence header before each key frame.
+fn av1(index: usize, keyframe: bool, length: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let frame = nal(0x30, index, length);
+    let payloads = fragments(&frame, |first, last| {
+        let flags = u8::from(!first) << 7 | u8::from(!last) << 6;
+        if keyframe && first { vec![flags | 0x28, 2, 0x08, 7] } else { vec![flags | 0x10] }
+    });
+    let mut data = if keyframe { vec![0x0a, 1, 7] } else { Vec::new() };
+    data.push(0x32);
+    data.extend(crate::obu::leb128(length));
+    data.extend(&frame[1..]);
+    (payloads, data)
+}
+
+/// `data` in pieces, each behind what `header` makes for the first, the last and others.
+fn fragments(data: &[u8], header: impl Fn(bool, bool) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let count = data.len().div_ceil(MTU);
+    let piece =
+        |(index, piece)| [header(index == 0, index + 1 == count), Vec::from(piece)].concat();
+    data.chunks(MTU).enumerate().map(piece).collect()
 }
 
 fn feed(
@@ -123,140 +176,153 @@ fn requests(outputs: &[AssemblerOutput]) -> usize {
 
 #[test]
 fn each_picture_goes_out_with_its_last_packet() {
-    let mut assembler = FrameAssembler::new();
-    // Across the wrap of the sequence number.
-    for (index, picture) in pictures(40, 20, 65_500).iter().enumerate() {
-        let (last, before) = picture.packets.split_last().unwrap();
-        assert_eq!(feed(&mut assembler, before, at(0)), []);
-        let out = feed(&mut assembler, std::slice::from_ref(last), at(1));
-        let [AssemblerOutput::Frame(frame)] = &out[..] else { panic!("{out:?}") };
-        assert_eq!(frame.data, picture.data);
-        assert_eq!(frame.keyframe, picture.keyframe);
-        assert_eq!(frame.rtp_timestamp, u32::try_from(index).unwrap() * 3000);
-        assert_eq!(frame.first_sequence, picture.packets[0].sequence);
-        assert_eq!(frame.last_sequence, last.sequence);
-        assert_eq!(assembler.next_deadline(), None);
+    for codec in VideoCodec::ALL {
+        let mut assembler = FrameAssembler::new();
+        // Across the wrap of the sequence number.
+        for (index, picture) in pictures_of(codec, 40, 20, 65_500).iter().enumerate() {
+            let (last, before) = picture.packets.split_last().unwrap();
+            assert_eq!(feed(&mut assembler, before, at(0)), []);
+            let out = feed(&mut assembler, std::slice::from_ref(last), at(1));
+            let [AssemblerOutput::Frame(frame)] = &out[..] else { panic!("{out:?}") };
+            assert_eq!(frame.data, picture.data);
+            assert_eq!(frame.keyframe, picture.keyframe);
+            assert_eq!(frame.rtp_timestamp, u32::try_from(index).unwrap() * 3000);
+            assert_eq!(frame.first_sequence, picture.packets[0].sequence);
+            assert_eq!(frame.last_sequence, last.sequence);
+            assert_eq!(assembler.next_deadline(), None);
+        }
+        assert_eq!(assembler.stats().frames, 40);
+        assert_eq!(assembler.stats().keyframes, 2);
     }
-    assert_eq!(assembler.stats().frames, 40);
-    assert_eq!(assembler.stats().keyframes, 2);
 }
 
 #[test]
 fn a_stream_joined_midway_waits_for_a_keyframe_and_asks_again() {
-    let all = pictures(30, 25, 100);
-    let mut assembler = FrameAssembler::new();
-    assembler.set_gap_deadline(Duration::from_millis(50));
-    assert_eq!(feed(&mut assembler, &all[1].packets, at(0)), []);
-    assert_eq!(assembler.next_deadline(), Some(at(50)));
-    assert_eq!(assembler.poll(at(49)), None);
-    assert_eq!(assembler.poll(at(50)), Some(AssemblerOutput::NeedKeyframe));
-    assert_eq!(assembler.poll(at(51)), None);
-    assert_eq!(feed(&mut assembler, &all[2].packets, at(100)), []);
-    assert_eq!(assembler.poll(at(550)), Some(AssemblerOutput::NeedKeyframe));
-    let out: Vec<_> =
-        all[24..].iter().flat_map(|p| feed(&mut assembler, &p.packets, at(600))).collect();
-    assert_eq!(frame_data(&out), all[25..].iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
+    for codec in VideoCodec::ALL {
+        let all = pictures_of(codec, 30, 25, 100);
+        let mut assembler = FrameAssembler::new();
+        assembler.set_gap_deadline(Duration::from_millis(50));
+        assert_eq!(feed(&mut assembler, &all[1].packets, at(0)), []);
+        assert_eq!(assembler.next_deadline(), Some(at(50)));
+        assert_eq!(assembler.poll(at(49)), None);
+        assert_eq!(assembler.poll(at(50)), Some(AssemblerOutput::NeedKeyframe));
+        assert_eq!(assembler.poll(at(51)), None);
+        assert_eq!(feed(&mut assembler, &all[2].packets, at(100)), []);
+        assert_eq!(assembler.poll(at(550)), Some(AssemblerOutput::NeedKeyframe));
+        let out: Vec<_> =
+            all[24..].iter().flat_map(|p| feed(&mut assembler, &p.packets, at(600))).collect();
+        assert_eq!(frame_data(&out), all[25..].iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
+    }
 }
 
 #[test]
 fn a_gap_is_filled_by_a_retransmission_before_the_deadline() {
-    let all = pictures(8, 100, 0);
-    let mut assembler = FrameAssembler::new();
-    assembler.set_gap_deadline(Duration::from_millis(80));
-    let lost = all[3].packets[1].clone();
-    let mut out = Vec::new();
-    for (index, picture) in all.iter().enumerate() {
-        let kept: Vec<_> =
-            picture.packets.iter().filter(|p| p.sequence != lost.sequence).cloned().collect();
-        out.extend(feed(&mut assembler, &kept, at(10 * index as u64)));
+    for codec in VideoCodec::ALL {
+        let all = pictures_of(codec, 8, 100, 0);
+        let mut assembler = FrameAssembler::new();
+        assembler.set_gap_deadline(Duration::from_millis(80));
+        let lost = all[3].packets[1].clone();
+        let mut out = Vec::new();
+        for (index, picture) in all.iter().enumerate() {
+            let kept: Vec<_> =
+                picture.packets.iter().filter(|p| p.sequence != lost.sequence).cloned().collect();
+            out.extend(feed(&mut assembler, &kept, at(10 * index as u64)));
+        }
+        assert_eq!(frame_data(&out).len(), 3);
+        assert!(assembler.next_deadline().is_some());
+        out.extend(feed(&mut assembler, &[lost.clone(), lost], at(75)));
+        assert_eq!(frame_data(&out), all.iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
+        assert_eq!(requests(&out), 0);
+        assert_eq!(assembler.stats().late, 1);
+        assert_eq!(assembler.next_deadline(), None);
     }
-    assert_eq!(frame_data(&out).len(), 3);
-    assert!(assembler.next_deadline().is_some());
-    out.extend(feed(&mut assembler, &[lost.clone(), lost], at(75)));
-    assert_eq!(frame_data(&out), all.iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
-    assert_eq!(requests(&out), 0);
-    assert_eq!(assembler.stats().late, 1);
-    assert_eq!(assembler.next_deadline(), None);
 }
 
 #[test]
 fn an_expired_gap_asks_for_a_keyframe_and_resumes_there() {
-    let all = pictures(20, 10, 0);
-    let mut assembler = FrameAssembler::new();
-    assembler.set_gap_deadline(Duration::from_millis(80));
-    let mut out = Vec::new();
-    for picture in &all[..3] {
-        out.extend(feed(&mut assembler, &picture.packets, at(0)));
+    for codec in VideoCodec::ALL {
+        let all = pictures_of(codec, 20, 10, 0);
+        let mut assembler = FrameAssembler::new();
+        assembler.set_gap_deadline(Duration::from_millis(80));
+        let mut out = Vec::new();
+        for picture in &all[..3] {
+            out.extend(feed(&mut assembler, &picture.packets, at(0)));
+        }
+        // Picture 3 loses its first packet; the gap shows when its second one comes.
+        let mut late = all[3].packets[1..].to_vec();
+        late.iter_mut().for_each(|p| p.arrival = at(5));
+        out.extend(feed(&mut assembler, &late, at(5)));
+        assert_eq!(assembler.next_deadline(), Some(at(85)));
+        assert_eq!(assembler.poll(at(84)), None);
+        assert_eq!(assembler.poll(at(85)), Some(AssemblerOutput::NeedKeyframe));
+        for picture in &all[4..10] {
+            assert_eq!(feed(&mut assembler, &picture.packets, at(90)), []);
+        }
+        for picture in &all[10..] {
+            out.extend(feed(&mut assembler, &picture.packets, at(100)));
+        }
+        let expected: Vec<_> = all[..3].iter().chain(&all[10..]).map(|p| digest(&p.data)).collect();
+        assert_eq!(frame_data(&out), expected);
+        assert_eq!(assembler.stats().gaps_given_up, 1);
     }
-    // Picture 3 loses its first packet; the gap shows when its second one comes.
-    let mut late = all[3].packets[1..].to_vec();
-    late.iter_mut().for_each(|p| p.arrival = at(5));
-    out.extend(feed(&mut assembler, &late, at(5)));
-    assert_eq!(assembler.next_deadline(), Some(at(85)));
-    assert_eq!(assembler.poll(at(84)), None);
-    assert_eq!(assembler.poll(at(85)), Some(AssemblerOutput::NeedKeyframe));
-    for picture in &all[4..10] {
-        assert_eq!(feed(&mut assembler, &picture.packets, at(90)), []);
-    }
-    for picture in &all[10..] {
-        out.extend(feed(&mut assembler, &picture.packets, at(100)));
-    }
-    let expected: Vec<_> = all[..3].iter().chain(&all[10..]).map(|p| digest(&p.data)).collect();
-    assert_eq!(frame_data(&out), expected);
-    assert_eq!(assembler.stats().gaps_given_up, 1);
 }
 
 #[test]
 fn a_whole_keyframe_behind_a_gap_is_jumped_to_at_once() {
-    let all = pictures(20, 10, 0);
-    let mut assembler = FrameAssembler::new();
-    let mut out = feed(&mut assembler, &all[0].packets, at(0));
-    for picture in &all[2..] {
-        out.extend(feed(&mut assembler, &picture.packets, at(1)));
+    for codec in VideoCodec::ALL {
+        let all = pictures_of(codec, 20, 10, 0);
+        let mut assembler = FrameAssembler::new();
+        let mut out = feed(&mut assembler, &all[0].packets, at(0));
+        for picture in &all[2..] {
+            out.extend(feed(&mut assembler, &picture.packets, at(1)));
+        }
+        let expected: Vec<_> = all[..1].iter().chain(&all[10..]).map(|p| digest(&p.data)).collect();
+        assert_eq!(frame_data(&out), expected);
+        assert_eq!(requests(&out), 0);
     }
-    let expected: Vec<_> = all[..1].iter().chain(&all[10..]).map(|p| digest(&p.data)).collect();
-    assert_eq!(frame_data(&out), expected);
-    assert_eq!(requests(&out), 0);
 }
 
 #[test]
 fn a_keyframe_that_is_still_arriving_is_not_asked_for_again() {
-    let all = pictures(2, 1, 0);
-    let mut assembler = FrameAssembler::new();
-    assembler.set_gap_deadline(Duration::from_millis(50));
-    for (index, packet) in all[0].packets[..4].iter().enumerate() {
-        let now = at(40 * index as u64);
-        let packet = ReceivedRtp { arrival: now, ..packet.clone() };
-        assert_eq!(feed(&mut assembler, &[packet], now), []);
+    for codec in VideoCodec::ALL {
+        let all = pictures_of(codec, 2, 1, 0);
+        let mut assembler = FrameAssembler::new();
+        assembler.set_gap_deadline(Duration::from_millis(50));
+        for (index, packet) in all[0].packets[..4].iter().enumerate() {
+            let now = at(40 * index as u64);
+            let packet = ReceivedRtp { arrival: now, ..packet.clone() };
+            assert_eq!(feed(&mut assembler, &[packet], now), []);
+        }
+        assert_eq!(assembler.poll(at(169)), None);
+        assert_eq!(assembler.poll(at(171)), Some(AssemblerOutput::NeedKeyframe));
     }
-    assert_eq!(assembler.poll(at(169)), None);
-    assert_eq!(assembler.poll(at(171)), Some(AssemblerOutput::NeedKeyframe));
 }
 
 #[test]
 fn padding_between_pictures_and_a_missing_marker_do_not_stop_the_stream() {
-    let mut all = pictures(4, 100, 10);
-    let mut packets = Vec::new();
-    all[1].packets.last_mut().unwrap().marker = false;
-    for picture in &all {
-        packets.extend(picture.packets.clone());
-        if picture.packets[0].timestamp == 6000 {
-            let last = packets.last().unwrap().clone();
-            packets.extend([1, 2].map(|_| ReceivedRtp {
-                codec: Some(VideoCodec::H264),
-                payload: Bytes::new(),
-                marker: false,
-                ..last.clone()
-            }));
+    for codec in VideoCodec::ALL {
+        let mut all = pictures_of(codec, 4, 100, 10);
+        let mut packets = Vec::new();
+        all[1].packets.last_mut().unwrap().marker = false;
+        for picture in &all {
+            packets.extend(picture.packets.clone());
+            if picture.packets[0].timestamp == 6000 {
+                let last = packets.last().unwrap().clone();
+                packets.extend([1, 2].map(|_| ReceivedRtp {
+                    payload: Bytes::new(),
+                    marker: false,
+                    ..last.clone()
+                }));
+            }
         }
+        for (packet, sequence) in packets.iter_mut().zip(10..) {
+            packet.sequence = sequence;
+        }
+        let mut assembler = FrameAssembler::new();
+        let out = feed(&mut assembler, &packets, at(0));
+        assert_eq!(frame_data(&out), all.iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
+        assert_eq!(assembler.next_deadline(), None);
     }
-    for (packet, sequence) in packets.iter_mut().zip(10..) {
-        packet.sequence = sequence;
-    }
-    let mut assembler = FrameAssembler::new();
-    let out = feed(&mut assembler, &packets, at(0));
-    assert_eq!(frame_data(&out), all.iter().map(|p| digest(&p.data)).collect::<Vec<_>>());
-    assert_eq!(assembler.next_deadline(), None);
 }
 
 #[test]
@@ -324,15 +390,130 @@ fn reordered(packets: &[ReceivedRtp], delays: &[u8], spread: usize) -> Vec<Recei
     order.into_iter().map(|(_, i)| packets[i].clone()).collect()
 }
 
+/// `second` sent after `first`: their packets in one stream.
+fn follow(first: &[Picture], second: &mut [Picture]) {
+    let last = first.last().and_then(|p| p.packets.last()).unwrap();
+    for packet in second.iter_mut().flat_map(|p| &mut p.packets) {
+        packet.sequence = packet.sequence.wrapping_add(last.sequence).wrapping_add(1);
+        packet.timestamp += last.timestamp + 3000;
+    }
+}
+
+fn codec_pairs() -> impl Iterator<Item = (VideoCodec, VideoCodec)> {
+    VideoCodec::ALL
+        .into_iter()
+        .flat_map(|a| VideoCodec::ALL.into_iter().map(move |b| (a, b)))
+        .filter(|(a, b)| a != b)
+}
+
+#[test]
+fn the_codec_changes_with_a_keyframe() {
+    for (old_codec, new_codec) in codec_pairs() {
+        let old = pictures_of(old_codec, 5, 100, 65_530);
+        let mut new = pictures_of(new_codec, 5, 100, 1);
+        follow(&old, &mut new);
+        // Padding of the old codec between the two.
+        let last = old[4].packets.last().unwrap();
+        let padding = ReceivedRtp {
+            sequence: last.sequence.wrapping_add(1),
+            marker: false,
+            payload: Bytes::new(),
+            ..last.clone()
+        };
+        let packets = |pictures: &[Picture]| -> Vec<_> {
+            pictures.iter().flat_map(|p| p.packets.clone()).collect()
+        };
+        let sent = [packets(&old), vec![padding], packets(&new)].concat();
+        let expected: Vec<_> = old.iter().chain(&new).map(|p| digest(&p.data)).collect();
+        for spread in [0, 6] {
+            let mut assembler = FrameAssembler::new();
+            let out = feed(&mut assembler, &reordered(&sent, &[0, 3, 1, 5, 2], spread), at(0));
+            let got = frame_data(&out);
+            // What is overtaken by a whole keyframe is left out.
+            assert!(spread > 0 || got == expected, "{old_codec} to {new_codec}");
+            assert_eq!(got[got.len() - 5..], expected[5..], "{old_codec} to {new_codec}");
+            assert_eq!(requests(&out), 0);
+            let codecs: Vec<_> = out
+                .iter()
+                .filter_map(|o| match o {
+                    AssemblerOutput::Frame(frame) => Some(frame.codec),
+                    AssemblerOutput::NeedKeyframe => None,
+                })
+                .collect();
+            assert!(codecs.is_sorted_by_key(|&codec| codec == new_codec));
+            assert_eq!(assembler.stats().malformed, 0);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_of_the_old_codec_gives_way_to_the_new_one_and_may_come_late() {
+    for (old_codec, new_codec) in codec_pairs() {
+        let old = pictures_of(old_codec, 4, 100, 0);
+        let mut new = pictures_of(new_codec, 3, 100, 0);
+        follow(&old, &mut new);
+        let mut assembler = FrameAssembler::new();
+        let mut out = Vec::new();
+        for picture in &old[..3] {
+            out.extend(feed(&mut assembler, &picture.packets, at(0)));
+        }
+        let (lost, kept) = old[3].packets.split_last().unwrap();
+        out.extend(feed(&mut assembler, kept, at(1)));
+        for picture in &new {
+            out.extend(feed(&mut assembler, &picture.packets, at(2)));
+            out.extend(feed(&mut assembler, std::slice::from_ref(lost), at(3)));
+        }
+        let expected: Vec<_> = old[..3].iter().chain(&new).map(|p| digest(&p.data)).collect();
+        assert_eq!(frame_data(&out), expected, "{old_codec} to {new_codec}");
+        assert_eq!(requests(&out), 0);
+        assert_eq!(assembler.stats().late, 3);
+    }
+}
+
+#[test]
+fn a_change_of_codec_without_a_keyframe_asks_for_one() {
+    for (old_codec, new_codec) in codec_pairs() {
+        let old = pictures_of(old_codec, 3, 100, 0);
+        let mut new = pictures_of(new_codec, 8, 5, 0);
+        new.remove(0);
+        // The sequence continues without a gap.
+        let first = new[0].packets[0].sequence;
+        for packet in new.iter_mut().flat_map(|p| &mut p.packets) {
+            packet.sequence -= first;
+        }
+        follow(&old, &mut new);
+        let mut assembler = FrameAssembler::new();
+        let out: Vec<_> = old
+            .iter()
+            .chain(&new)
+            .flat_map(|p| feed(&mut assembler, &p.packets, p.packets[0].arrival))
+            .collect();
+        let expected: Vec<_> = old.iter().chain(&new[4..]).map(|p| digest(&p.data)).collect();
+        assert_eq!(frame_data(&out), expected, "{old_codec} to {new_codec}");
+        assert_eq!(requests(&out), 1);
+    }
+}
+
+#[test]
+fn a_picture_of_two_codecs_is_refused() {
+    let [mut vp8, vp9] = [VideoCodec::Vp8, VideoCodec::Vp9].map(|c| pictures_of(c, 1, 1, 0));
+    vp8[0].packets[2] = vp9[0].packets[2].clone();
+    let mut assembler = FrameAssembler::new();
+    let out = feed(&mut assembler, &vp8[0].packets, at(0));
+    assert_eq!(out, [AssemblerOutput::NeedKeyframe]);
+    assert_eq!(assembler.stats().malformed, 1);
+}
+
 proptest! {
     #[test]
     fn reordering_and_duplication_lose_nothing(
+        codec in prop::sample::select(&VideoCodec::ALL[..]),
         delays in proptest::collection::vec(any::<u8>(), 1..60),
         spread in 0usize..40,
         duplicates in proptest::collection::vec(any::<prop::sample::Index>(), 0..30),
         first_sequence in any::<u16>(),
     ) {
-        let all = pictures(40, 15, first_sequence);
+        let all = pictures_of(codec, 40, 15, first_sequence);
         let packets: Vec<_> = all.iter().flat_map(|p| p.packets.clone()).collect();
         let mut sent = reordered(&packets, &delays, spread);
         for index in &duplicates {
@@ -354,12 +535,13 @@ proptest! {
 
     #[test]
     fn with_losses_only_whole_decodable_runs_come_out(
+        codec in prop::sample::select(&VideoCodec::ALL[..]),
         lost in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
         delays in proptest::collection::vec(any::<u8>(), 1..40),
         spread in 0usize..10,
         first_sequence in any::<u16>(),
     ) {
-        let all = pictures(60, 12, first_sequence);
+        let all = pictures_of(codec, 60, 12, first_sequence);
         let packets: Vec<_> = all.iter().flat_map(|p| p.packets.clone()).collect();
         let gone: Vec<usize> = lost.iter().map(|i| i.index(packets.len())).collect();
         let kept: Vec<_> = packets.iter().enumerate().filter(|(i, _)| !gone.contains(i)).map(|(_, p)| p.clone()).collect();
@@ -384,16 +566,16 @@ proptest! {
     #[test]
     fn arbitrary_packets_never_panic_and_stay_bounded(
         packets in proptest::collection::vec(
-            (0u16..64, any::<bool>(), 0u32..4, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..12), 0u64..100),
+            (prop::sample::select(&VideoCodec::ALL[..]), 0u16..64, any::<bool>(), 0u32..4, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..12), 0u64..100),
             0..200,
         ),
     ) {
         let mut assembler = FrameAssembler::new();
         let mut now = 0;
-        for (sequence, far, timestamp, marker, payload, step) in packets {
+        for (codec, sequence, far, timestamp, marker, payload, step) in packets {
             now += step;
             let packet = ReceivedRtp {
-                codec: Some(VideoCodec::H264),
+                codec: Some(codec),
                 sequence: if far { sequence.wrapping_mul(1021) } else { sequence },
                 timestamp,
                 marker,

@@ -2,7 +2,10 @@
 //!
 //! Every length is checked here: these bytes come from the network.
 
+mod av1;
 mod h264;
+mod vp8;
+mod vp9;
 
 use bytes::{Bytes, BytesMut};
 
@@ -27,8 +30,10 @@ pub fn inspect(codec: VideoCodec, payload: &[u8]) -> Option<PayloadInfo> {
         return Some(PayloadInfo { empty: true, ..Default::default() });
     }
     match codec {
+        VideoCodec::Av1 => av1::inspect(payload),
+        VideoCodec::Vp9 => vp9::inspect(payload),
         VideoCodec::H264 => h264::inspect(payload),
-        _ => None,
+        VideoCodec::Vp8 => vp8::inspect(payload),
     }
 }
 
@@ -42,8 +47,10 @@ pub fn assemble<'a>(
 ) -> Option<CodedPicture> {
     memory.clear();
     match codec {
+        VideoCodec::Av1 => av1::assemble(payloads, memory),
+        VideoCodec::Vp9 => vp9::assemble(payloads, memory),
         VideoCodec::H264 => h264::assemble(payloads, memory),
-        _ => None,
+        VideoCodec::Vp8 => vp8::assemble(payloads, memory),
     }
 }
 
@@ -54,4 +61,67 @@ pub struct CodedPicture {
     pub data: Bytes,
     /// Whether it can be decoded without others.
     pub keyframe: bool,
+}
+
+/// Takes a PictureID of 7 or 15 bits off the front, as VP8 and VP9 have it (RFC 7741 §4.2, RFC 9628 §4.2); the
+/// result says in its upper bit which of them it was.
+fn take_picture_id(payload: &mut &[u8]) -> Option<u16> {
+    let &first = payload.split_off_first()?;
+    let is_long = first & 0x80 != 0;
+    if is_long {
+        Some(u16::from_be_bytes([first, *payload.split_off_first()?]))
+    } else {
+        Some(first.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(super) fn assembled(codec: VideoCodec, parts: &[&[u8]]) -> Option<CodedPicture> {
+        assemble(codec, parts.iter().copied(), &mut BytesMut::new())
+    }
+
+    /// As VP8, VP9 and AV1 have it: the payload that leads a keyframe alone tells that it is one.
+    pub(super) fn info(leads_picture: bool, keyframe: bool) -> PayloadInfo {
+        PayloadInfo { leads_picture, keyframe, idr: keyframe, empty: false }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_payloads_never_panic(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..6),
+        ) {
+            for codec in VideoCodec::ALL {
+                for payload in &payloads {
+                    let _ = inspect(codec, payload);
+                }
+                let payloads = payloads.iter().map(Vec::as_slice);
+                let sound = payloads.clone().filter(|p| inspect(codec, p).is_some());
+                let given: usize = payloads.clone().map(<[u8]>::len).sum();
+                for picture in [
+                    assemble(codec, payloads, &mut BytesMut::new()),
+                    assemble(codec, sound, &mut BytesMut::new()),
+                ].into_iter().flatten() {
+                    prop_assert!(picture.data.len() <= 4 * given + 64);
+                }
+            }
+        }
+
+        #[test]
+        fn what_assembles_was_led_by_a_payload_that_says_so(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..8), 1..3),
+        ) {
+            for codec in VideoCodec::ALL {
+                let sound = payloads.iter().map(Vec::as_slice).filter(|p| inspect(codec, p).is_some());
+                let Some(picture) = assemble(codec, sound.clone(), &mut BytesMut::new()) else {
+                    continue;
+                };
+                let told = sound.filter_map(|p| inspect(codec, p)).any(|info| info.idr);
+                prop_assert!(!picture.keyframe || told);
+            }
+        }
+    }
 }
