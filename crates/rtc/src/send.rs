@@ -16,13 +16,13 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, VideoCodec};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::congestion::NetworkEstimate;
 use crate::interceptor::{Queues, Stage};
-use crate::packetize::h264_payloads;
+use crate::packetize::FramePacketizer;
 use crate::rtcp_tap::ticks;
 use crate::session::{RtpAnchor, Session};
 use crate::types::{MediaKind, PeerEvent};
@@ -285,6 +285,7 @@ pub(crate) struct Packetizer {
     next_audio: u16,
     next_video: u16,
     red: RedEncoder,
+    frames: FramePacketizer,
 }
 
 impl Packetizer {
@@ -294,6 +295,8 @@ impl Packetizer {
             next_audio: first_audio,
             next_video: first_video,
             red: RedEncoder::default(),
+            // As random as the sequence number is.
+            frames: FramePacketizer::new(first_video),
         }
     }
 }
@@ -326,7 +329,8 @@ impl Stage for Packetizer {
                 // The carrier's number is the frame's: see `VideoSender::send`.
                 let frame = rtp.header.sequence_number;
                 self.session.frames_packetized.store(frame, Ordering::Relaxed);
-                let payloads = h264_payloads(&rtp.payload, MAX_PAYLOAD_BYTES);
+                let payloads =
+                    self.frames.payloads(VideoCodec::H264, &rtp.payload, MAX_PAYLOAD_BYTES);
                 let last = payloads.len().saturating_sub(1);
                 for (index, payload) in payloads.into_iter().enumerate() {
                     let mut header = rtp.header.clone();
