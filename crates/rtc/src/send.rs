@@ -16,13 +16,13 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime, VideoCodec};
+use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::congestion::NetworkEstimate;
 use crate::interceptor::{Queues, Stage};
-use crate::packetize::h264_payloads;
+use crate::packetize::FramePacketizer;
 use crate::payload_types::{SentType, VideoCodecs};
 use crate::rtcp_tap::ticks;
 use crate::session::{RtpAnchor, Session};
@@ -306,6 +306,7 @@ pub(crate) struct Packetizer {
     next_audio: u16,
     next_video: u16,
     red: RedEncoder,
+    frames: FramePacketizer,
 }
 
 impl Packetizer {
@@ -315,6 +316,8 @@ impl Packetizer {
             next_audio: first_audio,
             next_video: first_video,
             red: RedEncoder::default(),
+            // As random as the sequence number is.
+            frames: FramePacketizer::new(first_video),
         }
     }
 }
@@ -351,7 +354,7 @@ impl Stage for Packetizer {
                 // Queued before a description that does not have its codec any more.
                 let Some(sent) = sent else { return };
                 rtp.header.payload_type = sent.payload_type;
-                let payloads = payloads(sent.codec, &rtp.payload, MAX_PAYLOAD_BYTES);
+                let payloads = self.frames.payloads(sent.codec, &rtp.payload, MAX_PAYLOAD_BYTES);
                 let last = payloads.len().saturating_sub(1);
                 for (index, payload) in payloads.into_iter().enumerate() {
                     let mut header = rtp.header.clone();
@@ -367,18 +370,6 @@ impl Stage for Packetizer {
             }
             None => queues.write.push_back(packet),
         }
-    }
-}
-
-/// The RTP payloads of a coded picture.
-fn payloads(codec: VideoCodec, frame: &Bytes, max_len: usize) -> Vec<Bytes> {
-    match codec {
-        VideoCodec::H264 => h264_payloads(frame, max_len),
-        // HERE: `FramePacketizer::payloads`. Until then their bytes as they are.
-        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => (0..frame.len())
-            .step_by(max_len)
-            .map(|from| frame.slice(from..frame.len().min(from + max_len)))
-            .collect(),
     }
 }
 

@@ -3,11 +3,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::{fragments, payload};
+
 /// Splits an Annex B access unit into payloads of at most `max_len` bytes. Access unit delimiters
 /// and filler are left out. Parameter sets go in front of the next picture NAL unit in one STAP-A,
 /// so that losing them costs one packet to ask for again.
-pub(crate) fn h264_payloads(access_unit: &Bytes, max_len: usize) -> Vec<Bytes> {
-    let max_len = max_len.max(MIN_PAYLOAD);
+pub(super) fn payloads(access_unit: &Bytes, max_len: usize) -> Vec<Bytes> {
     let mut payloads = Vec::with_capacity(access_unit.len() / max_len + 2);
     let mut parameter_sets: Vec<Bytes> = Vec::new();
     for nal in nal_units(access_unit) {
@@ -84,18 +85,10 @@ fn push_nal(nal: Bytes, max_len: usize, payloads: &mut Vec<Bytes>) {
     }
     let indicator = (nal[0] & NRI_MASK) | FU_A;
     let kind = nal[0] & TYPE_MASK;
-    let body = &nal[1..];
-    // Fragments of equal size, but for the last: the kernel can then send them in one call (GSO).
-    let fragments = body.len().div_ceil(max_len - 2);
-    let size = body.len().div_ceil(fragments);
-    for (index, fragment) in body.chunks(size).enumerate() {
-        let start = if index == 0 { FU_START } else { 0 };
-        let end = if (index + 1) * size >= body.len() { FU_END } else { 0 };
-        let mut payload = BytesMut::with_capacity(2 + fragment.len());
-        payload.put_u8(indicator);
-        payload.put_u8(start | end | kind);
-        payload.put_slice(fragment);
-        payloads.push(payload.freeze());
+    for fragment in fragments(&nal[1..], max_len - 2, 0) {
+        let start = if fragment.is_first { FU_START } else { 0 };
+        let end = if fragment.is_last { FU_END } else { 0 };
+        payloads.push(payload(&[indicator, start | end | kind], fragment.data));
     }
 }
 
@@ -110,8 +103,6 @@ const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 const FU_START: u8 = 0x80;
 const FU_END: u8 = 0x40;
-/// Below this a payload cannot carry a fragment.
-const MIN_PAYLOAD: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -158,7 +149,7 @@ mod tests {
     #[test]
     fn parameter_sets_travel_together_in_front_of_the_picture() {
         let nals = vec![vec![0x67, 1, 2, 3], vec![0x68, 4], vec![0x65; 3000]];
-        let payloads = h264_payloads(&annex_b(&nals), 1150);
+        let payloads = super::payloads(&annex_b(&nals), 1150);
         assert_eq!(payloads.len(), 4);
         assert_eq!(payloads[0][0], 0x60 | STAP_A);
         assert_eq!(reassemble(&payloads), nals);
@@ -167,9 +158,9 @@ mod tests {
 
     #[test]
     fn delimiters_and_nothing_at_all_give_no_packets() {
-        assert!(h264_payloads(&Bytes::from_static(&[0, 0, 0, 1, 9, 0xf0]), 1150).is_empty());
-        assert!(h264_payloads(&Bytes::new(), 1150).is_empty());
-        assert!(h264_payloads(&Bytes::from_static(&[1, 2, 3, 4]), 1150).is_empty());
+        assert!(payloads(&Bytes::from_static(&[0, 0, 0, 1, 9, 0xf0]), 1150).is_empty());
+        assert!(payloads(&Bytes::new(), 1150).is_empty());
+        assert!(payloads(&Bytes::from_static(&[1, 2, 3, 4]), 1150).is_empty());
     }
 
     proptest! {
@@ -182,14 +173,14 @@ mod tests {
         ) {
             let nals: Vec<Vec<u8>> = nals.into_iter()
                 .map(|(kind, mut body)| { body.insert(0, kind); body }).collect();
-            let payloads = h264_payloads(&annex_b(&nals), max_len);
+            let payloads = super::payloads(&annex_b(&nals), max_len);
             prop_assert!(payloads.iter().all(|p| p.len() <= max_len));
             prop_assert_eq!(reassemble(&payloads), nals);
         }
 
         #[test]
         fn any_bytes_are_survived(bytes: Vec<u8>, max_len: usize) {
-            h264_payloads(&bytes.into(), max_len);
+            let _ = payloads(&bytes.into(), max_len.max(16));
         }
     }
 }
