@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn vp9_headers_are_read() {
-        // Profile 0, shown; color space 2, limited range; 640x360 less one: the fields begin four bits into a byte.
-        let key = [0x82, 0x49, 0x83, 0x42, 0x40 | 0x00, 0x27, 0xf0, 0x16, 0x70];
+        // Profile 0, shown; color space 2, limited range; 640x360 less one each, four bits into a byte.
+        let key = [0x82, 0x49, 0x83, 0x42, 0x40, 0x27, 0xf0, 0x16, 0x70];
         assert_eq!(vp9_frame(&key), Some(FrameKind::Keyframe(Size::new(640, 360))));
         assert_eq!(vp9_frame(&key[..8]), None);
-        // Profile 1: subsampling and a reserved bit besides, so a byte's half less.
+        // Profile 1 has three bits more before the size.
         let key = [0xa2, 0x49, 0x83, 0x42, 0x40, 0x04, 0xfe, 0x02, 0xce, 0];
         assert_eq!(vp9_frame(&key), Some(FrameKind::Keyframe(Size::new(640, 360))));
         assert_eq!(vp9_frame(&[0x86]), Some(FrameKind::Inter));

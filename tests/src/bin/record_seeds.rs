@@ -252,7 +252,9 @@ impl Seeds {
     fn media(&mut self) -> anyhow::Result<()> {
         let mut encoder = H264Encoder::new(H264EncoderConfig::default());
         let mut pattern = TestPattern::new(Size::new(160, 96));
-        let (mut units, mut video, mut path) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut units, mut path) = (Vec::new(), Vec::new());
+        // H.264 for as long as `video_packets` can count, and then too.
+        let mut video = vec![2 | 2 << 2, u8::MAX];
         let mut sequence = 0u16;
         for n in 0..4u32 {
             let elapsed = Duration::from_millis(u64::from(n) * 33);

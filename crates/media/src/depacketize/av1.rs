@@ -17,12 +17,7 @@ pub(super) fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
         sequence_header |= starts && obu::kind(bytes[0])? == obu::SEQUENCE_HEADER;
     }
     let keyframe = aggregation.starts_sequence && sequence_header;
-    Some(PayloadInfo {
-        leads_picture: aggregation.starts_sequence,
-        keyframe,
-        idr: keyframe,
-        empty: false,
-    })
+    Some(PayloadInfo::led(aggregation.starts_sequence, keyframe))
 }
 
 /// As [`super::assemble`].
@@ -160,7 +155,7 @@ const MAX_SIZE_BYTES: usize = 5;
 mod tests {
     use super::*;
     use crate::VideoCodec::Av1;
-    use crate::depacketize::tests::{assembled, info};
+    use crate::depacketize::tests::assembled;
 
     #[test]
     fn elements_with_and_without_sizes_come_together() {
@@ -169,7 +164,7 @@ mod tests {
         // The same with a size each, in the OBUs too.
         let sized: &[u8] = &[0x08, 3, 0x0a, 1, 1, 4, 0x32, 2, 2, 3];
         for payload in [counted, sized] {
-            assert_eq!(inspect(payload), Some(info(true, true)));
+            assert_eq!(inspect(payload), Some(PayloadInfo::led(true, true)));
             let unit = assembled(Av1, &[payload]).unwrap();
             assert_eq!(unit.data[..], [0x0a, 1, 1, 0x32, 2, 2, 3]);
             assert!(unit.keyframe);
@@ -177,8 +172,8 @@ mod tests {
         let three: &[u8] = &[0x30, 1, 0x08, 1, 0x28, 0x30, 1];
         assert_eq!(assembled(Av1, &[three]).unwrap().data[..], [0x0a, 0, 0x2a, 0, 0x32, 1, 1]);
         // Without N it does not start a sequence; with N alone it is no keyframe.
-        assert_eq!(inspect(&[0x20, 2, 0x08, 1, 0x30, 2, 3]), Some(info(false, false)));
-        assert_eq!(inspect(&[0x18, 0x30, 2, 3]), Some(info(true, false)));
+        assert_eq!(inspect(&[0x20, 2, 0x08, 1, 0x30, 2, 3]), Some(PayloadInfo::led(false, false)));
+        assert_eq!(inspect(&[0x18, 0x30, 2, 3]), Some(PayloadInfo::led(true, false)));
         assert!(!assembled(Av1, &[&[0x18, 0x30, 2, 3]]).unwrap().keyframe);
     }
 
@@ -192,7 +187,7 @@ mod tests {
             &[0xa0, 1, 9, 0x30, 4], // its end, and another one whole
         ];
         for (index, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
-            assert_eq!(inspect(part), Some(info(index == 0, index == 0)), "{index}");
+            assert_eq!(inspect(part), Some(PayloadInfo::led(index == 0, index == 0)), "{index}");
         }
         let unit = assembled(Av1, &parts).unwrap();
         assert_eq!(unit.data[..], [0x0a, 1, 1, 0x36, 0x48, 3, 7, 8, 9, 0x32, 1, 4]);

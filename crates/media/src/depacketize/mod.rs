@@ -24,6 +24,13 @@ pub struct PayloadInfo {
     pub empty: bool,
 }
 
+impl PayloadInfo {
+    /// As VP8, VP9 and AV1 have it: the payload that leads a keyframe alone tells that it is one.
+    fn led(leads_picture: bool, keyframe: bool) -> Self {
+        Self { leads_picture, keyframe, idr: keyframe, empty: false }
+    }
+}
+
 /// Reads a payload's structure. `None` if it is malformed or of a kind that was not negotiated.
 pub fn inspect(codec: VideoCodec, payload: &[u8]) -> Option<PayloadInfo> {
     if payload.is_empty() {
@@ -82,11 +89,6 @@ mod tests {
 
     pub(super) fn assembled(codec: VideoCodec, parts: &[&[u8]]) -> Option<CodedPicture> {
         assemble(codec, parts.iter().copied(), &mut BytesMut::new())
-    }
-
-    /// As VP8, VP9 and AV1 have it: the payload that leads a keyframe alone tells that it is one.
-    pub(super) fn info(leads_picture: bool, keyframe: bool) -> PayloadInfo {
-        PayloadInfo { leads_picture, keyframe, idr: keyframe, empty: false }
     }
 
     proptest! {

@@ -10,7 +10,7 @@ pub(super) fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
     let part = Part::of(payload)?;
     let leads_picture = part.starts_frame();
     let keyframe = leads_picture && vp8_is_keyframe(part.data[0]);
-    Some(PayloadInfo { leads_picture, keyframe, idr: keyframe, empty: false })
+    Some(PayloadInfo::led(leads_picture, keyframe))
 }
 
 /// As [`super::assemble`]. The partitions of a frame come one after the other, each started once.
@@ -91,7 +91,7 @@ const KEYIDX: u8 = 0x10;
 mod tests {
     use super::*;
     use crate::VideoCodec::Vp8;
-    use crate::depacketize::tests::{assembled, info};
+    use crate::depacketize::tests::assembled;
 
     #[test]
     fn descriptors_of_every_length_are_read() {
@@ -108,15 +108,15 @@ mod tests {
         ];
         for descriptor in descriptors {
             let starts = |first: u8| inspect(&[descriptor, &[first]].concat());
-            assert_eq!(starts(0x50), Some(info(true, true)), "{descriptor:?}");
-            assert_eq!(starts(0x51), Some(info(true, false)), "{descriptor:?}");
+            assert_eq!(starts(0x50), Some(PayloadInfo::led(true, true)), "{descriptor:?}");
+            assert_eq!(starts(0x51), Some(PayloadInfo::led(true, false)), "{descriptor:?}");
             for length in 0..=descriptor.len() {
                 assert_eq!(inspect(&descriptor[..length]), None, "{descriptor:?} {length}");
             }
         }
         // Later in the frame, or at a later partition.
-        assert_eq!(inspect(&[0x00, 0x50]), Some(info(false, false)));
-        assert_eq!(inspect(&[0x11, 0x50]), Some(info(false, false)));
+        assert_eq!(inspect(&[0x00, 0x50]), Some(PayloadInfo::led(false, false)));
+        assert_eq!(inspect(&[0x11, 0x50]), Some(PayloadInfo::led(false, false)));
     }
 
     #[test]

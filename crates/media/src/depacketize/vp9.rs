@@ -11,13 +11,7 @@ use crate::headers::vp9_is_keyframe;
 /// As [`super::inspect`]. Only the payload that starts a picture tells whether it is a keyframe.
 pub(super) fn inspect(payload: &[u8]) -> Option<PayloadInfo> {
     let part = Part::of(payload)?;
-    let keyframe = part.starts_keyframe();
-    Some(PayloadInfo {
-        leads_picture: part.starts_picture(),
-        keyframe,
-        idr: keyframe,
-        empty: false,
-    })
+    Some(PayloadInfo::led(part.starts_picture(), part.starts_keyframe()))
 }
 
 /// As [`super::assemble`].
@@ -193,7 +187,7 @@ const MAX_INDEX_BYTES: usize = 2 + 4 * MAX_LAYER_FRAMES;
 mod tests {
     use super::*;
     use crate::VideoCodec::Vp9;
-    use crate::depacketize::tests::{assembled, info};
+    use crate::depacketize::tests::assembled;
 
     /// First bytes of a keyframe and of another frame.
     const KEY: u8 = 0x82;
@@ -220,15 +214,15 @@ mod tests {
         {
             let first = if keyframe { KEY } else { INTER };
             let payload = [descriptor, &[first][..]].concat();
-            assert_eq!(inspect(&payload), Some(info(true, keyframe)), "{descriptor:?}");
+            assert_eq!(inspect(&payload), Some(PayloadInfo::led(true, keyframe)), "{descriptor:?}");
             for length in 0..=descriptor.len() {
                 assert_eq!(inspect(&descriptor[..length]), None, "{descriptor:?} {length}");
             }
         }
         // Not at the start, of an upper layer, and intra-only.
-        assert_eq!(inspect(&[0x00, KEY]), Some(info(false, false)));
-        assert_eq!(inspect(&[0x28, 0x02, 0, KEY]), Some(info(false, false)));
-        assert_eq!(inspect(&[0x08, INTER]), Some(info(true, false)));
+        assert_eq!(inspect(&[0x00, KEY]), Some(PayloadInfo::led(false, false)));
+        assert_eq!(inspect(&[0x28, 0x02, 0, KEY]), Some(PayloadInfo::led(false, false)));
+        assert_eq!(inspect(&[0x08, INTER]), Some(PayloadInfo::led(true, false)));
     }
 
     #[test]
