@@ -360,13 +360,16 @@ impl FrameAssembler {
     /// Takes the packets `first..=last` out and makes a picture of them. `None`: there was none in
     /// them (padding only), or its pieces did not fit together and a keyframe is needed.
     fn take_frame(&mut self, first: u64, last: u64, now: MediaTime) -> Option<AssembledFrame> {
-        let run = self.packets.range(first..=last).map(|(_, p)| p);
-        let codec = run.clone().next()?.codec;
+        let run = self.packets.range(first..=last).map(|(_, p)| p).filter(|p| !p.info.empty);
+        let Some(codec) = run.clone().next().map(|p| p.codec) else {
+            self.drop_below(last + 1);
+            return None;
+        };
         let one_codec = run.clone().all(|p| p.codec == codec);
         let unit = one_codec
             .then(|| assemble(codec, run.clone().map(|p| &p.payload[..]), &mut self.unit))
             .flatten();
-        let rtp_timestamp = run.clone().find(|p| !p.info.empty).map(|p| p.timestamp);
+        let rtp_timestamp = run.clone().next().map(|p| p.timestamp);
         let first_arrival = run.clone().map(|p| p.arrival).min();
         let last_arrival = run.map(|p| p.arrival).max();
         self.drop_below(last + 1);

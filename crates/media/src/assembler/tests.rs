@@ -242,8 +242,9 @@ fn padding_between_pictures_and_a_missing_marker_do_not_stop_the_stream() {
         packets.extend(picture.packets.clone());
         if picture.packets[0].timestamp == 6000 {
             let last = packets.last().unwrap().clone();
+            // With the payload type of a codec that was sent before.
             packets.extend([1, 2].map(|_| ReceivedRtp {
-                codec: Some(VideoCodec::H264),
+                codec: Some(VideoCodec::Vp8),
                 payload: Bytes::new(),
                 marker: false,
                 ..last.clone()
