@@ -154,6 +154,32 @@ pub(crate) fn prefer_video(sdp: &str, codecs: VideoCodecs) -> String {
     out
 }
 
+/// Formats and their lines of a section that has what we have.
+pub(crate) fn section(media: &str, codecs: VideoCodecs) -> String {
+    if media == "audio" {
+        let opus = opus();
+        return format!(
+            "{OPUS}\r\na=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} {}\r\n",
+            opus.sdp_fmtp_line
+        );
+    }
+    let of = |codec| VIDEO_FORMATS.iter().filter(move |format| format.codec == codec);
+    let (mut numbers, mut lines) = (Vec::new(), String::new());
+    for VideoFormat { codec, payload_type, rtx, parameters } in codecs.iter().flat_map(of) {
+        numbers.extend([payload_type.to_string(), rtx.to_string()]);
+        lines.push_str(&format!("a=rtpmap:{payload_type} {codec}/90000\r\n"));
+        if !parameters.is_empty() {
+            lines.push_str(&format!("a=fmtp:{payload_type} {parameters}\r\n"));
+        }
+        lines.push_str(&format!("a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={payload_type}\r\n"));
+        for (kind, parameter) in VIDEO_FEEDBACK {
+            let feedback = format!("{kind} {parameter}");
+            lines.push_str(&format!("a=rtcp-fb:{payload_type} {}\r\n", feedback.trim_end()));
+        }
+    }
+    format!("{}\r\n{lines}", numbers.join(" "))
+}
+
 /// The local track of a kind: it stays for the whole call, whatever feeds it. That of video names no codec: the
 /// stack would offer that one only.
 pub(crate) fn local_track(kind: MediaKind, local: LocalStreams) -> MediaStreamTrack {
@@ -256,7 +282,7 @@ const VIDEO_FEEDBACK: [(&str, &str); 5] =
     [("goog-remb", ""), ("transport-cc", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")];
 
 /// RFC 8843 §15.
-const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub(crate) const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
 #[cfg(test)]
 mod tests {

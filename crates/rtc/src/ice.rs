@@ -16,6 +16,7 @@ use webrtc::peer_connection::{
 
 use crate::error::RtcError;
 use crate::guard::may_be_dialled;
+use crate::sdp;
 use crate::types::{AddressPolicy, Candidate, IceServer};
 
 /// Servers and policy for the stack.
@@ -136,10 +137,12 @@ impl IceGeneration {
     }
 }
 
-/// The value of the first line that begins with `name`, which is the bundle's; sections that were rejected have
-/// credentials of their own.
+/// The value of the first line that begins with `name` outside of rejected sections, which is the bundle's.
 pub(crate) fn bundled<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
-    sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    let (session, sections) = sdp::split(sdp);
+    let used = sections.into_iter().filter(|section| !section.is_rejected());
+    let mut texts = [session].into_iter().chain(used.map(|section| section.text));
+    texts.find_map(|text| text.lines().find_map(|line| line.strip_prefix(name))).map(str::trim)
 }
 
 /// The value after `name` in the extensions of a candidate line.
@@ -373,8 +376,9 @@ mod tests {
 
     #[test]
     fn candidates_of_another_generation_are_told_apart() {
-        let rejected = "m=video 0\r\na=mid:y\r\na=ice-ufrag:efgh\r\n";
-        let sdp = format!("v=0\r\na=mid:x\r\na=ice-ufrag:abcd\r\n{rejected}");
+        let rejected = "m=video 0 X 0\r\na=mid:y\r\na=ice-ufrag:efgh\r\n";
+        let used = "m=audio 9 X 0\r\na=mid:x\r\na=ice-ufrag:abcd\r\n";
+        let sdp = format!("v=0\r\n{rejected}{used}{rejected}");
         let generation = IceGeneration::of(&sdp);
         assert_eq!(generation.first_mid.as_deref(), Some("x"));
         let mut candidate = Candidate { candidate: HOST.into(), ..Default::default() };

@@ -32,6 +32,7 @@ mod receive;
 mod rtcp_tap;
 mod runtime;
 mod sdp;
+mod sections;
 mod send;
 mod session;
 mod stats;

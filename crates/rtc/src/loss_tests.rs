@@ -119,6 +119,7 @@ pub(crate) mod tests {
         let sender = a.peer.video_sender();
         let mut sequences = BTreeSet::new();
         let mut retransmitted = 0;
+        let mut codecs = BTreeSet::new();
         let mut tick = tokio::time::interval(Duration::from_millis(5));
         for n in 0..400u32 {
             tick.tick().await;
@@ -130,7 +131,8 @@ pub(crate) mod tests {
             data.extend([0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
             data.extend(std::iter::repeat_n(7u8, 4000));
             let frame = EncodedVideoFrame {
-                codec: VideoCodec::H264,
+                // Each has a payload type for its retransmissions.
+                codec: if n / 30 % 2 == 0 { VideoCodec::H264 } else { VideoCodec::Vp8 },
                 data: Bytes::from(data),
                 keyframe,
                 time: a.clock.now(),
@@ -147,6 +149,7 @@ pub(crate) mod tests {
                     let first = *unwrapped.get_or_insert(rtp.sequence);
                     sequences.insert(rtp.sequence.wrapping_sub(first) as i16);
                     retransmitted += u32::from(rtp.retransmitted);
+                    codecs.extend(rtp.codec.filter(|_| rtp.retransmitted));
                 }
                 let (low, high) = (*sequences.first().unwrap(), *sequences.last().unwrap());
                 let expected = usize::try_from(high - low).unwrap() + 1;
@@ -161,6 +164,7 @@ pub(crate) mod tests {
 
         let lost = media.load(Ordering::Relaxed) / 20;
         assert!(retransmitted >= lost - 2, "{retransmitted} of {lost}");
+        assert_eq!(codecs, BTreeSet::from([VideoCodec::H264, VideoCodec::Vp8]));
         let sent = a.peer.stats().await.outbound_video;
         let received = b.peer.stats().await.inbound_video;
         assert!(sent.nacked_packets > 0 && sent.retransmitted_packets_sent > 0);

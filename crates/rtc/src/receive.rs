@@ -16,7 +16,7 @@ use crate::payload_types::{ReceivedType, VideoTypes};
 use crate::session::Session;
 use crate::types::MediaKind;
 
-/// Takes received packets; redundant copies of sound (RED) come before their carrier, as
+/// Takes received packets, those of video that are padding alone with an empty payload; redundant copies of sound (RED) come before their carrier, as
 /// retransmitted packets with its number and arrival. Called in the network task: it must return at once.
 pub type RtpCallback = Arc<dyn Fn(ReceivedRtp) + Send + Sync>;
 
@@ -174,7 +174,8 @@ impl Stage for Receiver {
         let video = stream.video(&rtp, &self.session.video_types());
         let Some(video) = video else { return };
         let payload = rtp.payload.slice(video.offset..);
-        if payload.is_empty() {
+        // On the media stream a packet of padding alone fills the place of its number.
+        if payload.is_empty() && stream.rtx {
             return;
         }
         (self.video)(ReceivedRtp {
@@ -278,6 +279,43 @@ mod tests {
             streams.bind(&StreamInfo { ssrc: ssrc * 2, ssrc_rtx: Some(ssrc * 2 + 1), ..video() });
         }
         assert!(streams.0.len() <= MAX_STREAMS + 2);
+    }
+
+    /// A peer without RTX fills up its rate on the media stream (RFC 3550 §5.1, P bit).
+    #[test]
+    fn padding_alone_is_handed_on_empty_and_leaves_no_hole() {
+        use rtc::shared::marshal::Unmarshal;
+
+        let (events, _receiver) = tokio::sync::mpsc::channel(8);
+        let local = crate::session::LocalStreams { audio: 21, video: 22, rtx: 24, parity: 23 };
+        let session = Session::new(crate::MediaClock::default(), local, events, false, false);
+        *session.video_types() = payload_types::tests::all();
+        let session = Arc::new(session);
+        let (sender, received) = std::sync::mpsc::sync_channel(8);
+        let take: RtpCallback = Arc::new(move |rtp| sender.try_send(rtp).unwrap());
+        let mut receiver = Receiver::new(session.clone(), take, Arc::new(|_| {}));
+        let mut requests = crate::nack::NackGenerator::new(session);
+        receiver.bind_remote(&video());
+        requests.bind_remote(&video());
+        let now = std::time::Instant::now();
+        let mut queues = Queues::default();
+        for (sequence, padding) in [(1u8, false), (2, true), (3, true), (4, false)] {
+            let mut bytes = vec![0x80, 96, 0, sequence, 0, 0, 0, 9, 0, 0, 0, 1];
+            if padding {
+                bytes[0] |= 0x20;
+                bytes.extend([0, 0, 3]);
+            } else {
+                bytes.extend([0x10, 0, 0, 0]);
+            }
+            let rtp = rtc::rtp::Packet::unmarshal(&mut Bytes::from(bytes)).unwrap();
+            let message = rtc::interceptor::AttributedPacket::new(Packet::Rtp(rtp));
+            let packet = TaggedPacket { now, transport: Default::default(), message };
+            requests.on_read(packet, &mut queues);
+            receiver.on_read(queues.read.pop_front().unwrap(), &mut queues);
+        }
+        let all: Vec<_> = received.try_iter().map(|r| (r.sequence, r.payload.is_empty())).collect();
+        assert_eq!(all, [(1, false), (2, true), (3, true), (4, false)]);
+        assert_eq!(requests.deadline(), None, "something is missing");
     }
 
     proptest! {

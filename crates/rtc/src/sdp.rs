@@ -37,6 +37,32 @@ impl<'a> Section<'a> {
         self.words().next().unwrap_or_default()
     }
 
+    /// The transport protocol.
+    pub(crate) fn protocol(self) -> &'a str {
+        self.words().nth(2).unwrap_or_default()
+    }
+
+    /// `a=mid`, if it is not empty.
+    pub(crate) fn mid(self) -> Option<&'a str> {
+        self.attributes("mid").next().filter(|mid| !mid.is_empty())
+    }
+
+    /// Its own direction.
+    pub(crate) fn direction(self) -> Option<Direction> {
+        direction_of(self.text)
+    }
+
+    /// The section with another direction.
+    pub(crate) fn with_direction(self, direction: Direction) -> String {
+        let lines = self.text.split_inclusive('\n');
+        lines
+            .map(|line| match Direction::of_line(line.trim_end()) {
+                Some(_) => format!("{}\r\n", direction.line()),
+                None => line.to_owned(),
+            })
+            .collect()
+    }
+
     /// Formats in order of preference: payload types of RTP.
     pub(crate) fn formats(self) -> impl Iterator<Item = &'a str> {
         self.words().skip(3)
@@ -109,16 +135,54 @@ impl<'a> Section<'a> {
         value.split('/').next()
     }
 
-    fn parameters(self, payload_type: u8) -> &'a str {
+    pub(crate) fn parameters(self, payload_type: u8) -> &'a str {
         self.of_payload_type("fmtp", payload_type).unwrap_or_default()
     }
 
-    fn of_payload_type(self, name: &'a str, payload_type: u8) -> Option<&'a str> {
+    pub(crate) fn of_payload_type(self, name: &'a str, payload_type: u8) -> Option<&'a str> {
         self.attributes(name).find_map(|value| {
             let (number, value) = value.split_once(char::is_whitespace)?;
             (number.parse() == Ok(payload_type)).then(|| value.trim())
         })
     }
+}
+
+/// Which way media goes (RFC 8866 §6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    SendRecv,
+    SendOnly,
+    RecvOnly,
+    Inactive,
+}
+
+impl Direction {
+    pub(crate) fn line(self) -> &'static str {
+        match self {
+            Self::SendRecv => "a=sendrecv",
+            Self::SendOnly => "a=sendonly",
+            Self::RecvOnly => "a=recvonly",
+            Self::Inactive => "a=inactive",
+        }
+    }
+
+    pub(crate) fn of_line(line: &str) -> Option<Self> {
+        let all = [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive];
+        all.into_iter().find(|direction| direction.line() == line)
+    }
+
+    pub(crate) fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+}
+
+/// The first direction in these lines.
+pub(crate) fn direction_of(lines: &str) -> Option<Direction> {
+    lines.lines().find_map(|line| Direction::of_line(line.trim_end()))
 }
 
 /// A payload type of video.
@@ -127,7 +191,7 @@ pub(crate) struct VideoFormat<'a> {
     pub(crate) payload_type: u8,
     pub(crate) codec: VideoCodec,
     /// Format-specific parameters (`a=fmtp`).
-    parameters: &'a str,
+    pub(crate) parameters: &'a str,
     /// The payload type of its retransmissions (RFC 4588).
     pub(crate) rtx: Option<u8>,
 }

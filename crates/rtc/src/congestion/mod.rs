@@ -1,5 +1,5 @@
 //! Congestion control: what left and what arrived (`history`), how fast we may send (`estimator`
-//! with `windows` and `loss`), when each packet leaves (`pacer`), what leaves again (`retransmit`)
+//! with `windows` and `loss`; `reports` where the remote peer sends no such feedback), when each packet leaves (`pacer`), what leaves again (`retransmit`)
 //! and when we report on what arrives (`feedback`). Everything but the two interceptors is sans-IO.
 
 mod estimator;
@@ -7,6 +7,7 @@ mod feedback;
 mod history;
 mod loss;
 mod pacer;
+mod reports;
 mod retransmit;
 #[cfg(test)]
 mod simulation;

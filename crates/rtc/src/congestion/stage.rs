@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtc::interceptor::{AttributedPacket, Packet, TaggedPacket};
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::rtp;
@@ -19,9 +23,11 @@ use super::NetworkEstimate;
 use super::estimator::{Estimator, Limits};
 use super::history::SendHistory;
 use super::pacer::{Pacer, Priority};
+use super::reports::{Report, ReportEstimator};
 use super::retransmit::Retransmitter;
 use crate::interceptor::{Queues, Stage};
 use crate::session::Session;
+use crate::stream_stats::round_trip;
 use crate::types::MediaKind;
 
 /// What a packet is sent for.
@@ -35,7 +41,12 @@ enum Use {
 pub(crate) struct CongestionControl {
     session: Arc<Session>,
     max_video_bps: f64,
+    limits: Limits,
     estimator: Estimator,
+    /// In the estimator's place while no transport-wide feedback comes.
+    reports: Option<ReportEstimator>,
+    /// When the first packet left.
+    first_sent: Option<Instant>,
     history: SendHistory,
     pacer: Pacer<TaggedPacket>,
     retransmitter: Retransmitter,
@@ -59,7 +70,10 @@ impl CongestionControl {
         let this = Self {
             session,
             max_video_bps,
+            limits,
             estimator,
+            reports: None,
+            first_sent: None,
             history: SendHistory::new(),
             pacer,
             retransmitter,
@@ -84,6 +98,7 @@ impl CongestionControl {
                 _ if rtp.header.ssrc == self.session.local.rtx => Use::Repair,
                 _ => Use::Video,
             };
+            self.first_sent.get_or_insert(now);
             self.sent.push_back((now, bytes, what));
         }
         packet.now = now;
@@ -116,7 +131,7 @@ impl CongestionControl {
         if nack.media_ssrc != self.session.local.video {
             return;
         }
-        let (rtt, loss) = (self.session.rtt(), self.estimator.loss_ratio());
+        let (rtt, loss) = (self.session.rtt(), self.loss_ratio());
         for pair in &nack.nacks {
             let following = (0..16u16).filter(|bit| pair.lost_packets >> bit & 1 == 1);
             let lost = std::iter::once(pair.packet_id)
@@ -140,6 +155,7 @@ impl CongestionControl {
         if let Some(rtt) = self.session.rtt() {
             self.estimator.set_rtt(rtt);
         }
+        self.reports = None;
         let before = self.estimator.state();
         self.estimator.on_feedback(now, &results);
         if self.estimator.state() != before {
@@ -152,6 +168,68 @@ impl CongestionControl {
         }
         self.pacer.set_rate(self.estimator.pacing_bps());
         self.publish(Some(now));
+    }
+
+    /// The estimator by reports, if packets have flowed for a while and no transport-wide feedback has come.
+    fn without_feedback(&mut self, now: Instant) -> Option<&mut ReportEstimator> {
+        let first = self.first_sent?;
+        let age = self.estimator.feedback_age(now);
+        let age = age.unwrap_or(now.saturating_duration_since(first));
+        if self.reports.is_none() && age < FEEDBACK_MISSED {
+            return None;
+        }
+        let (estimator, limits) = (&self.estimator, self.limits);
+        let new = || {
+            tracing::debug!(
+                "no transport-wide feedback: the bandwidth follows receiver reports and REMB"
+            );
+            ReportEstimator::new(limits, estimator.target_bps())
+        };
+        Some(self.reports.get_or_insert_with(new))
+    }
+
+    fn blocks_in(&mut self, now: Instant, blocks: &[ReceptionReport]) {
+        let video = self.session.local.video;
+        let Some(block) = blocks.iter().find(|block| block.ssrc == video) else { return };
+        let sent_bps = self.sent_bps(|_| true);
+        let rtt = round_trip(self.session.clock.ntp(now), block);
+        let loss = f64::from(block.fraction_lost) / 256.0;
+        if let Some(reports) = self.without_feedback(now) {
+            reports.on_report(now, Report { loss, rtt }, sent_bps);
+            self.follow_reports(now);
+        }
+    }
+
+    fn remb_in(&mut self, now: Instant, remb: &ReceiverEstimatedMaximumBitrate) {
+        if remb.ssrcs.contains(&self.session.local.video)
+            && let Some(reports) = self.without_feedback(now)
+        {
+            reports.on_remb(f64::from(remb.bitrate));
+            self.follow_reports(now);
+        }
+    }
+
+    fn follow_reports(&mut self, now: Instant) {
+        self.pacer.set_rate(self.pacing_bps());
+        self.publish(Some(now));
+    }
+
+    fn target_bps(&self) -> f64 {
+        self.reports
+            .as_ref()
+            .map_or_else(|| self.estimator.target_bps(), ReportEstimator::target_bps)
+    }
+
+    fn pacing_bps(&self) -> f64 {
+        self.reports
+            .as_ref()
+            .map_or_else(|| self.estimator.pacing_bps(), ReportEstimator::pacing_bps)
+    }
+
+    fn loss_ratio(&self) -> f64 {
+        self.reports
+            .as_ref()
+            .map_or_else(|| self.estimator.loss_ratio(), ReportEstimator::loss_ratio)
     }
 
     fn tick(&mut self, now: Instant) {
@@ -167,8 +245,13 @@ impl CongestionControl {
         self.estimator.on_sent_rate(now, sent_bps);
         self.history.expire(now);
         let parity = self.session.parity_share().min(MAX_PARITY_ON_TOP);
-        self.estimator.set_max(wire_bps(self.max_video_bps * (1.0 + parity)));
+        let max_bps = wire_bps(self.max_video_bps * (1.0 + parity));
+        self.estimator.set_max(max_bps);
+        if let Some(reports) = &mut self.reports {
+            reports.set_max(max_bps);
+        }
         if self.extension().is_some()
+            && self.reports.is_none()
             && let Some((bytes, rate)) = self.estimator.poll_probe(now)
         {
             self.probe(now, bytes, rate);
@@ -197,20 +280,28 @@ impl CongestionControl {
 
     fn publish(&self, now: Option<Instant>) {
         let bps = |rate: f64| visavis_media::Bitrate::from_bps(rate.max(0.0) as u64);
+        let queue = match &self.reports {
+            Some(reports) => reports.queue(),
+            None => {
+                Duration::try_from_secs_f64(self.estimator.queue_ms() / 1000.0).unwrap_or_default()
+            }
+        };
         self.session.set_network(NetworkEstimate {
-            target: bps(self.estimator.target_bps()),
+            target: bps(self.target_bps()),
             audio: bps(self.sent_bps(|what| what == Use::Audio)),
             repair: bps(self.sent_bps(|what| what == Use::Repair)),
             parity: self.session.parity_share(),
-            pacing: bps(self.estimator.pacing_bps()),
+            pacing: bps(self.pacing_bps()),
             delivered: self.estimator.delivered_bps().map(bps),
-            queue: Duration::try_from_secs_f64(self.estimator.queue_ms() / 1000.0)
-                .unwrap_or_default(),
-            loss: self.estimator.loss_ratio(),
+            queue,
+            loss: self.loss_ratio(),
             loss_burst: self.estimator.loss_burst(),
             state: self.estimator.state(),
             rtt: self.session.rtt(),
-            silent: now.and_then(|now| self.estimator.feedback_age(now)),
+            // Reports come too seldom to tell an outage by them.
+            silent: now
+                .filter(|_| self.reports.is_none())
+                .and_then(|now| self.estimator.feedback_age(now)),
             pacer_queue: self.pacer.queue_time(),
         });
     }
@@ -225,6 +316,12 @@ impl Stage for CongestionControl {
                     self.nack_in(packet.now, nack);
                 } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
                     self.feedback_in(packet.now, feedback);
+                } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+                    self.blocks_in(packet.now, &report.reports);
+                } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+                    self.blocks_in(packet.now, &report.reports);
+                } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+                    self.remb_in(packet.now, remb);
                 }
             }
             self.release(packet.now, queues);
@@ -293,8 +390,96 @@ const MAX_PARITY_ON_TOP: f64 = 0.5;
 const MIN_BPS: f64 = 80_000.0;
 /// What a call starts with: bursts tell within two round trips whether more goes through.
 const START_BPS: f64 = 800_000.0;
+/// Longer than reports are ever apart where there are any (libwebrtc: 250 ms at most).
+const FEEDBACK_MISSED: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 const SENT_WINDOW: Duration = Duration::from_millis(500);
 /// A burst of losses is over by then, mostly.
 const COPY_SPACING: Duration = Duration::from_millis(8);
 const PROBE_PACKET_BYTES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::MediaClock;
+    use crate::session::LocalStreams;
+
+    const LOCAL: LocalStreams = LocalStreams { audio: 1, video: 2, rtx: 4, parity: 3 };
+
+    /// A flow of video at the target for `seconds`, about which `rtcp` is what the remote peer sends each half
+    /// second; the target then.
+    fn target_after(
+        seconds: u64,
+        extension: u8,
+        rtcp: impl Fn(u64) -> Vec<Box<dyn rtc::rtcp::Packet>>,
+    ) -> u64 {
+        let (events, _receiver) = mpsc::channel(8);
+        let session = Session::new(MediaClock::default(), LOCAL, events, false, false);
+        session.transport_cc.store(extension, Ordering::Relaxed);
+        let session = Arc::new(session);
+        let mut control = CongestionControl::new(session.clone(), 2_500_000.0);
+        let (start, mut queues) = (Instant::now(), Queues::default());
+        let mut credit = 0.0;
+        for ms in 0..seconds * 1000 {
+            let now = start + Duration::from_millis(ms);
+            credit += session.network().target.as_bps() as f64 / 8000.0;
+            let mut header = rtp::Header { version: 2, ssrc: LOCAL.video, ..Default::default() };
+            while credit > 1000.0 {
+                credit -= 1000.0;
+                header.sequence_number = header.sequence_number.wrapping_add(1);
+                let payload = Bytes::from_static(&[7; 944]);
+                let packet = Packet::Rtp(rtp::Packet { header: header.clone(), payload });
+                let transport = TransportContext::default();
+                control
+                    .on_write(TaggedPacket { now, transport, message: packet.into() }, &mut queues);
+            }
+            if ms % 500 == 499 {
+                let message = AttributedPacket::new(Packet::Rtcp(rtcp(ms)));
+                let transport = TransportContext::default();
+                control.on_read(TaggedPacket { now, transport, message }, &mut queues);
+            }
+            if control.deadline().is_some_and(|at| at <= now) {
+                control.on_timeout(now, &mut queues);
+            }
+            queues = Queues::default();
+        }
+        session.network().target.as_bps()
+    }
+
+    fn report(fraction_lost: u8) -> Box<dyn rtc::rtcp::Packet> {
+        let block = ReceptionReport { ssrc: LOCAL.video, fraction_lost, ..Default::default() };
+        Box::new(ReceiverReport { ssrc: 9, reports: vec![block], ..Default::default() })
+    }
+
+    fn remb(kbps: u16) -> Box<dyn rtc::rtcp::Packet> {
+        let bitrate = f32::from(kbps) * 1000.0;
+        let ssrcs = vec![LOCAL.video];
+        Box::new(ReceiverEstimatedMaximumBitrate { sender_ssrc: 9, bitrate, ssrcs })
+    }
+
+    #[test]
+    fn without_transport_wide_feedback_the_rate_follows_reports_and_remb() {
+        // Whether it was negotiated or not.
+        for extension in [0, 4] {
+            let free = target_after(10, extension, |_| vec![report(0)]);
+            assert!(free >= 2_500_000, "{free}");
+            let limited = target_after(10, extension, |_| vec![report(0), remb(300)]);
+            assert_eq!(limited, 300_000);
+            let lossy =
+                target_after(4, extension, |ms| vec![report(if ms < 1600 { 120 } else { 0 })]);
+            assert!(lossy <= 500_000, "{lossy}");
+            assert_eq!(target_after(5, extension, |_| vec![]), 800_000);
+        }
+    }
+
+    #[test]
+    fn reports_beside_transport_wide_feedback_change_nothing() {
+        let feedback = || Box::new(TransportLayerCc::default());
+        let target = target_after(5, 4, |_| vec![feedback(), report(200), remb(100)]);
+        assert!(target >= 800_000, "{target}");
+    }
+}

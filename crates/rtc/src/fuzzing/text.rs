@@ -15,9 +15,10 @@ use crate::answer::{self, Role};
 use crate::direct::DirectPath;
 use crate::disclosure::Disclosure;
 use crate::ice::{self, IceGeneration};
+use crate::sections::Sections;
 use crate::session::LocalStreams;
 use crate::tcp::{self, TcpCandidates};
-use crate::types::{AddressPolicy, Candidate, MediaKind};
+use crate::types::{AddressPolicy, Candidate, MediaKind, SdpKind};
 use crate::{codecs, parity};
 
 /// A connection as the program makes it, but without sockets.
@@ -66,6 +67,12 @@ pub fn session_description(input: &[u8]) {
     over_tcp.iter().for_each(|line| candidate(line.as_bytes()));
     DirectPath::default().remote_description(&sdp);
 
+    let (mut sections, all) = (Sections::default(), VideoCodec::ALL.into_iter().collect());
+    let part = if kind & 3 == 1 { SdpKind::Answer } else { SdpKind::Offer };
+    // Odd inputs go to the stack as they are, too.
+    let sdp = if kind & 4 == 0 { sections.remote(&sdp, part, &sdp, all) } else { sdp };
+    let _ = sections.local(&sdp, SdpKind::Answer);
+
     let Some(mut connection) = connection() else { return };
     let now = Instant::now();
     match kind & 3 {
@@ -74,6 +81,7 @@ pub fn session_description(input: &[u8]) {
             if connection.set_remote_description(now, offer).is_ok()
                 && let Ok(answer) = connection.create_answer(None)
             {
+                let _ = sections.local(&answer.sdp, SdpKind::Answer);
                 let _ = connection.set_local_description(now, answer);
             }
         }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use rtc::peer_connection::configuration::RTCOfferOptions;
-use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodecParameters, RtpCodecKind};
 use visavis_media::VideoCodec;
 use webrtc::peer_connection::{
@@ -23,7 +22,8 @@ use crate::error::RtcError;
 use crate::ice::{self, IceGeneration, RemoteCandidates};
 use crate::parity;
 use crate::payload_types::{VideoCodecs, sent_types};
-use crate::sdp::{self, Section};
+use crate::sdp::{self, Direction, Section};
+use crate::sections::Sections;
 use crate::tcp;
 use crate::types::{Candidate, Description, PeerEvent, SdpKind};
 
@@ -32,8 +32,10 @@ use crate::types::{Candidate, Description, PeerEvent, SdpKind};
 pub(super) struct Negotiation {
     /// The remote generation; `None` before the first remote description.
     remote: Option<IceGeneration>,
-    /// What `remote` was before the pending remote offer.
-    before_offer: Option<Option<IceGeneration>>,
+    /// What `remote` and `sections` were before the pending remote offer.
+    before_offer: Option<(Option<IceGeneration>, Sections)>,
+    /// What the stack is told otherwise.
+    sections: Sections,
     /// Those of the remote generation that are used.
     candidates: RemoteCandidates,
     /// Candidates that came before the description they belong to.
@@ -94,7 +96,7 @@ impl Peer {
         let mut negotiation = self.negotiation.lock().await;
         let options = RTCOfferOptions { ice_restart: true };
         let offer = guarded("creating an offer", self.pc.create_offer(Some(options))).await?;
-        let told = self.told(SdpKind::Offer, &offer.sdp);
+        let told = self.told(&mut negotiation, SdpKind::Offer, &offer.sdp);
         negotiation.held_offer = Some(offer);
         Ok(told)
     }
@@ -148,6 +150,10 @@ impl Peer {
         let (sdp, over_tcp) = tcp::take_out(&description.sdp);
         let sdp = negotiation.candidates.strip(&sdp, self.policy);
         self.session.direct.remote_description(&sdp);
+        let sections_before = negotiation.sections.clone();
+        let local = std::mem::take(&mut negotiation.local);
+        let sdp = negotiation.sections.remote(&sdp, kind, &local, self.video_codecs);
+        negotiation.local = local;
         let applied = guarded("applying the remote description", async {
             let parsed = match kind {
                 SdpKind::Offer => RTCSessionDescription::offer(sdp),
@@ -164,11 +170,14 @@ impl Peer {
             // Nothing began anew.
             self.session.direct.connected();
         }
-        applied?;
+        if applied.is_err() {
+            negotiation.sections = sections_before;
+            return applied;
+        }
         self.session.direct.described();
         self.session.parity.store(parity, Ordering::Relaxed);
         let previous = negotiation.remote.replace(generation);
-        negotiation.before_offer = (kind == SdpKind::Offer).then_some(previous);
+        negotiation.before_offer = (kind == SdpKind::Offer).then_some((previous, sections_before));
         negotiation.remote_sdp.clone_from(&description.sdp);
         let first_mid = negotiation.remote.as_ref().and_then(|remote| remote.first_mid.clone());
         let over_tcp = over_tcp.into_iter().filter(|line| ice::validate(line).is_ok());
@@ -206,10 +215,13 @@ impl Peer {
         if self.pc.pending_local_description().await.is_some() {
             guarded("rolling back", self.pc.set_local_description(rollback)).await?;
             self.remember_local().await;
+            if negotiation.remote.is_none() {
+                negotiation.sections = Sections::default();
+            }
         } else if self.pc.pending_remote_description().await.is_some() {
             guarded("rolling back", self.pc.set_remote_description(rollback)).await?;
-            if let Some(previous) = negotiation.before_offer.take() {
-                negotiation.remote = previous;
+            if let Some((remote, sections)) = negotiation.before_offer.take() {
+                (negotiation.remote, negotiation.sections) = (remote, sections);
             }
         } else {
             return Err(RtcError::NothingPending);
@@ -253,10 +265,10 @@ impl Peer {
         {
             self.session.direct.guard.local_credentials(ufrag, password);
         }
-        self.set_local_ice(IceGeneration::of(&sdp));
+        let told = self.told(negotiation, kind, &sdp);
+        self.set_local_ice(IceGeneration::of(&told.sdp));
         guarded("applying the local description", self.pc.set_local_description(description))
             .await?;
-        let told = self.told(kind, &sdp);
         if kind == SdpKind::Offer {
             // The remote peer may send as soon as it has answered.
             let (_, sections) = sdp::split(&told.sdp);
@@ -269,8 +281,9 @@ impl Peer {
     }
 
     /// A description as the other side gets it.
-    fn told(&self, kind: SdpKind, sdp: &str) -> Description {
-        let told = codecs::prefer_red(&self.disclosure.description(sdp));
+    fn told(&self, negotiation: &mut Negotiation, kind: SdpKind, sdp: &str) -> Description {
+        let told = negotiation.sections.local(sdp, kind);
+        let told = codecs::prefer_red(&self.disclosure.description(&told));
         let told = codecs::prefer_video(&told, self.video_codecs);
         Description { kind, sdp: parity::announce(&told) }
     }
@@ -326,23 +339,23 @@ impl Peer {
         let transport_cc = answer.iter().find_map(|s| s.extension(TRANSPORT_CC_URI));
         self.session.transport_cc.store(transport_cc.unwrap_or(0), Ordering::Relaxed);
         // Sections correspond by their place (RFC 3264 §6).
-        let mut pairs = ours.iter().zip(&theirs);
-        let video = pairs.find(|(o, t)| is_used(**o, "video") && is_used(**t, "video"));
+        let pair = |media| {
+            let mut pairs = ours.iter().zip(&theirs);
+            pairs.find(|(ours, theirs)| is_used(**ours, media) && is_used(**theirs, media))
+        };
+        let (audio_pair, video) = (pair("audio"), pair("video"));
 
         let mut audio = (None, None);
-        let mut carriers = None;
+        let mut carriers = Vec::new();
         for transceiver in self.pc.get_transceivers().await {
             let Ok(Some(sender)) = transceiver.sender().await else { continue };
-            let direction = transceiver.current_direction().await.unwrap_or_default();
-            let sends = matches!(
-                direction,
-                RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
-            );
             let Ok(parameters) = sender.get_parameters().await else { continue };
             let codecs = parameters.rtp_parameters.codecs;
             match sender.track().kind().await {
-                RtpCodecKind::Audio if sends => audio = audio_types(&codecs),
-                RtpCodecKind::Video => carriers = Some((sends, codecs)),
+                RtpCodecKind::Audio if audio_pair.is_some_and(sends) => {
+                    audio = audio_types(&codecs);
+                }
+                RtpCodecKind::Video => carriers = codecs,
                 _ => {}
             }
         }
@@ -351,12 +364,11 @@ impl Peer {
         self.session.red_payload_type.store(red.unwrap_or(0), Ordering::Relaxed);
         self.audio.set_payload_type(opus);
 
-        let (sends, carriers) = carriers.unwrap_or_default();
         let carrier = |codec: VideoCodec| Some(find(&carriers, codec.as_str())?.payload_type);
         let sent = video.map(|(ours, theirs)| sent_types(*ours, *theirs, carrier));
         let sent = sent.unwrap_or_default();
         self.session.video_types().settle(video.map(|(ours, _)| *ours));
-        self.video.set_types(if sends { &sent } else { &[] });
+        self.video.set_types(if video.is_some_and(sends) { &sent } else { &[] });
         let codecs: VideoCodecs = sent.iter().map(|sent| sent.codec).collect();
         if negotiation.told_codecs.replace(codecs) != Some(codecs) {
             self.session.emit(PeerEvent::VideoCodecs(codecs));
@@ -367,6 +379,12 @@ impl Peer {
 /// Whether a section of this kind of media is more than a rejection.
 fn is_used(section: Section<'_>, media: &str) -> bool {
     section.media() == media && !section.is_rejected()
+}
+
+/// Whether we send: our section and the remote peer's say so.
+fn sends((ours, theirs): (&Section<'_>, &Section<'_>)) -> bool {
+    let direction = |section: &Section<'_>| section.direction().unwrap_or(Direction::SendRecv);
+    direction(ours).sends() && direction(theirs).receives()
 }
 
 /// The codec of this name.

@@ -4,4 +4,5 @@
 mod bad_input;
 mod common;
 mod connection;
+mod odd_sdp;
 mod video_codecs;
