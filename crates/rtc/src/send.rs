@@ -392,6 +392,36 @@ mod tests {
         MediaTime::from_micros(us)
     }
 
+    /// The remote peer's numbers need not be those that the stack knows (RFC 3264 §6.1).
+    #[test]
+    fn packets_leave_with_the_remote_peers_number_and_follow_each_other_over_a_change_of_codec() {
+        let (events, _receiver) = tokio::sync::mpsc::channel(8);
+        let local = crate::session::LocalStreams { audio: 1, video: 2, rtx: 4, parity: 3 };
+        let session =
+            Arc::new(Session::new(crate::MediaClock::default(), local, events, false, false));
+        let sent =
+            |codec, carrier, payload_type| SentType { codec, carrier, payload_type, rtx: None };
+        let types = [sent(VideoCodec::H264, 102, 120), sent(VideoCodec::Vp8, 96, 121)];
+        session.video_types().set_sent(&types);
+        let mut packetizer = Packetizer::new(session, 0, 65_535);
+        let mut queues = Queues::default();
+        for carrier in [102, 96, 45, 102] {
+            let header = rtp::Header { ssrc: 2, payload_type: carrier, ..Default::default() };
+            let payload = Bytes::from_static(&[0, 0, 0, 1, 0x65, 7, 7, 7, 7, 7, 7, 7]);
+            let packet = TaggedPacket {
+                now: std::time::Instant::now(),
+                transport: rtc::shared::TransportContext::default(),
+                message: Packet::Rtp(rtp::Packet { header, payload }).into(),
+            };
+            packetizer.on_write(packet, &mut queues);
+        }
+        let left = queues.write.iter().map(|packet| match &packet.message.packet {
+            Packet::Rtp(rtp) => (rtp.header.payload_type, rtp.header.sequence_number),
+            _ => (0, 0),
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [(120, 65_535), (121, 0), (120, 1)]);
+    }
+
     #[test]
     fn jitter_of_capture_times_leaves_timestamps_contiguous() {
         let mut timeline = AudioTimeline::new(u32::MAX - 100);
