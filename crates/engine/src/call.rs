@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session, TransportState};
+use visavis_media::VideoCodec;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{
@@ -520,6 +521,17 @@ impl Call {
                 let way = if direct { "directly" } else { "by relay or TCP again" };
                 log.add("ice", format!("media goes {way}"));
                 tracing::trace!(target: crate::TRACE, direct, "path");
+            }
+            PeerEvent::VideoCodecs(codecs) => {
+                let lacks = codecs.is_empty();
+                if lacks && !self.remote.lacks_video_codec {
+                    log.add("video", "no codec in common: sound only".into());
+                    self.context.shared.push_event(Event::NoCommonVideoCodec);
+                } else if !lacks {
+                    let names: Vec<_> = codecs.iter().map(VideoCodec::as_str).collect();
+                    log.add("video", format!("the remote peer takes {}", names.join(", ")));
+                }
+                self.remote.lacks_video_codec = lacks;
             }
             // The session decides when to offer; sender reports are for lip sync.
             _ => {}

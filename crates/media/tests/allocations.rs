@@ -199,8 +199,7 @@ fn every_codec_takes_its_pictures_from_pools() {
             }
             let elapsed = Duration::from_millis(u64::from(n) * 33);
             let time = MediaTime::default() + elapsed;
-            let frame =
-                VideoFrame { buffer: pattern.frame(elapsed, n), time, rtp_timestamp: 0 };
+            let frame = VideoFrame { buffer: pattern.frame(elapsed, n), time, rtp_timestamp: 0 };
             let coded = counted(&mut sum, || encoder.encode(&frame).unwrap().unwrap());
             window = counted(&mut sum, || decoder.decode(&coded.data).unwrap()).or(window);
         }

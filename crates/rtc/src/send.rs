@@ -385,6 +385,7 @@ const MAX_AHEAD: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use visavis_media::VideoCodec;
 
     const FRAME: Duration = Duration::from_millis(20);
 
@@ -407,7 +408,11 @@ mod tests {
         let mut queues = Queues::default();
         for carrier in [102, 96, 45, 102] {
             let header = rtp::Header { ssrc: 2, payload_type: carrier, ..Default::default() };
-            let payload = Bytes::from_static(&[0, 0, 0, 1, 0x65, 7, 7, 7, 7, 7, 7, 7]);
+            // An inter frame of VP8, and an IDR slice.
+            let payload = Bytes::from_static(match carrier {
+                96 => &[1, 2, 0, 7, 7, 7, 7, 7, 7, 7],
+                _ => &[0, 0, 0, 1, 0x65, 7, 7, 7, 7, 7, 7, 7],
+            });
             let packet = TaggedPacket {
                 now: std::time::Instant::now(),
                 transport: rtc::shared::TransportContext::default(),

@@ -106,6 +106,7 @@ impl Call {
         self.clock_sync = ClockSync::default();
         self.remote.microphone_on = None;
         self.remote.camera_on = None;
+        self.remote.lacks_video_codec = false;
         self.context.closing.spawn(async move { peer.peer.close().await });
     }
 }

@@ -136,9 +136,17 @@ impl RawEncoder {
         fill_config(&mut config, size, settings);
         {
             let knob = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-            if let Some(v) = knob("VV_THREADS") { config.g_threads = v; }
-            if let Some(v) = knob("VV_BUF") { config.rc_buf_sz = v; config.rc_buf_optimal_sz = v * 6 / 10; config.rc_buf_initial_sz = v * 6 / 10; }
-            if let Some(v) = knob("VV_MINQ") { config.rc_min_quantizer = v; }
+            if let Some(v) = knob("VV_THREADS") {
+                config.g_threads = v;
+            }
+            if let Some(v) = knob("VV_BUF") {
+                config.rc_buf_sz = v;
+                config.rc_buf_optimal_sz = v * 6 / 10;
+                config.rc_buf_initial_sz = v * 6 / 10;
+            }
+            if let Some(v) = knob("VV_MINQ") {
+                config.rc_min_quantizer = v;
+            }
         }
         let mut context = Box::new(MaybeUninit::<aom::aom_codec_ctx_t>::zeroed());
         // SAFETY: a context to fill, which is valid zeroed and is told to be uninitialised on failure, and a complete
@@ -157,10 +165,26 @@ impl RawEncoder {
         let mut this = Self { context, config, next_at: 0 };
         let knob = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<i32>().ok());
         for (name, control, mut value) in controls(size, settings) {
-            if name == "cpu-used" && let Some(v) = knob("VV_CPU") { value = v; }
-            if name == "tile columns" && let Some(v) = knob("VV_TILES") { value = v; }
-            if name == "max intra bitrate" && let Some(v) = knob("VV_INTRA") { value = v; }
-            if name == "CDEF" && let Some(v) = knob("VV_CDEF") { value = v; }
+            if name == "cpu-used"
+                && let Some(v) = knob("VV_CPU")
+            {
+                value = v;
+            }
+            if name == "tile columns"
+                && let Some(v) = knob("VV_TILES")
+            {
+                value = v;
+            }
+            if name == "max intra bitrate"
+                && let Some(v) = knob("VV_INTRA")
+            {
+                value = v;
+            }
+            if name == "CDEF"
+                && let Some(v) = knob("VV_CDEF")
+            {
+                value = v;
+            }
             // SAFETY: live encoder; each control takes one integer of this width.
             let code =
                 unsafe { aom::aom_codec_control(&raw mut *this.context, control as c_int, value) };
