@@ -1,5 +1,6 @@
 //! What can go wrong in this crate.
 
+use crate::codec::VideoCodec;
 use crate::frame::Size;
 
 /// Every failure of media processing. None of them is fatal to a call: a bad picture or packet is
@@ -24,24 +25,31 @@ pub enum MediaError {
     /// A JPEG picture could not be decoded.
     #[error("broken JPEG picture: {0}")]
     Jpeg(String),
-    /// The H.264 encoder refused a call.
-    #[error("H.264 encoder: {operation} failed with code {code}")]
-    H264Encode {
+    /// A video encoder refused a call.
+    #[error("{codec} encoder: {operation} failed with code {code}")]
+    VideoEncode {
+        /// Which one.
+        codec: VideoCodec,
         /// What was asked of it.
         operation: &'static str,
-        /// Its return code (`CM_RETURN` in openh264's `codec_app_def.h`).
+        /// Its return code: `CM_RETURN` of openh264's `codec_app_def.h`, `vpx_codec_err_t`, `aom_codec_err_t`.
         code: i32,
     },
-    /// An access unit that cannot be decoded; ask for a keyframe.
-    #[error("H.264 decoder: {0}")]
-    H264Decode(String),
+    /// A coded picture that cannot be decoded; ask for a keyframe.
+    #[error("{codec} decoder: {message}")]
+    VideoDecode {
+        /// What it is coded with.
+        codec: VideoCodec,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A picture that depends on one that was lost or broken; ask for a keyframe.
-    #[error("H.264 decoder waits for a keyframe")]
-    AwaitingKeyframe,
+    #[error("{0} decoder waits for a keyframe")]
+    AwaitingKeyframe(VideoCodec),
     /// The size of coded pictures changes more often than any honest sender needs; ask for a
     /// keyframe, which is decoded when some seconds have passed.
-    #[error("H.264 decoder: the picture size changes too often")]
-    TooManySizeChanges,
+    #[error("{0} decoder: the picture size changes too often")]
+    TooManySizeChanges(VideoCodec),
     /// An Opus call failed.
     #[error("Opus: {0}")]
     Opus(#[from] opus::Error),

@@ -4,11 +4,10 @@
 //! first picture (options set before are lost) and takes the first bitrate as the ceiling; why each
 //! setting is as it is stands in `docs/decisions/0002-h264-settings.md`.
 
-use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use openh264::OpenH264API;
@@ -17,6 +16,10 @@ use openh264::formats::YUVSource;
 use openh264_sys2 as sys;
 use sys::API;
 
+use super::limits::{
+    BT470BG, BT709, MAX_DECODED_DIMENSION_PX, MAX_FRAME_MACROBLOCKS, MIN_BITRATE, OUTPUT_BYTES,
+    SMPTE170M, SizeChanges, check_coded_bytes, copy_plane, encoded_size, usable_frame_rate,
+};
 use super::sps::{
     MAX_SPS_ID, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, SpsInfo, nal_units,
     parse_pps_ids, parse_slice_pps_id, parse_sps,
@@ -102,13 +105,13 @@ impl H264Encoder {
     fn encode_with(
         raw: &mut RawEncoder,
         frame: &VideoFrame,
+        size: Size,
         keyframe: bool,
         output: &mut BytesMut,
     ) -> Result<Option<EncodedVideoFrame>, MediaError> {
         if keyframe {
             raw.force_keyframe()?;
         }
-        let size = even(frame.buffer.size());
         let timestamp_ms = i64::try_from(frame.time.as_micros() / 1000).unwrap_or(i64::MAX);
         let encoded = raw.encode(&frame.buffer, size, timestamp_ms, output)?;
         Ok(encoded.map(|(data, keyframe)| EncodedVideoFrame {
@@ -123,11 +126,7 @@ impl H264Encoder {
 
 impl VideoEncoder for H264Encoder {
     fn encode(&mut self, frame: &VideoFrame) -> Result<Option<EncodedVideoFrame>, MediaError> {
-        let size = even(frame.buffer.size());
-        let in_range = |px: u32| (MIN_DIMENSION_PX..=MAX_ENCODED_DIMENSION_PX).contains(&px);
-        if !in_range(size.width_px) || !in_range(size.height_px) {
-            return Err(MediaError::UnsupportedSize(size));
-        }
+        let size = encoded_size(frame.buffer.size())?;
         if self.raw.as_ref().is_some_and(|(s, _)| *s != size) {
             self.raw = None;
         }
@@ -135,7 +134,7 @@ impl VideoEncoder for H264Encoder {
             Some((_, raw)) => raw,
             none => &mut none.insert((size, RawEncoder::new(size, &self.config)?)).1,
         };
-        let result = Self::encode_with(raw, frame, self.keyframe_requested, &mut self.output);
+        let result = Self::encode_with(raw, frame, size, self.keyframe_requested, &mut self.output);
         match &result {
             Ok(Some(encoded)) if encoded.keyframe => self.keyframe_requested = false,
             Ok(_) => {}
@@ -159,8 +158,7 @@ impl VideoEncoder for H264Encoder {
     }
 
     fn set_frame_rate(&mut self, frames_per_second: f32) {
-        let rate =
-            if frames_per_second.is_finite() { frames_per_second.clamp(1.0, 60.0) } else { 30.0 };
+        let rate = usable_frame_rate(frames_per_second);
         if (rate - self.config.frame_rate).abs() < 0.1 {
             return;
         }
@@ -196,7 +194,7 @@ impl RawEncoder {
         let this = unsafe {
             check("create", OpenH264API::from_source().WelsCreateSVCEncoder(&raw mut encoder))?;
             let Some(encoder) = NonNull::new(encoder) else {
-                return Err(MediaError::H264Encode { operation: "create", code: 0 });
+                return Err(encode_error("create", 0));
             };
             Self { vtable: **encoder.as_ref(), encoder }
         };
@@ -373,15 +371,11 @@ fn fill_params(params: &mut sys::SEncParamExt, size: Size, config: &H264EncoderC
 }
 
 fn check(operation: &'static str, code: c_int) -> Result<(), MediaError> {
-    if code == sys::cmResultSuccess as c_int {
-        Ok(())
-    } else {
-        Err(MediaError::H264Encode { operation, code })
-    }
+    if code == sys::cmResultSuccess as c_int { Ok(()) } else { Err(encode_error(operation, code)) }
 }
 
-fn even(size: Size) -> Size {
-    Size::new(size.width_px & !1, size.height_px & !1)
+fn encode_error(operation: &'static str, code: c_int) -> MediaError {
+    MediaError::VideoEncode { codec: VideoCodec::H264, operation, code }
 }
 
 fn dimension(px: usize) -> c_int {
@@ -446,7 +440,7 @@ impl H264Decoder {
             self.awaiting_keyframe = true;
         })?;
         if self.awaiting_keyframe && !keyframe {
-            return Err(MediaError::AwaitingKeyframe);
+            return Err(MediaError::AwaitingKeyframe(VideoCodec::H264));
         }
         self.decode_inspected(access_unit, keyframe).inspect_err(|_| {
             // Whatever it half knows would be shown as a broken picture: begin anew.
@@ -459,13 +453,7 @@ impl H264Decoder {
 
     /// Checks what the codec may see. Returns whether it is a keyframe.
     fn inspect(&mut self, access_unit: &[u8], now: Instant) -> Result<bool, MediaError> {
-        let broken = |what: &str| MediaError::H264Decode(what.into());
-        if access_unit.len() > MAX_ACCESS_UNIT_BYTES {
-            return Err(MediaError::H264Decode(format!(
-                "access unit of {} bytes",
-                access_unit.len()
-            )));
-        }
+        check_coded_bytes(VideoCodec::H264, access_unit)?;
         let (mut units, mut keyframe) = (0, false);
         for nal in nal_units(access_unit) {
             units += 1;
@@ -491,13 +479,13 @@ impl H264Decoder {
                         .ok_or_else(|| broken("slice without parameter sets"))?;
                     if self.coded_size != Some(size) {
                         if !self.size_changes.allow(now) {
-                            return Err(MediaError::TooManySizeChanges);
+                            return Err(MediaError::TooManySizeChanges(VideoCodec::H264));
                         }
                         self.coded_size = Some(size);
                     }
                 }
                 NAL_SLICE | NAL_SEI | NAL_AUD => {}
-                other => return Err(MediaError::H264Decode(format!("NAL unit of type {other}"))),
+                other => return Err(broken(format!("NAL unit of type {other}"))),
             }
         }
         if units == 0 { Err(broken("no NAL unit")) } else { Ok(keyframe) }
@@ -520,11 +508,7 @@ impl H264Decoder {
             }
         };
         let Some(picture) = decoder.decode(access_unit).map_err(decode_error)? else {
-            return if keyframe {
-                Err(MediaError::H264Decode("no picture came out".into()))
-            } else {
-                Ok(None)
-            };
+            return if keyframe { Err(broken("no picture came out")) } else { Ok(None) };
         };
         let (width, height) = picture.dimensions();
         let size = Size::new(u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
@@ -543,11 +527,7 @@ impl H264Decoder {
                 copy_plane(picture.u(), strides.1, buffer.planes_mut()[1], chroma),
                 copy_plane(picture.v(), strides.2, buffer.planes_mut()[2], chroma),
             ];
-            if rows_ok == [true; 3] {
-                Ok(())
-            } else {
-                Err(MediaError::H264Decode("planes cut short".into()))
-            }
+            if rows_ok == [true; 3] { Ok(()) } else { Err(broken("planes cut short")) }
         })?;
         self.awaiting_keyframe = false;
         Ok(Some(buffer))
@@ -598,26 +578,6 @@ impl ParameterSets {
     }
 }
 
-/// When the codec last got memory for another size, or anew after an error; oldest first.
-#[derive(Debug, Default)]
-struct SizeChanges(VecDeque<Instant>);
-
-impl SizeChanges {
-    /// Whether it may at `now`; counts it if so.
-    fn allow(&mut self, now: Instant) -> bool {
-        while let Some(oldest) = self.0.front()
-            && now.saturating_duration_since(*oldest) >= SIZE_CHANGES_PERIOD
-        {
-            self.0.pop_front();
-        }
-        let allowed = self.0.len() < MAX_SIZE_CHANGES;
-        if allowed {
-            self.0.push_back(now);
-        }
-        allowed
-    }
-}
-
 /// Refuses pictures larger than any sender needs, and more references than fit into the memory of
 /// the highest level that is taken (§A.3.1 f and h).
 fn check_memory(sps: &SpsInfo) -> Result<(), MediaError> {
@@ -631,7 +591,7 @@ fn check_memory(sps: &SpsInfo) -> Result<(), MediaError> {
         return Err(MediaError::UnsupportedSize(size));
     }
     if macroblocks * u64::from(sps.max_num_ref_frames) > MAX_REFERENCE_MACROBLOCKS {
-        return Err(MediaError::H264Decode(format!(
+        return Err(broken(format!(
             "{} reference frames of {}x{} pixels",
             sps.max_num_ref_frames, size.width_px, size.height_px
         )));
@@ -639,54 +599,22 @@ fn check_memory(sps: &SpsInfo) -> Result<(), MediaError> {
     Ok(())
 }
 
-/// `video_format` 5, `colour_primaries` and `transfer_characteristics` 1, `matrix_coefficients` 5
-/// and 6, which both are BT.601's.
 const VIDEO_FORMAT_UNSPECIFIED: u8 = 5;
-const BT709: u8 = 1;
-const BT470BG: u8 = 5;
-const SMPTE170M: u8 = 6;
 
-fn copy_plane(from: &[u8], from_stride: usize, to: &mut [u8], to_stride: usize) -> bool {
-    let rows = to.len() / to_stride;
-    if from_stride < to_stride || rows == 0 || from.len() < (rows - 1) * from_stride + to_stride {
-        return false;
-    }
-    for (from, to) in from.chunks(from_stride).zip(to.chunks_exact_mut(to_stride)) {
-        to.copy_from_slice(&from[..to_stride]);
-    }
-    true
+fn broken(message: impl Into<String>) -> MediaError {
+    MediaError::VideoDecode { codec: VideoCodec::H264, message: message.into() }
 }
 
 fn decode_error(error: openh264::Error) -> MediaError {
-    MediaError::H264Decode(error.to_string())
+    broken(error.to_string())
 }
 
-/// Several pictures at usual bitrates. `BytesMut` never takes a smaller piece later than its first,
-/// nor remembers one beyond 64 KiB.
-const OUTPUT_BYTES: usize = 64 << 10;
 /// Stands for a function that the codec's table lacks.
 const MISSING: c_int = -1;
-/// Below this openh264 rejects the rate against the frame rate, and no picture is worth seeing.
-const MIN_BITRATE: Bitrate = Bitrate::from_kbps(30);
 /// openh264's own floor in camera mode (`GOM_MIN_QP_MODE`).
 const MIN_QP: c_int = 12;
 /// H.264's coarsest step; openh264's default of 42 overshoots low targets.
 const MAX_QP: c_int = 51;
-/// One macroblock.
-const MIN_DIMENSION_PX: u32 = 16;
-/// openh264 takes no more than 3840x2160 or 2160x3840; it says so itself beyond that area.
-const MAX_ENCODED_DIMENSION_PX: u32 = 3840;
-/// Macroblocks in a picture from the network, and in all its reference frames: `MaxFS` and
-/// `MaxDpbMbs` of level 4 (Table A-1), 1920x1080 with four references. What is offered is level 3.1,
-/// 1280x720 with five, but software encoders of browsers do not look at the level when somebody's
-/// camera, or the screen shared in its place, is larger.
-const MAX_FRAME_MACROBLOCKS: u64 = 8_192;
+/// Macroblocks in all reference frames of a picture from the network: `MaxDpbMbs` of level 4 (Table A-1), 1920x1080 with
+/// four. What is offered is level 3.1, 1280x720 with five.
 const MAX_REFERENCE_MACROBLOCKS: u64 = 32_768;
-/// Longest side of a picture from the network: `Sqrt(MaxFS * 8)` macroblocks (§A.3.1 g).
-const MAX_DECODED_DIMENSION_PX: u32 = 4096;
-/// Size changes in [`SIZE_CHANGES_PERIOD`] at most. A browser's steps down and up on a bad network, or a
-/// phone that is turned, are seconds apart; another size means some 10 ms and up to 30 MB of fresh memory.
-pub(super) const MAX_SIZE_CHANGES: usize = 8;
-const SIZE_CHANGES_PERIOD: Duration = Duration::from_secs(4);
-/// Largest access unit taken from the network: more than level 5.1 allows for one picture.
-const MAX_ACCESS_UNIT_BYTES: usize = 4 << 20;

@@ -1,6 +1,7 @@
 //! Codecs. Each encoder or decoder belongs to one thread at a time and is moved there whole.
 
 pub mod h264;
+mod limits;
 pub mod opus;
 pub mod sps;
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
     }
     let rbsp = unescape(&nal[1..]);
     let [profile_idc, constraints, level_idc] = *rbsp.first_chunk::<3>()?;
-    let mut bits = Bits { data: &rbsp[3..], position: 0 };
+    let mut bits = Bits::new(&rbsp[3..]);
     let id = bits.exp_golomb_up_to(MAX_SPS_ID)?;
     if matches!(
         profile_idc,
@@ -140,7 +140,7 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
 /// set. `None` if it is cut short or an id is out of range.
 pub fn parse_pps_ids(nal: &[u8]) -> Option<(u8, u8)> {
     let rbsp = beginning(nal);
-    let mut bits = Bits { data: &rbsp, position: 0 };
+    let mut bits = Bits::new(&rbsp);
     Some((bits.exp_golomb_up_to(u8::MAX)?, bits.exp_golomb_up_to(MAX_SPS_ID)?))
 }
 
@@ -148,7 +148,7 @@ pub fn parse_pps_ids(nal: &[u8]) -> Option<(u8, u8)> {
 /// the id is out of range.
 pub fn parse_slice_pps_id(nal: &[u8]) -> Option<u8> {
     let rbsp = beginning(nal);
-    let mut bits = Bits { data: &rbsp, position: 0 };
+    let mut bits = Bits::new(&rbsp);
     bits.exp_golomb()?; // first_mb_in_slice
     bits.exp_golomb()?; // slice_type
     bits.exp_golomb_up_to(u8::MAX)
@@ -218,25 +218,34 @@ fn unescape(nal: &[u8]) -> Vec<u8> {
     out
 }
 
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     data: &'a [u8],
     position: usize,
 }
 
-impl Bits<'_> {
-    fn bit(&mut self) -> Option<bool> {
+impl<'a> Bits<'a> {
+    pub(super) fn new(data: &'a [u8]) -> Self {
+        Self { data, position: 0 }
+    }
+
+    pub(super) fn bit(&mut self) -> Option<bool> {
         let byte = *self.data.get(self.position / 8)?;
         let bit = byte >> (7 - self.position % 8) & 1;
         self.position += 1;
         Some(bit == 1)
     }
 
-    fn byte(&mut self) -> Option<u8> {
-        let mut byte = 0;
-        for _ in 0..8 {
-            byte = byte << 1 | u8::from(self.bit()?);
+    /// The next `count` bits, at most 32, as a number.
+    pub(super) fn bits(&mut self, count: u32) -> Option<u32> {
+        let mut value = 0;
+        for _ in 0..count {
+            value = value << 1 | u32::from(self.bit()?);
         }
-        Some(byte)
+        Some(value)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.bits(8).and_then(|value| u8::try_from(value).ok())
     }
 
     /// `ue(v)` (§9.1); signed values are read the same way where only their length matters.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::h264::{H264Decoder, H264Encoder, H264EncoderConfig, MAX_SIZE_CHANGES};
+use super::h264::{H264Decoder, H264Encoder, H264EncoderConfig};
+use super::limits::MAX_SIZE_CHANGES;
 use super::opus::{
     OpusDecoder, OpusEncoder, OpusEncoderConfig, PACKET_SAMPLES, has_fec, is_dtx, packet_samples,
 };
@@ -60,7 +61,7 @@ fn a_decoder_that_was_warmed_up_is_as_good_as_new() {
     let (mut fresh, mut warm) = (H264Decoder::new(), H264Decoder::new());
     warm.warm_up(HD);
     // What it made itself is no reference.
-    assert!(matches!(warm.decode(&units[1].data), Err(MediaError::AwaitingKeyframe)));
+    assert!(matches!(warm.decode(&units[1].data), Err(MediaError::AwaitingKeyframe(_))));
     for unit in &units {
         let [a, b] = [&mut fresh, &mut warm].map(|d| d.decode(&unit.data).unwrap().unwrap());
         assert_eq!(a.as_packed(), b.as_packed());
@@ -160,12 +161,12 @@ fn a_missing_picture_is_an_error_until_the_next_keyframe() {
         (H264Encoder::new(H264EncoderConfig::default()), H264Decoder::new());
     let mut source = Source::new(Size::new(640, 360));
     let coded = encode(&mut encoder, &mut source, 10);
-    assert!(matches!(decoder.decode(&coded[1].data), Err(MediaError::AwaitingKeyframe)));
+    assert!(matches!(decoder.decode(&coded[1].data), Err(MediaError::AwaitingKeyframe(_))));
     for frame in &coded[..5] {
         decoder.decode(&frame.data).unwrap().unwrap();
     }
     assert!(decoder.decode(&coded[6].data).is_err(), "picture 5 is missing");
-    assert!(matches!(decoder.decode(&coded[7].data), Err(MediaError::AwaitingKeyframe)));
+    assert!(matches!(decoder.decode(&coded[7].data), Err(MediaError::AwaitingKeyframe(_))));
     encoder.request_keyframe();
     for frame in encode(&mut encoder, &mut source, 3) {
         decoder.decode(&frame.data).unwrap().unwrap();
@@ -239,7 +240,7 @@ fn reference_frames_are_bounded_by_their_area() {
     let refused = |width_mbs, height_mbs, references| {
         let result =
             H264Decoder::new().decode(&with_sps(&sps(0, width_mbs, height_mbs, references)));
-        matches!(result, Err(MediaError::H264Decode(why)) if why.contains("reference frames"))
+        matches!(result, Err(MediaError::VideoDecode { message, .. }) if message.contains("reference frames"))
     };
     assert!(refused(120, 68, 5) && refused(80, 45, 10) && refused(64, 64, 16));
     // Portrait, and what hardware encoders say although they use one.
@@ -271,7 +272,7 @@ fn the_size_changes_only_so_often() {
             }
             // Those of the size that the decoder has memory for are welcome.
             Err(error) => {
-                assert!(matches!(error, MediaError::TooManySizeChanges), "{error}");
+                assert!(matches!(error, MediaError::TooManySizeChanges(_)), "{error}");
                 assert!(decoder.decode_at(&keyframes[1], at(10 * n as u64)).unwrap().is_some());
             }
         }
@@ -315,7 +316,7 @@ fn parameter_sets_that_were_sent_before_count_as_size_changes_too() {
         let unit = if n == 0 { [&both[..], &picture[..]].concat() } else { picture };
         let result = decoder.decode_at(&unit, begun);
         if n == MAX_SIZE_CHANGES {
-            assert!(matches!(result, Err(MediaError::TooManySizeChanges)), "{result:?}");
+            assert!(matches!(result, Err(MediaError::TooManySizeChanges(_))), "{result:?}");
         } else {
             assert_eq!(result.unwrap().unwrap().size(), sizes[n % 2]);
         }
