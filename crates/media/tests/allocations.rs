@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use visavis_media::assembler::{AssemblerOutput, FrameAssembler};
 use visavis_media::codec::h264::{H264Decoder, H264Encoder, H264EncoderConfig};
-use visavis_media::codec::{VideoDecoder, VideoEncoder};
+use visavis_media::codec::{
+    VideoDecoder, VideoEncoder, VideoEncoderConfig, video_decoder, video_encoder,
+};
 use visavis_media::convert::{CameraFormat, CameraPicture, Converter};
 use visavis_media::pool::BufferPool;
 use visavis_media::scale::{Fit, Scaler};
@@ -180,6 +182,30 @@ fn a_picture_on_its_way_takes_its_large_memory_from_pools() {
             );
         }
         assert!(large <= PICTURES / 10, "{large} large allocations for {PICTURES} pictures");
+    }
+}
+
+/// Of the codecs behind the traits, what is Rust's alone is counted: the pictures.
+#[test]
+fn every_codec_takes_its_pictures_from_pools() {
+    for codec in VideoCodec::ALL {
+        let mut encoder = video_encoder(codec, &VideoEncoderConfig::default());
+        let mut decoder = video_decoder(codec);
+        let mut pattern = TestPattern::new(Size::new(640, 360));
+        let (mut sum, mut window) = (Counts::default(), None);
+        for n in 0..WARM_UP + PICTURES {
+            if n == WARM_UP {
+                sum = Counts::default();
+            }
+            let elapsed = Duration::from_millis(u64::from(n) * 33);
+            let time = MediaTime::default() + elapsed;
+            let frame = VideoFrame { buffer: pattern.frame(elapsed, n), time, rtp_timestamp: 0 };
+            let coded = counted(&mut sum, || encoder.encode(&frame).unwrap().unwrap());
+            window = counted(&mut sum, || decoder.decode(&coded.data).unwrap()).or(window);
+        }
+        assert!(window.is_some());
+        println!("{codec}: {} large allocations of {}", sum.large, sum.all);
+        assert!(sum.large <= PICTURES / 10, "{codec}: {} large allocations", sum.large);
     }
 }
 

@@ -1,11 +1,17 @@
 //! Codecs. Each encoder or decoder belongs to one thread at a time and is moved there whole.
 
+pub mod av1;
 pub mod h264;
 mod limits;
+mod obu;
 pub mod opus;
 pub mod sps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod video_tests;
+pub mod vpx;
+mod vpx_header;
 
 use std::fmt;
 use std::sync::Arc;
@@ -87,7 +93,9 @@ pub fn video_encoder(codec: VideoCodec, config: &VideoEncoderConfig) -> Box<dyn 
             frame_rate: config.frame_rate,
             ..h264::H264EncoderConfig::default()
         })),
-        _ => unreachable!("in work"),
+        VideoCodec::Vp8 => Box::new(vpx::VpxEncoder::vp8(config)),
+        VideoCodec::Vp9 => Box::new(vpx::VpxEncoder::vp9(config)),
+        VideoCodec::Av1 => Box::new(av1::Av1Encoder::new(config)),
     }
 }
 
@@ -95,7 +103,9 @@ pub fn video_encoder(codec: VideoCodec, config: &VideoEncoderConfig) -> Box<dyn 
 pub fn video_decoder(codec: VideoCodec) -> Box<dyn VideoDecoder> {
     match codec {
         VideoCodec::H264 => Box::new(h264::H264Decoder::new()),
-        _ => unreachable!("in work"),
+        VideoCodec::Vp8 => Box::new(vpx::VpxDecoder::vp8()),
+        VideoCodec::Vp9 => Box::new(vpx::VpxDecoder::vp9()),
+        VideoCodec::Av1 => Box::new(av1::Av1Decoder::new()),
     }
 }
 
