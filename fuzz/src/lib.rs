@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Mutex;
 
+use visavis_media::codec::{VideoCodec, video_decoder};
+
 /// For parsers of the stack inside of DTLS: a panic there ends the connection of the one who caused it, because
 /// the program's network task is guarded (`visavis_rtc`, `runtime`). It is told, with the place, and
 /// fuzzing goes on. To be called before anything else.
@@ -34,4 +36,19 @@ const TRACES: u32 = 20;
 /// Runs a target whose panics are told.
 pub fn contained(target: fn(&[u8]), input: &[u8]) {
     let _ = catch_unwind(AssertUnwindSafe(|| target(input)));
+}
+
+/// Coded pictures, each with its length (16 bits) in front, through one decoder of `codec`.
+pub fn decode_video(codec: VideoCodec, input: &[u8]) {
+    let mut decoder = video_decoder(codec);
+    let mut rest = input;
+    while let [high, low, tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+        let (coded, next) = tail.split_at(length);
+        if let Ok(Some(picture)) = decoder.decode(coded) {
+            let size = picture.size();
+            assert!(size.width_px <= 4096 && size.height_px <= 4096, "{size}");
+        }
+        rest = next;
+    }
 }
