@@ -107,7 +107,7 @@ fn add_grain(out: &mut I420Buffer, grain: &[i8], rows: std::ops::Range<usize>, c
 }
 
 /// Writes the 32 blocks of the time code into the top strip: block `b`, counted from the left edge
-/// and 1/40 of the width square, is white (luma 235) if bit `b` of `unix_ms` is set, else black (16).
+/// and 1/40 of the width square, is white (luma 185 to 235) if bit `b` of `unix_ms` is set, else black (16).
 /// The strip's right end, six blocks wide, is the flash: white while [`is_flash`].
 pub fn write_time_code(picture: &mut I420Buffer, unix_ms: u32) {
     let size = picture.size();
@@ -119,7 +119,8 @@ pub fn write_time_code(picture: &mut I420Buffer, unix_ms: u32) {
         row.fill(BLACK);
         for bit in 0..BITS {
             if unix_ms >> bit & 1 == 1 {
-                row[bit * width / BLOCKS_ACROSS..(bit + 1) * width / BLOCKS_ACROSS].fill(WHITE);
+                row[bit * width / BLOCKS_ACROSS..(bit + 1) * width / BLOCKS_ACROSS]
+                    .fill(WHITES[bit % WHITES.len()]);
             }
         }
         if is_flash(unix_ms) {
@@ -337,6 +338,10 @@ const FLASH_BLOCK: usize = 34;
 const BEAT_MS: u32 = 1000;
 const FLASH_MS: u32 = 100;
 const WHITE: u8 = 235;
+/// White of neighbouring blocks, each its own. libvpx (1.12) and libaom (3.11) take a change of flat areas within 64x64 pixels
+/// for none if it is zero on the whole (`set_early_term_based_on_uv_plane`: `sse == var`), as when two equally white blocks
+/// change places.
+const WHITES: [u8; 8] = [235, 225, 210, 190, 230, 220, 205, 185];
 const BLACK: u8 = 16;
 /// Mean luma that still counts as black, and that already counts as white.
 const MAX_BLACK: usize = 85;

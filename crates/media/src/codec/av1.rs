@@ -134,20 +134,6 @@ impl RawEncoder {
         };
         check("default parameters", code)?;
         fill_config(&mut config, size, settings);
-        {
-            let knob = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-            if let Some(v) = knob("VV_THREADS") {
-                config.g_threads = v;
-            }
-            if let Some(v) = knob("VV_BUF") {
-                config.rc_buf_sz = v;
-                config.rc_buf_optimal_sz = v * 6 / 10;
-                config.rc_buf_initial_sz = v * 6 / 10;
-            }
-            if let Some(v) = knob("VV_MINQ") {
-                config.rc_min_quantizer = v;
-            }
-        }
         let mut context = Box::new(MaybeUninit::<aom::aom_codec_ctx_t>::zeroed());
         // SAFETY: a context to fill, which is valid zeroed and is told to be uninitialised on failure, and a complete
         // configuration.
@@ -163,28 +149,7 @@ impl RawEncoder {
         };
         check("initialize", code)?;
         let mut this = Self { context, config, next_at: 0 };
-        let knob = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<i32>().ok());
-        for (name, control, mut value) in controls(size, settings) {
-            if name == "cpu-used"
-                && let Some(v) = knob("VV_CPU")
-            {
-                value = v;
-            }
-            if name == "tile columns"
-                && let Some(v) = knob("VV_TILES")
-            {
-                value = v;
-            }
-            if name == "max intra bitrate"
-                && let Some(v) = knob("VV_INTRA")
-            {
-                value = v;
-            }
-            if name == "CDEF"
-                && let Some(v) = knob("VV_CDEF")
-            {
-                value = v;
-            }
+        for (name, control, value) in controls(size, settings) {
             // SAFETY: live encoder; each control takes one integer of this width.
             let code =
                 unsafe { aom::aom_codec_control(&raw mut *this.context, control as c_int, value) };
@@ -262,7 +227,7 @@ impl RawEncoder {
                     let frame = packet.data.frame;
                     let data = std::slice::from_raw_parts(frame.buf.cast::<u8>(), frame.sz);
                     output.extend_from_slice(data);
-                    any_keyframe |= frame.flags as u32 & aom::AOM_FRAME_IS_KEY != 0;
+                    any_keyframe |= frame.flags & aom::AOM_FRAME_IS_KEY != 0;
                 }
             }
         }
@@ -308,10 +273,13 @@ fn controls(
 ) -> Vec<(&'static str, aom::aome_enc_control_id, c_int)> {
     let screen = settings.content == Content::Screen;
     let pixels = size.width_px * size.height_px;
-    let cpu_used = match pixels {
-        0..=QUARTER_CIF_PIXELS => 8,
-        ..=NHD_PIXELS => 9,
-        _ => 10,
+    let cpu_used = if pixels <= QUARTER_CIF_PIXELS {
+        8
+    } else if pixels <= HD_PIXELS {
+        // Not 10: it now and then misses that small flat areas change.
+        9
+    } else {
+        10
     };
     let tile_columns_log2 = if threads(size) > 1 { 1 } else { 0 };
     vec![
@@ -656,7 +624,7 @@ const ABI_VERSION: c_int = aom::AOM_ENCODER_ABI_VERSION as c_int;
 /// Of presentation times.
 const TIMEBASE_HZ: u32 = 90_000;
 const QUARTER_CIF_PIXELS: u32 = 320 * 180;
-const NHD_PIXELS: u32 = 640 * 360;
+const HD_PIXELS: u32 = 1280 * 720;
 /// From here on two threads code a picture.
 const THREADED_PIXELS: u32 = 960 * 540;
 const DECODER_THREADS: c_uint = 1;

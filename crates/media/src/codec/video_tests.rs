@@ -83,7 +83,7 @@ fn every_picture_comes_out_of_the_decoder_at_once_and_looks_alike() {
                     (video_encoder(codec, &config), video_decoder(codec));
                 let mut source = Source::new(size);
                 let mut worst = f64::MAX;
-                for n in 1..=30 {
+                for n in 1..=90 {
                     let frame = source.next();
                     let coded = encoder.encode(&frame).unwrap().unwrap();
                     assert_eq!((coded.codec, coded.size, coded.time), (codec, size, frame.time));
@@ -331,6 +331,26 @@ fn a_vp9_superframe_is_taken_apart_and_nothing_hides_behind_a_frame() {
         [&coded[0].data[..], &resized(VideoCodec::Vp9, Size::new(16_384, 16_384))].concat();
     if let Ok(picture) = decoder.decode(&hidden) {
         assert_eq!(picture.map(|picture| picture.size()), Some(NHD));
+    }
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_targets_decode() {
+    for codec in NEW {
+        let name = codec.as_str().to_lowercase();
+        let seeds = format!("{}/../../fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+        for seed in std::fs::read_dir(seeds).unwrap() {
+            let data = std::fs::read(seed.unwrap().path()).unwrap();
+            let (mut rest, mut shown) = (&data[..], 0);
+            let mut decoder = video_decoder(codec);
+            while let [high, low, tail @ ..] = rest {
+                let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+                let (coded, next) = tail.split_at(length);
+                shown += u32::from(matches!(decoder.decode(coded), Ok(Some(_))));
+                rest = next;
+            }
+            assert_eq!(shown, 8, "{codec}");
+        }
     }
 }
 

@@ -129,35 +129,7 @@ unsafe impl Send for RawEncoder {}
 
 impl RawEncoder {
     fn new(codec: VideoCodec, size: Size, config: &VideoEncoderConfig) -> Result<Self, MediaError> {
-        let mut settings = settings(codec, size, config);
-        let knob = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<i32>().ok());
-        if let Some(v) = knob("VV_THREADS") {
-            settings.threads = v as u32;
-            settings.tile_columns_log2 = v as u32 >> 1;
-        }
-        if let Some(v) = knob("VV_TILES") {
-            settings.tile_columns_log2 = v as u32;
-        }
-        if let Some(v) = knob("VV_CPU") {
-            settings.cpu_used = v;
-        }
-        if let Some(v) = knob("VV_SCREEN") {
-            settings.screen = v as u32;
-        }
-        if let Some(v) = knob("VV_STATIC") {
-            settings.static_threshold = v as u32;
-        }
-        if let Some(v) = knob("VV_BUF") {
-            settings.buffer_ms = v as u32;
-            settings.buffer_optimal_ms = v as u32 * 6 / 10;
-            settings.buffer_initial_ms = v as u32 / 2;
-        }
-        if let Some(v) = knob("VV_INTRA") {
-            settings.max_intra_pct = v as u32;
-        }
-        if let Some(v) = knob("VV_MINQ") {
-            settings.min_quantizer = v as u32;
-        }
+        let settings = settings(codec, size, config);
         let mut code = 0;
         // SAFETY: complete settings, which are copied, and a valid out pointer.
         let encoder = unsafe { sys::visavis_vpx_encoder_new(&raw const settings, &raw mut code) };
