@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rtc::interceptor::{Packet, StreamInfo, TaggedPacket};
 use visavis_media::{ReceivedRtp, VideoCodec, red};
@@ -142,11 +141,10 @@ impl Receiver {
                 retransmitted,
             });
         };
-        let opus = self.session.opus_payload_type.load(Ordering::Relaxed);
-        let red = self.session.red_payload_type.load(Ordering::Relaxed);
-        if red != 0 && header.payload_type == red {
+        let (opus, red) = self.session.audio_types().received;
+        if red == Some(header.payload_type) {
             let well_formed = red::parse(&rtp.payload, |block| {
-                if block.payload_type == opus && !block.payload.is_empty() {
+                if Some(block.payload_type) == opus && !block.payload.is_empty() {
                     let timestamp = header.timestamp.wrapping_sub(block.timestamp_offset);
                     receive(block.payload, timestamp, block.timestamp_offset != 0);
                 }
@@ -154,7 +152,9 @@ impl Receiver {
             if !well_formed {
                 tracing::debug!("malformed redundant audio ignored");
             }
-        } else if [opus, bound].contains(&header.payload_type) && !rtp.payload.is_empty() {
+        } else if [opus, Some(bound)].contains(&Some(header.payload_type))
+            && !rtp.payload.is_empty()
+        {
             receive(rtp.payload, header.timestamp, false);
         }
     }

@@ -25,6 +25,19 @@ pub(crate) fn split(sdp: &str) -> (&str, Vec<Section<'_>>) {
     (&sdp[..starts.first().copied().unwrap_or(sdp.len())], sections.collect())
 }
 
+/// The answer with the payload types of the offer, section by section ([`Section::with_numbers_of`]).
+pub(crate) fn with_numbers_of(answer: &str, offer: &str) -> String {
+    let ((session, answered), (_, offered)) = (split(answer), split(offer));
+    let mut out = session.to_owned();
+    for (index, section) in answered.iter().enumerate() {
+        match offered.get(index) {
+            Some(offered) => out.push_str(&section.with_numbers_of(*offered)),
+            None => out.push_str(section.text),
+        }
+    }
+    out
+}
+
 impl<'a> Section<'a> {
     /// Media, port and transport protocol; empty words where it has less.
     fn words(self) -> impl Iterator<Item = &'a str> {
@@ -127,6 +140,89 @@ impl<'a> Section<'a> {
             }
         }
         formats
+    }
+
+    /// The payload types of Opus and of RED around it.
+    pub(crate) fn audio_formats(self) -> (Option<u8>, Option<u8>) {
+        let numbers = || self.formats().filter_map(|format| format.parse::<u8>().ok());
+        let is = |number: u8, name: &str| {
+            self.encoding(number).is_some_and(|encoding| encoding.eq_ignore_ascii_case(name))
+        };
+        let opus = numbers().find(|number| is(*number, "opus"));
+        // Around the same Opus only; more levels than we know are the sender's matter.
+        let inner = opus.map(|opus| format!("{opus}/"));
+        let red = numbers().find(|red| {
+            let around =
+                inner.as_ref().is_some_and(|i| self.parameters(*red).starts_with(i.as_str()));
+            is(*red, "red") && around
+        });
+        (opus, red)
+    }
+
+    /// The section of an answer with the numbers that the offer's `offered` has for the same formats. The stack keeps
+    /// the numbers of its first negotiation, and Firefox looks for those of its own offer.
+    pub(crate) fn with_numbers_of(self, offered: Section<'_>) -> String {
+        let mut numbers: Vec<(u8, u8)> = Vec::new();
+        let mut add = |ours: Option<u8>, theirs: Option<u8>| numbers.extend(ours.zip(theirs));
+        match self.media() {
+            "audio" => {
+                let (ours, theirs) = (self.audio_formats(), offered.audio_formats());
+                add(ours.0, theirs.0);
+                add(ours.1, theirs.1);
+            }
+            "video" => {
+                let theirs = offered.video_formats();
+                for ours in self.video_formats() {
+                    if let Some(theirs) = theirs.iter().find(|theirs| theirs.is_same(&ours)) {
+                        add(Some(ours.payload_type), Some(theirs.payload_type));
+                        add(ours.rtx, theirs.rtx);
+                    }
+                }
+            }
+            _ => {}
+        }
+        if numbers.iter().all(|(ours, theirs)| ours == theirs) {
+            return self.text.to_owned();
+        }
+        // What the offer does not have is not in the answer either (RFC 3264 §6.1).
+        let renamed = |word: &str| {
+            let ours: u8 = word.parse().ok()?;
+            numbers.iter().find(|(from, _)| *from == ours).map(|(_, to)| to.to_string())
+        };
+        let mut out = String::with_capacity(self.text.len());
+        for line in self.text.split_inclusive('\n') {
+            let body = line.trim_end();
+            if let Some(words) = body.strip_prefix("m=") {
+                let words: Vec<&str> = words.split_ascii_whitespace().collect();
+                let (head, formats) = words.split_at(words.len().min(3));
+                out.push_str(&format!("m={}", head.join(" ")));
+                for format in formats.iter().filter_map(|format| renamed(format)) {
+                    out.push_str(&format!(" {format}"));
+                }
+                out.push_str("\r\n");
+                continue;
+            }
+            let named = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"]
+                .iter()
+                .find_map(|name| Some((*name, body.strip_prefix(name)?.split_once(' ')?)));
+            let Some((name, (number, rest))) = named else {
+                out.push_str(line);
+                continue;
+            };
+            let Some(number) = renamed(number) else { continue };
+            // Payload types among the parameters: of RTX (RFC 4588 §8.1) and of RED (RFC 2198 §5).
+            let of_rtx = rest.strip_prefix("apt=").and_then(renamed).map(|n| format!("apt={n}"));
+            let of_red = || -> Option<String> {
+                let levels: Option<Vec<String>> = rest.split('/').map(renamed).collect();
+                levels.map(|levels| levels.join("/"))
+            };
+            let rest = match name {
+                "a=fmtp:" => of_rtx.or_else(of_red).unwrap_or_else(|| rest.to_owned()),
+                _ => rest.to_owned(),
+            };
+            out.push_str(&format!("{name}{number} {rest}\r\n"));
+        }
+        out
     }
 
     /// The encoding name of a payload type.

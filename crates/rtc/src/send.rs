@@ -204,7 +204,7 @@ impl AudioSender {
 
     /// Whether the remote side takes redundant copies (RED, RFC 2198).
     pub fn takes_redundancy(&self) -> bool {
-        self.0.outlet.session.red_payload_type.load(Ordering::Relaxed) != 0
+        self.0.outlet.session.audio_types().sent.1.is_some()
     }
 
     /// Which earlier packets go along with each packet from now on, if the remote side takes them.
@@ -332,15 +332,19 @@ impl Stage for Packetizer {
             Some(MediaKind::Audio) => {
                 rtp.header.sequence_number = self.next_audio;
                 self.next_audio = self.next_audio.wrapping_add(1);
-                let red = self.session.red_payload_type.load(Ordering::Relaxed);
-                let redundancy = match red {
-                    0 => Redundancy::NONE,
-                    _ => Redundancy::from_bits(self.session.redundancy.load(Ordering::Relaxed)),
-                };
+                let (opus, red) = self.session.audio_types().sent;
                 let header = &mut rtp.header;
-                let opus = header.payload_type;
-                let payload = self.red.encode(header.timestamp, &rtp.payload, opus, redundancy);
-                if let Some(payload) = payload {
+                // The stack's sender only takes the number of its first negotiation.
+                header.payload_type = opus.unwrap_or(header.payload_type);
+                let redundancy = match red {
+                    None => Redundancy::NONE,
+                    Some(_) => {
+                        Redundancy::from_bits(self.session.redundancy.load(Ordering::Relaxed))
+                    }
+                };
+                let (timestamp, opus) = (header.timestamp, header.payload_type);
+                let payload = self.red.encode(timestamp, &rtp.payload, opus, redundancy);
+                if let (Some(payload), Some(red)) = (payload, red) {
                     rtp.payload = payload;
                     rtp.header.payload_type = red;
                 }

@@ -69,6 +69,13 @@ impl<T> PerKind<T> {
     }
 }
 
+/// Negotiated payload types of Opus and of RED around it: the remote peer's for what is sent, ours for what is received.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AudioTypes {
+    pub(crate) sent: (Option<u8>, Option<u8>),
+    pub(crate) received: (Option<u8>, Option<u8>),
+}
+
 /// Where a stream of ours is in RTP time: the timestamp that a capture time got.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RtpAnchor {
@@ -109,9 +116,7 @@ pub(crate) struct Session {
     /// took up; their difference is what waits.
     pub(crate) frames_queued: AtomicU16,
     pub(crate) frames_packetized: AtomicU16,
-    /// Negotiated payload types of Opus and of RED around it; 0 without.
-    pub(crate) opus_payload_type: AtomicU8,
-    pub(crate) red_payload_type: AtomicU8,
+    audio_types: Mutex<AudioTypes>,
     /// Payload types of video.
     video_types: Mutex<VideoTypes>,
     /// Negotiated id of the header extension with transport-wide sequence numbers; 0 without.
@@ -155,8 +160,7 @@ impl Session {
             remote_video_ssrc: AtomicU32::new(0),
             frames_queued: AtomicU16::new(0),
             frames_packetized: AtomicU16::new(0),
-            opus_payload_type: AtomicU8::new(0),
-            red_payload_type: AtomicU8::new(0),
+            audio_types: Mutex::default(),
             video_types: Mutex::default(),
             transport_cc: AtomicU8::new(0),
             redundancy: AtomicU16::new(0),
@@ -185,6 +189,16 @@ impl Session {
             let dropped = self.dropped_events.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(?event, dropped, "peer event dropped: the owner does not keep up");
         }
+    }
+
+    pub(crate) fn audio_types(&self) -> AudioTypes {
+        *self.audio_types.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Without audio nothing of it is sent or received.
+    pub(crate) fn set_audio_types(&self, types: Option<AudioTypes>) {
+        *self.audio_types.lock().unwrap_or_else(PoisonError::into_inner) =
+            types.unwrap_or_default();
     }
 
     pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {

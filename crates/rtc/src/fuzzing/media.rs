@@ -22,15 +22,15 @@ use crate::interceptor::Staged;
 use crate::parity::ParityReceiver;
 use crate::payload_types::sent_types;
 use crate::sdp::Section;
-use crate::session::{LocalStreams, Session};
+use crate::session::{AudioTypes, LocalStreams, Session};
 
 fn session() -> Arc<Session> {
     let (events, _) = mpsc::channel(8);
     let local = LocalStreams { audio: OUR_AUDIO, video: OUR_VIDEO, rtx: 24, parity: 23 };
     let session = Session::new(MediaClock::default(), local, events, false, false);
     session.parity.store(true, Ordering::Relaxed);
-    session.opus_payload_type.store(111, Ordering::Relaxed);
-    session.red_payload_type.store(63, Ordering::Relaxed);
+    let types = (Some(111), Some(63));
+    session.set_audio_types(Some(AudioTypes { sent: types, received: types }));
     session.transport_cc.store(4, Ordering::Relaxed);
     let section = Section { text: VIDEO_SECTION };
     let mut types = session.video_types();

@@ -24,6 +24,7 @@ use crate::parity;
 use crate::payload_types::{VideoCodecs, sent_types};
 use crate::sdp::{self, Direction, Section};
 use crate::sections::Sections;
+use crate::session::AudioTypes;
 use crate::tcp;
 use crate::types::{Candidate, Description, PeerEvent, SdpKind};
 
@@ -282,7 +283,10 @@ impl Peer {
 
     /// A description as the other side gets it.
     fn told(&self, negotiation: &mut Negotiation, kind: SdpKind, sdp: &str) -> Description {
-        let told = negotiation.sections.local(sdp, kind);
+        let mut told = negotiation.sections.local(sdp, kind);
+        if kind == SdpKind::Answer {
+            told = sdp::with_numbers_of(&told, &negotiation.remote_sdp);
+        }
         let told = codecs::prefer_red(&self.disclosure.description(&told));
         let told = codecs::prefer_video(&told, self.video_codecs);
         Description { kind, sdp: parity::announce(&told) }
@@ -345,23 +349,23 @@ impl Peer {
         };
         let (audio_pair, video) = (pair("audio"), pair("video"));
 
-        let mut audio = (None, None);
-        let mut carriers = Vec::new();
+        let (mut opus, mut carriers) = (None, Vec::new());
         for transceiver in self.pc.get_transceivers().await {
             let Ok(Some(sender)) = transceiver.sender().await else { continue };
             let Ok(parameters) = sender.get_parameters().await else { continue };
             let codecs = parameters.rtp_parameters.codecs;
             match sender.track().kind().await {
                 RtpCodecKind::Audio if audio_pair.is_some_and(sends) => {
-                    audio = audio_types(&codecs);
+                    opus = find(&codecs, "opus").map(|codec| codec.payload_type);
                 }
                 RtpCodecKind::Video => carriers = codecs,
                 _ => {}
             }
         }
-        let (opus, red) = audio;
-        self.session.opus_payload_type.store(opus.unwrap_or(0), Ordering::Relaxed);
-        self.session.red_payload_type.store(red.unwrap_or(0), Ordering::Relaxed);
+        self.session.set_audio_types(audio_pair.map(|(ours, theirs)| AudioTypes {
+            sent: theirs.audio_formats(),
+            received: ours.audio_formats(),
+        }));
         self.audio.set_payload_type(opus);
 
         let carrier = |codec: VideoCodec| Some(find(&carriers, codec.as_str())?.payload_type);
@@ -393,16 +397,6 @@ fn find<'a>(codecs: &'a [RTCRtpCodecParameters], name: &str) -> Option<&'a RTCRt
         let (_, theirs) = codec.rtp_codec.mime_type.split_once('/').unwrap_or_default();
         theirs.eq_ignore_ascii_case(name)
     })
-}
-
-/// Payload types of Opus and of RED around it.
-fn audio_types(codecs: &[RTCRtpCodecParameters]) -> (Option<u8>, Option<u8>) {
-    let opus = find(codecs, "opus").map(|codec| codec.payload_type);
-    // Around the same Opus only; more levels than we know are the sender's matter.
-    let inner = opus.map(|opus| format!("{opus}/"));
-    let red = find(codecs, "red")
-        .filter(|codec| inner.is_some_and(|i| codec.rtp_codec.sdp_fmtp_line.starts_with(&i)));
-    (opus, red.map(|codec| codec.payload_type))
 }
 
 /// Gives the stack a candidate of the other side.
