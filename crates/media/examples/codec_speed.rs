@@ -1,14 +1,18 @@
-//! What coding costs: CPU milliseconds per 720p picture and per 10 ms of sound, and the bitrate
-//! that came out of the one asked for.
+//! What coding costs: CPU milliseconds per picture and per 10 ms of sound, the bitrate that came out of the one asked for,
+//! and how alike the pictures are.
 //!
-//! `cargo run --release -p visavis-media --example codec_speed`
+//! `cargo run -p visavis-media --example codec_speed` for all; with `-- codecs` the video codecs beside each other; with
+//! `-- AV1` one of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use visavis_media::adaptation::Content;
 use visavis_media::codec::h264::{Complexity, H264Decoder, H264Encoder, H264EncoderConfig};
 use visavis_media::codec::opus::{OpusDecoder, OpusEncoder, OpusEncoderConfig};
-use visavis_media::codec::{VideoDecoder, VideoEncoder};
+use visavis_media::codec::{
+    VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig, video_decoder, video_encoder,
+};
 use visavis_media::convert::{CameraFormat, CameraPicture, Converter};
 use visavis_media::scale::{Fit, Scaler};
 use visavis_media::synthetic::{TestPattern, Tone};
@@ -21,6 +25,11 @@ fn main() {
 
 #[cfg(unix)]
 fn main() -> Result<(), MediaError> {
+    let argument = std::env::args().nth(1);
+    if let Some(argument) = argument {
+        let only = VideoCodec::from_name(&argument);
+        return compare(&only.map_or(VideoCodec::ALL.to_vec(), |codec| vec![codec]));
+    }
     let size = Size::new(1280, 720);
     let start = thread_cpu_ms();
     let mut pattern = TestPattern::new(size);
@@ -54,7 +63,7 @@ fn main() -> Result<(), MediaError> {
     for complexity in [5, 7, 9, 10] {
         opus(complexity)?;
     }
-    Ok(())
+    compare(&VideoCodec::ALL)
 }
 
 const FRAMES: u64 = 240;
@@ -66,6 +75,149 @@ const BASE: H264EncoderConfig = H264EncoderConfig {
     complexity: Complexity::Low,
     slices: 1,
 };
+
+/// Each codec at each size and bitrate, on what a camera sees.
+fn compare(codecs: &[VideoCodec]) -> Result<(), MediaError> {
+    for (size, kbps) in [
+        ((640, 360), 400),
+        ((640, 360), 800),
+        ((960, 540), 800),
+        ((1280, 720), 800),
+        ((1280, 720), 2000),
+    ]
+    .map(|((w, h), kbps)| (Size::new(w, h), kbps))
+    {
+        let pictures = camera_pictures(size);
+        for &codec in codecs {
+            let row = measure(codec, &pictures, Content::Camera, kbps)?;
+            println!("{size} {kbps:>4} kbps {:5} {row}", codec.as_str());
+        }
+    }
+    let size = Size::new(1280, 720);
+    for &codec in codecs {
+        let row = measure(codec, &screen_pictures(size), Content::Screen, 800)?;
+        println!("{size}  800 kbps {:5} {row}, screen", codec.as_str());
+    }
+    Ok(())
+}
+
+fn measure(
+    codec: VideoCodec,
+    pictures: &[Arc<I420Buffer>],
+    content: Content,
+    kbps: u64,
+) -> Result<String, MediaError> {
+    let bitrate = Bitrate::from_kbps(kbps);
+    let mut encoder =
+        video_encoder(codec, &VideoEncoderConfig { bitrate, content, ..Default::default() });
+    let mut decoder = video_decoder(codec);
+    let (mut encode, mut decode, mut encode_cpu, mut decode_cpu) = (vec![], vec![], 0.0, 0.0);
+    let (mut bytes, mut keyframe_bytes, mut largest) = (0, 0, 0);
+    let (mut squared_error, mut similarity, mut compared) = (0.0, 0.0, 0u32);
+    for (n, picture) in (0u64..).zip(pictures.iter().cycle()).take(FRAMES as usize) {
+        let time = MediaTime::from_micros(n * 33_333);
+        let frame = VideoFrame { buffer: Arc::clone(picture), time, rtp_timestamp: 0 };
+        let (start, cpu) = (Instant::now(), process_cpu_ms());
+        let coded = encoder.encode(&frame)?;
+        let Some(coded) = coded else { continue };
+        encode.push(start.elapsed().as_secs_f64() * 1e3);
+        encode_cpu += process_cpu_ms() - cpu;
+        if n == 0 {
+            keyframe_bytes = coded.data.len();
+        } else {
+            bytes += coded.data.len();
+            largest = largest.max(coded.data.len());
+        }
+        let (start, cpu) = (Instant::now(), process_cpu_ms());
+        let decoded = decoder.decode(&coded.data)?;
+        decode.push(start.elapsed().as_secs_f64() * 1e3);
+        decode_cpu += process_cpu_ms() - cpu;
+        if let Some(decoded) = decoded
+            && n % 10 == 9
+        {
+            squared_error += mean_squared_error(picture, &decoded);
+            similarity += structural_similarity(picture, &decoded);
+            compared += 1;
+        }
+    }
+    let psnr = 10.0 * (255.0 * 255.0 / (squared_error / f64::from(compared))).log10();
+    let first = (encode[0], decode[0]);
+    let frames = encode.len() as f64;
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    Ok(format!(
+        "encode {:5.2} ms ({:5.2} CPU, first {:5.1}), decode {:5.2} ms ({:5.2} CPU, first {:5.1}), {:>4} kbps, keyframe {:>3} kB, \
+         largest {:>3} kB, {psnr:.1} dB, SSIM {:.4}",
+        median(&mut encode),
+        encode_cpu / frames,
+        first.0,
+        median(&mut decode),
+        decode_cpu / frames,
+        first.1,
+        bytes as u64 * 8 * 30 / (FRAMES - 1) / 1000,
+        keyframe_bytes / 1000,
+        largest / 1000,
+        similarity / f64::from(compared),
+    ))
+}
+
+/// Mean SSIM of luma over blocks of 8x8 (Wang et al., 2004, without the Gaussian window).
+fn structural_similarity(a: &I420Buffer, b: &I420Buffer) -> f64 {
+    let (stride, height) = (a.luma_stride(), a.size().height_px as usize);
+    let (a, b) = (a.planes()[0], b.planes()[0]);
+    let (mut sum, mut blocks) = (0.0, 0.0);
+    for y in (0..height - 7).step_by(8) {
+        for x in (0..stride - 7).step_by(8) {
+            let [mut sa, mut sb, mut saa, mut sbb, mut sab] = [0.0; 5];
+            for row in y..y + 8 {
+                for at in row * stride + x..row * stride + x + 8 {
+                    let (a, b) = (f64::from(a[at]), f64::from(b[at]));
+                    sa += a;
+                    sb += b;
+                    saa += a * a;
+                    sbb += b * b;
+                    sab += a * b;
+                }
+            }
+            let (ma, mb) = (sa / 64.0, sb / 64.0);
+            let (va, vb, vab) = (saa / 64.0 - ma * ma, sbb / 64.0 - mb * mb, sab / 64.0 - ma * mb);
+            let (c1, c2) = (6.5025, 58.5225);
+            sum += (2.0 * ma * mb + c1) * (2.0 * vab + c2)
+                / ((ma * ma + mb * mb + c1) * (va + vb + c2));
+            blocks += 1.0;
+        }
+    }
+    sum / blocks
+}
+
+/// Lines of letters on a light ground, which scroll by a line twice a second.
+fn screen_pictures(size: Size) -> Vec<Arc<I420Buffer>> {
+    let width = size.width_px as usize;
+    (0..60usize)
+        .map(|n| {
+            let mut picture = I420Buffer::black(size);
+            for (row, line) in picture.planes_mut()[0].chunks_exact_mut(width).enumerate() {
+                let (text_line, y) = ((row + n / 15 * 20) / 20, (row + n / 15 * 20) % 20);
+                for (column, pixel) in line.iter_mut().enumerate() {
+                    let (letter, x) = (column / 9, column % 9);
+                    let glyph = (letter * 31 + text_line * 57 + letter * text_line) % 23;
+                    // Three by five cells of two by two pixels, and some space between words and behind lines.
+                    let ink = glyph > 3
+                        && letter < 40 + text_line * 37 % 60
+                        && x < 6
+                        && (4..14).contains(&y)
+                        && (0x5b6f_75d3_1ce9_7a2b_u64 >> (glyph * 2)) >> ((y - 4) / 2 * 3 + x / 2)
+                            & 1
+                            == 1;
+                    *pixel = if ink { 40 } else { 225 };
+                }
+            }
+            Arc::new(picture)
+        })
+        .collect()
+}
 
 fn run(
     name: &str,
