@@ -192,19 +192,26 @@ fn structural_similarity(a: &I420Buffer, b: &I420Buffer) -> f64 {
     sum / blocks
 }
 
-/// Text on a light ground that scrolls a line at a time, twice a second.
+/// Lines of letters on a light ground, which scroll by a line twice a second.
 fn screen_pictures(size: Size) -> Vec<Arc<I420Buffer>> {
     let width = size.width_px as usize;
     (0..60usize)
         .map(|n| {
             let mut picture = I420Buffer::black(size);
             for (row, line) in picture.planes_mut()[0].chunks_exact_mut(width).enumerate() {
-                let row = row + n / 15 * 20;
+                let (text_line, y) = ((row + n / 15 * 20) / 20, (row + n / 15 * 20) % 20);
                 for (column, pixel) in line.iter_mut().enumerate() {
-                    let (letter, text) = (column / 9 * 31 + row / 20 * 57, row % 20 < 13);
-                    let stroke = (column % 9 * 7 + row % 20 * (letter % 5 + 1) + letter) % 6 < 2;
-                    *pixel =
-                        if text && letter % 7 != 0 && column % 9 < 7 && stroke { 30 } else { 225 };
+                    let (letter, x) = (column / 9, column % 9);
+                    let glyph = (letter * 31 + text_line * 57 + letter * text_line) % 23;
+                    // Three by five cells of two by two pixels, and some space between words and behind lines.
+                    let ink = glyph > 3
+                        && letter < 40 + text_line * 37 % 60
+                        && x < 6
+                        && (4..14).contains(&y)
+                        && (0x5b6f_75d3_1ce9_7a2b_u64 >> (glyph * 2)) >> ((y - 4) / 2 * 3 + x / 2)
+                            & 1
+                            == 1;
+                    *pixel = if ink { 40 } else { 225 };
                 }
             }
             Arc::new(picture)

@@ -1,6 +1,6 @@
 //! What a hostile sender makes the decoders of VP8, VP9 and AV1 allocate. A test of its own, for the peak is that of the
 //! whole process.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -31,7 +31,9 @@ fn sizes_in_turn_do_not_make_a_decoder_take_more_than_it_needs() {
     for codec in [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Av1] {
         let sizes = [(1920, 1080), (1080, 1920), (3840, 16), (3840, 2160), (320, 192)];
         let coded = sizes.map(|(width, height)| pictures(codec, width, height));
-        // The peak of what was needed for coding is not looked at.
+        // Neither the peak of what coding needed is looked at, nor is what the allocator kept of it used.
+        // SAFETY: gives free memory back, and has no other effect.
+        unsafe { libc::malloc_trim(0) };
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = status_bytes("VmRSS:");
         let mut decoder = video_decoder(codec);
@@ -50,4 +52,4 @@ fn sizes_in_turn_do_not_make_a_decoder_take_more_than_it_needs() {
 
 /// Pictures of 1920x1080 with borders of 160 or more on each side are some 4.5 MB: eight references of VP9 and AV1, the one
 /// being decoded and those that wait to be freed, with what is noted of each block; and the pictures handed out.
-const MOST_BYTES: usize = 120 << 20;
+const MOST_BYTES: usize = 80 << 20;

@@ -225,7 +225,8 @@ impl Drop for RawEncoder {
 fn settings(codec: VideoCodec, size: Size, config: &VideoEncoderConfig) -> sys::Settings {
     let pixels = size.width_px * size.height_px;
     let (vp9, screen) = (codec == VideoCodec::Vp9, config.content == Content::Screen);
-    let threads = if vp9 && pixels >= THREADED_PIXELS { 2 } else { 1 };
+    // Below, what two cost each other is more than they save.
+    let threads = if vp9 && pixels >= HD_PIXELS { 2 } else { 1 };
     let cpu_used = match (vp9, pixels) {
         (false, 0..CIF_PIXELS) => -4,
         (false, _) => -6,
@@ -604,8 +605,6 @@ const TIMEBASE_HZ: u32 = 90_000;
 const BUFFER_OPTIMAL_MS: u32 = 600;
 const CIF_PIXELS: u32 = 352 * 288;
 const HD_PIXELS: u32 = 1280 * 720;
-/// From here on two threads code a picture.
-const THREADED_PIXELS: u32 = 960 * 540;
 const DECODER_THREADS: u32 = 1;
 /// A superframe index of one frame with a length of four bytes.
 const INDEX_OF_ONE: u8 = 0xd8;
