@@ -1,5 +1,5 @@
 // The time code of the test pattern. The picture's top strip holds 32 square blocks, each 1/40 of
-// the width, from the left edge; block b (0 = leftmost) is white (luma 235) if bit b of the
+// the width, from the left edge; block b (0 = leftmost) is white (luma 185 to 235) if bit b of the
 // sender's Unix time in milliseconds, modulo 2^32, is set, black (luma 16) if not. The strip's right
 // end, six blocks wide, flashes: it is white in the first tenth of each second of that time. The
 // native peers write and read the same strip.
@@ -9,6 +9,9 @@ const BLOCKS_PER_WIDTH = 40;
 /** Between these lumas (full range) a block is neither black nor white: there is no strip. */
 const SURELY_BLACK = 80;
 const SURELY_WHITE = 175;
+
+/** Neighbouring blocks have their own white: real-time encoders may take two that change places for no change. */
+const WHITES = [255, 243, 226, 203, 249, 238, 220, 197];
 
 /** Where the flash begins; it goes on to the right edge. */
 const FLASH_BLOCK = 34;
@@ -27,7 +30,8 @@ export function writeTimeCode(context, width, unixMs) {
   const side = width / BLOCKS_PER_WIDTH;
   for (let b = 0; b < BLOCKS; b++) {
     // Full-range RGB 255 and 0 become limited-range luma 235 and 16 in the encoder.
-    context.fillStyle = (bits >>> b) & 1 ? "#fff" : "#000";
+    const white = WHITES[b % WHITES.length];
+    context.fillStyle = (bits >>> b) & 1 ? `rgb(${white} ${white} ${white})` : "#000";
     context.fillRect(Math.round(b * side), 0, Math.ceil(side), Math.ceil(side));
   }
   context.fillStyle = bits % BEAT_MS < FLASH_MS ? "#fff" : "#000";

@@ -82,6 +82,31 @@ fn page_that_enters_first_is_called_too_and_hears_the_hangup() -> anyhow::Result
 }
 
 #[test]
+fn every_codec_goes_both_ways_whoever_waits() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    for (codec, page_waits) in [("vp8", true), ("vp9", false), ("av1", true), ("av1", false)] {
+        let flags = ["--size", "640x360", "--video-codecs", codec];
+        let (mut peer, page) = if page_waits {
+            let page = browser.open(&format!("{}/r/{ROOM}?{DIAGNOSTIC}", server.url()))?;
+            page.wait_phase("waiting", LIMIT)?;
+            (join("peer", server.url(), ROOM, &flags)?, page)
+        } else {
+            call(&server, &browser, &flags)?
+        };
+        page.wait_for_peer(LIMIT).with_context(|| codec.to_owned())?;
+        page.click("#leave")?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        for way in ["video_sent", "video_received"] {
+            assert_eq!(summary[way]["codec"], codec.to_uppercase(), "{way}");
+        }
+        expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+        expect_within(&summary, "video_received.latency_ms.p50", 0.0..=1000.0)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn reload_of_the_page_brings_the_call_back() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;
