@@ -191,6 +191,7 @@ impl VideoEncode {
         });
         let mut usable = Vec::with_capacity(VideoCodec::ALL.len());
         let mut last_keyframe: Option<Instant> = None;
+        let mut last_target: Option<VideoTarget> = None;
         // The newest picture while a connection is coming about, for the moment at which it is
         // there: the next one may be a frame's length away.
         let mut held: Option<(VideoFrame, Instant)> = None;
@@ -207,6 +208,7 @@ impl VideoEncode {
                 if !connecting {
                     // The next call begins anew.
                     choice = CodecChoice::default();
+                    last_target = None;
                 }
                 // A camera that was switched off shows nothing afterwards.
                 held = held.filter(|(_, at)| connecting && at.elapsed() < MAX_HELD);
@@ -214,6 +216,23 @@ impl VideoEncode {
             };
             let Some((frame, _)) = held.take() else { continue };
             let network = sender.network();
+            let source = fit_within(frame.buffer.size(), self.limit);
+            let encode_time = lock(&self.meters).encode.mean();
+            usable.clear();
+            usable.extend(sender.codecs().iter().filter(|codec| self.codecs.contains(codec)));
+            let codec_conditions = CodecConditions {
+                usable: &usable,
+                bitrate: last_target.map_or(network.target, |target| target.bitrate),
+                source,
+                coded: last_target.map_or(source, |target| target.size),
+                frame_rate: last_target.map_or(config.frame_rate, |target| target.frame_rate),
+                encode_time,
+                on_battery: self.power.on_battery(),
+            };
+            if let Some(change) = choice.plan(frame.time, &codec_conditions) {
+                self.note_codec(change, codec_conditions.bitrate);
+            }
+            let Some(codec) = choice.current() else { continue };
             let conditions = Conditions {
                 network: Some(network.target),
                 audio: network.audio,
@@ -222,8 +241,9 @@ impl VideoEncode {
                 pacer_queue: network.pacer_queue,
                 silent: network.silent.unwrap_or_default(),
                 rtt: network.rtt.unwrap_or_default(),
-                encode_time: lock(&self.meters).encode.mean(),
-                source: fit_within(frame.buffer.size(), self.limit),
+                encode_time,
+                source,
+                codec,
             };
             let plan = adaptation.plan(frame.time, &conditions);
             self.note(&mut adaptation, &plan);
@@ -231,18 +251,7 @@ impl VideoEncode {
                 Plan::Skip => continue,
                 Plan::Encode(target) | Plan::Keyframe(target) => target,
             };
-            usable.clear();
-            usable.extend(sender.codecs().iter().filter(|codec| self.codecs.contains(codec)));
-            let codec_conditions = CodecConditions {
-                usable: &usable,
-                target,
-                encode_time: conditions.encode_time,
-                on_battery: self.power.on_battery(),
-            };
-            if let Some(change) = choice.plan(frame.time, &codec_conditions) {
-                self.note_codec(change, target);
-            }
-            let Some(codec) = choice.current() else { continue };
+            last_target = Some(target);
             let encoder = match &mut encoder {
                 Some((present, encoder)) if *present == codec => encoder,
                 other => &mut other.insert((codec, video_encoder(codec, &config))).1,
@@ -294,14 +303,14 @@ impl VideoEncode {
     }
 
     /// Logs a change of codec and keeps it for the snapshot.
-    fn note_codec(&self, change: (VideoCodec, CodecCause), target: VideoTarget) {
+    fn note_codec(&self, change: (VideoCodec, CodecCause), bitrate: Bitrate) {
         let (codec, cause) = change;
         let mut meters = lock(&self.meters);
         // What was measured says nothing about the new codec.
         meters.encode.clear();
         meters.counts.codec_change = Some(change);
         drop(meters);
-        let bitrate_kbps = target.bitrate.as_bps() / 1000;
+        let bitrate_kbps = bitrate.as_bps() / 1000;
         tracing::info!(%codec, %cause, bitrate_kbps, "video codec changed");
     }
 

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::codec::VideoCodec;
 use crate::frame::{Bitrate, MediaTime, Size};
 
 /// What the pictures show.
@@ -52,6 +53,8 @@ pub struct Conditions {
     pub encode_time: Duration,
     /// Size of the source's pictures.
     pub source: Size,
+    /// What they are coded with.
+    pub codec: VideoCodec,
 }
 
 /// What the encoder is asked for.
@@ -130,6 +133,7 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct Adaptation {
     limits: AdaptationLimits,
+    codec: VideoCodec,
     /// Steps down by bitrate, and by processor.
     network_step: usize,
     processor_step: usize,
@@ -151,6 +155,7 @@ impl Adaptation {
     pub fn new(limits: AdaptationLimits) -> Self {
         Self {
             limits,
+            codec: VideoCodec::default(),
             network_step: 0,
             processor_step: 0,
             low_since: None,
@@ -182,9 +187,18 @@ impl Adaptation {
     /// Decides about the picture captured at `now`.
     pub fn plan(&mut self, now: MediaTime, conditions: &Conditions) -> Plan {
         let bitrate = self.video_bitrate(conditions);
+        if conditions.codec != self.codec {
+            self.codec = conditions.codec;
+            // It begins with a keyframe anyway, so its size is the right one at once.
+            let ladder = self.ladder();
+            let fits = |step: &Step| bitrate.as_bps() >= step.least_bps(conditions.source);
+            self.network_step = ladder.iter().position(fits).unwrap_or(ladder.len() - 1);
+            (self.low_since, self.high_since) = (None, None);
+        }
         let before = (self.network_step, self.processor_step);
-        let cause =
-            self.follow_network(now, bitrate).or_else(|| self.follow_processor(now, conditions));
+        let cause = self
+            .follow_network(now, bitrate, conditions.source)
+            .or_else(|| self.follow_processor(now, conditions));
         let target = self.target(bitrate, conditions.source);
         if let Some(cause) = cause.filter(|_| before != (self.network_step, self.processor_step)) {
             self.decision = Some(Decision { time: now, target, cause });
@@ -234,10 +248,10 @@ impl Adaptation {
         Bitrate::from_bps(video).min(self.limits.bitrate)
     }
 
-    fn follow_network(&mut self, now: MediaTime, bitrate: Bitrate) -> Option<Cause> {
+    fn follow_network(&mut self, now: MediaTime, bitrate: Bitrate, source: Size) -> Option<Cause> {
         let ladder = self.ladder();
         let bps = bitrate.as_bps();
-        let floor = ladder[self.network_step].least_bps;
+        let floor = ladder[self.network_step].least_bps(source);
         if bps < floor && self.network_step + 1 < ladder.len() {
             self.high_since = None;
             let since = *self.low_since.get_or_insert(now);
@@ -253,7 +267,8 @@ impl Adaptation {
             return Some(Cause::Bitrate);
         }
         self.low_since = None;
-        if self.network_step == 0 || bps * 10 < ladder[self.network_step - 1].least_bps * 13 {
+        let enough = |step: usize| bps * 10 >= ladder[step].least_bps(source) * 13;
+        if self.network_step == 0 || !enough(self.network_step - 1) {
             self.high_since = None;
             return None;
         }
@@ -298,9 +313,12 @@ impl Adaptation {
     }
 
     fn ladder(&self) -> &'static [Step] {
-        match self.limits.content {
-            Content::Camera => &CAMERA_LADDER,
-            Content::Screen => &SCREEN_LADDER,
+        match (self.limits.content, self.codec) {
+            (Content::Screen, _) => &SCREEN_LADDER,
+            (Content::Camera, VideoCodec::H264) => &H264_LADDER,
+            (Content::Camera, VideoCodec::Vp8) => &VP8_LADDER,
+            (Content::Camera, VideoCodec::Vp9) => &VP9_LADDER,
+            (Content::Camera, VideoCodec::Av1) => &AV1_LADDER,
         }
     }
 
@@ -323,25 +341,61 @@ struct Step {
     /// Width and height in eighths of the source.
     eighths: u32,
     frame_rate: f32,
-    /// Below this the next step looks better.
-    least_bps: u64,
+    /// Below this the next step looks better, for a source of 1280x720.
+    least_kbps: u64,
 }
 
-/// For 1280x720: openh264 is still below QP 38 on a head in front of a room at these rates
-/// (`examples/codec_speed.rs`).
-const CAMERA_LADDER: [Step; 5] = [
-    Step { eighths: 8, frame_rate: f32::INFINITY, least_bps: 320_000 },
-    Step { eighths: 6, frame_rate: f32::INFINITY, least_bps: 190_000 },
-    Step { eighths: 4, frame_rate: f32::INFINITY, least_bps: 100_000 },
-    Step { eighths: 3, frame_rate: f32::INFINITY, least_bps: 60_000 },
-    Step { eighths: 3, frame_rate: 15.0, least_bps: 0 },
+impl Step {
+    const fn full_rate(eighths: u32, least_kbps: u64) -> Self {
+        Self { eighths, frame_rate: f32::INFINITY, least_kbps }
+    }
+
+    /// Bits a second for a source of that size.
+    fn least_bps(&self, source: Size) -> u64 {
+        let pixels = u64::from(source.width_px) * u64::from(source.height_px);
+        self.least_kbps * 1000 * pixels / (1280 * 720)
+    }
+}
+
+/// Where one size begins to look better than the next in mean SSIM of a film of 1280x720, as a window shows it
+/// (`examples/codec_quality.rs`; the figures are in docs/decisions/0018-video-codecs.md).
+const H264_LADDER: [Step; 6] = [
+    Step::full_rate(8, 650),
+    Step::full_rate(6, 480),
+    Step::full_rate(5, 340),
+    Step::full_rate(4, 160),
+    Step::full_rate(3, 60),
+    Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
+];
+/// Libvpx does not get below 350 kbps at 1280x720 there.
+const VP8_LADDER: [Step; 5] = [
+    Step::full_rate(8, 400),
+    Step::full_rate(6, 280),
+    Step::full_rate(4, 120),
+    Step::full_rate(3, 60),
+    Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
+];
+const VP9_LADDER: [Step; 6] = [
+    Step::full_rate(8, 320),
+    Step::full_rate(6, 230),
+    Step::full_rate(5, 180),
+    Step::full_rate(4, 90),
+    Step::full_rate(3, 50),
+    Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
+];
+const AV1_LADDER: [Step; 5] = [
+    Step::full_rate(8, 150),
+    Step::full_rate(6, 100),
+    Step::full_rate(4, 60),
+    Step::full_rate(3, 40),
+    Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
 ];
 const SCREEN_LADDER: [Step; 5] = [
-    Step { eighths: 8, frame_rate: f32::INFINITY, least_bps: 600_000 },
-    Step { eighths: 8, frame_rate: 15.0, least_bps: 350_000 },
-    Step { eighths: 8, frame_rate: 10.0, least_bps: 200_000 },
-    Step { eighths: 8, frame_rate: 5.0, least_bps: 80_000 },
-    Step { eighths: 6, frame_rate: 3.0, least_bps: 0 },
+    Step { eighths: 8, frame_rate: f32::INFINITY, least_kbps: 600 },
+    Step { eighths: 8, frame_rate: 15.0, least_kbps: 350 },
+    Step { eighths: 8, frame_rate: 10.0, least_kbps: 200 },
+    Step { eighths: 8, frame_rate: 5.0, least_kbps: 80 },
+    Step { eighths: 6, frame_rate: 3.0, least_kbps: 0 },
 ];
 
 /// Payload of a full RTP packet, and what goes around one: RTP, header extension, SRTP, UDP, IPv4.
@@ -423,15 +477,29 @@ mod tests {
     #[test]
     fn camera_pictures_lose_size_and_get_it_back_with_patience() {
         let mut a = adaptation(Content::Camera);
-        let (coded, target) = run(&mut a, 0, 4, &conditions(320));
+        let (coded, target) = run(&mut a, 0, 4, &conditions(650));
         assert_eq!((coded, target.size, target.frame_rate), (120, Size::new(960, 540), 30.0));
         assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::Bitrate));
         assert_eq!(a.limited_by(), Some(Cause::Bitrate));
-        let (_, target) = run(&mut a, 4, 2, &conditions(800));
+        let (_, target) = run(&mut a, 4, 2, &conditions(1_200));
         assert_eq!(target.size, Size::new(960, 540), "not at once");
-        let (_, target) = run(&mut a, 6, 3, &conditions(800));
+        let (_, target) = run(&mut a, 6, 3, &conditions(1_200));
         assert_eq!(target.size, SOURCE);
         assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::BitrateRecovered));
+    }
+
+    #[test]
+    fn another_codec_has_its_own_size_at_once() {
+        let mut a = adaptation(Content::Camera);
+        let (_, target) = run(&mut a, 0, 9, &conditions(350));
+        assert_eq!(target.size, Size::new(640, 360));
+        let av1 = Conditions { codec: VideoCodec::Av1, ..conditions(350) };
+        let (_, target) = run(&mut a, 9, 1, &av1);
+        assert_eq!(target.size, SOURCE);
+        // A source of a quarter of the pixels needs a quarter of the bitrate.
+        let small = Conditions { source: Size::new(640, 360), ..conditions(350) };
+        let (_, target) = run(&mut a, 10, 1, &small);
+        assert_eq!(target.size, small.source);
     }
 
     #[test]
@@ -439,7 +507,7 @@ mod tests {
         let mut a = adaptation(Content::Camera);
         let mut changes = 0;
         for second in 0..60 {
-            run(&mut a, second, 1, &conditions(if second % 4 < 2 { 390 } else { 440 }));
+            run(&mut a, second, 1, &conditions(if second % 4 < 2 { 740 } else { 820 }));
             changes += u32::from(a.take_decision().is_some());
         }
         assert!(changes <= 2, "{changes} changes");

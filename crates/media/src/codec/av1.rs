@@ -11,19 +11,16 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use libaom_sys as aom;
 
+use super::av1_header::{is_keyframe, obus, parse_sequence_header};
 use super::limits::{
     BT470BG, MIN_BITRATE, OUTPUT_BYTES, SMPTE170M, SizeChanges, check_coded_bytes,
     check_decoded_size, copy_plane, encoded_size, limit_range, usable_frame_rate,
-};
-use super::obu::{
-    OBU_FRAME, OBU_FRAME_HEADER, OBU_METADATA, OBU_PADDING, OBU_REDUNDANT_FRAME_HEADER,
-    OBU_SEQUENCE_HEADER, OBU_TEMPORAL_DELIMITER, OBU_TILE_GROUP, is_keyframe, obus,
-    parse_sequence_header,
 };
 use super::{VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig};
 use crate::adaptation::Content;
 use crate::error::MediaError;
 use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::obu;
 use crate::pool::BufferPool;
 
 /// AV1 encoder, main profile.
@@ -425,7 +422,7 @@ impl Av1Decoder {
         for obu in obus(temporal_unit) {
             let (obu_type, payload) = obu.ok_or_else(|| broken("unreadable OBU"))?;
             match obu_type {
-                OBU_SEQUENCE_HEADER => {
+                obu::SEQUENCE_HEADER => {
                     let header = parse_sequence_header(payload)
                         .ok_or_else(|| broken("unreadable sequence header"))?;
                     if header.profile != 0 || header.high_bit_depth || header.monochrome {
@@ -440,14 +437,14 @@ impl Av1Decoder {
                     }
                     sequence = Some(header);
                 }
-                OBU_FRAME | OBU_FRAME_HEADER => {
+                obu::FRAME | obu::FRAME_HEADER => {
                     first_frame.get_or_insert(payload);
                 }
-                OBU_TEMPORAL_DELIMITER
-                | OBU_TILE_GROUP
-                | OBU_METADATA
-                | OBU_PADDING
-                | OBU_REDUNDANT_FRAME_HEADER => {}
+                obu::TEMPORAL_DELIMITER
+                | obu::TILE_GROUP
+                | obu::METADATA
+                | obu::PADDING
+                | obu::REDUNDANT_FRAME_HEADER => {}
                 other => return Err(broken(format!("OBU of type {other}"))),
             }
         }

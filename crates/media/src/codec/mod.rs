@@ -1,9 +1,9 @@
 //! Codecs. Each encoder or decoder belongs to one thread at a time and is moved there whole.
 
 pub mod av1;
+mod av1_header;
 pub mod h264;
 mod limits;
-mod obu;
 pub mod opus;
 pub mod sps;
 #[cfg(test)]
@@ -21,13 +21,14 @@ use crate::error::MediaError;
 use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
 
 /// A video codec that is coded, decoded and negotiated here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum VideoCodec {
     /// AV1, main profile.
     Av1,
     /// VP9, profile 0.
     Vp9,
     /// H.264, constrained baseline when sent.
+    #[default]
     H264,
     /// VP8.
     Vp8,

@@ -3,49 +3,19 @@
 
 use super::sps::Bits;
 use crate::frame::Size;
-
-pub(super) const OBU_SEQUENCE_HEADER: u8 = 1;
-pub(super) const OBU_TEMPORAL_DELIMITER: u8 = 2;
-pub(super) const OBU_FRAME_HEADER: u8 = 3;
-pub(super) const OBU_TILE_GROUP: u8 = 4;
-pub(super) const OBU_METADATA: u8 = 5;
-pub(super) const OBU_FRAME: u8 = 6;
-pub(super) const OBU_REDUNDANT_FRAME_HEADER: u8 = 7;
-pub(super) const OBU_PADDING: u8 = 15;
+use crate::obu::Obu;
 
 /// Type and payload of each OBU of a temporal unit in the low-overhead format. `None` in the place of one that is
 /// malformed, has no size or is cut, and nothing after it.
 pub(super) fn obus(temporal_unit: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
     let mut rest = Some(temporal_unit);
     std::iter::from_fn(move || {
-        let data = rest.take().filter(|data| !data.is_empty())?;
-        Some(split_obu(data).map(|(obu_type, payload, after)| {
-            rest = Some(after);
-            (obu_type, payload)
+        let mut data = rest.take().filter(|data| !data.is_empty())?;
+        Some(Obu::take(&mut data).map(|obu| {
+            rest = Some(data);
+            (obu.kind, obu.payload)
         }))
     })
-}
-
-fn split_obu(data: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (header, mut rest) = data.split_first()?;
-    let (forbidden, extension, has_size) = (header & 0x80, header & 4 != 0, header & 2 != 0);
-    if forbidden != 0 || !has_size {
-        return None;
-    }
-    if extension {
-        rest = rest.split_first()?.1;
-    }
-    let mut size: u64 = 0;
-    for n in 0..8 {
-        let (byte, after) = rest.split_first()?;
-        rest = after;
-        size |= u64::from(byte & 0x7f) << (7 * n);
-        if byte & 0x80 == 0 {
-            let (payload, after) = rest.split_at_checked(usize::try_from(size).ok()?)?;
-            return Some((header >> 3 & 15, payload, after));
-        }
-    }
-    None
 }
 
 /// Whether a frame, or its header, is that of a keyframe which is shown as it is (§5.9.2).
