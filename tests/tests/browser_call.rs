@@ -106,6 +106,41 @@ fn every_codec_goes_both_ways_whoever_waits() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As a browser that lacks the others.
+#[test]
+fn a_page_that_has_one_codec_only_gets_that() -> anyhow::Result<()> {
+    const ONE: &str = "{
+        const capabilities = RTCRtpReceiver.getCapabilities.bind(RTCRtpReceiver);
+        RTCRtpReceiver.getCapabilities = (kind) => {
+            const all = capabilities(kind);
+            const isOne = ({ mimeType }) => /video.(CODEC|rtx)$/i.test(mimeType);
+            return kind === 'video' ? { ...all, codecs: all.codecs.filter(isOne) } : all;
+        };
+    }";
+    let server = Server::start()?;
+    for (codec, page_waits) in [("AV1", false), ("VP8", true), ("VP9", false)] {
+        let browser = Browser::start(&[])?;
+        browser.before_pages(KEEP_CONNECTIONS)?;
+        browser.before_pages(&ONE.replace("CODEC", codec))?;
+        let flags = ["--size", "640x360"];
+        let (mut peer, page) = if page_waits {
+            let page = browser.open(&format!("{}/r/{ROOM}?{DIAGNOSTIC}", server.url()))?;
+            page.wait_phase("waiting", LIMIT)?;
+            (join("peer", server.url(), ROOM, &flags)?, page)
+        } else {
+            call(&server, &browser, &flags).with_context(|| codec.to_owned())?
+        };
+        page.wait_for_peer(LIMIT).with_context(|| codec.to_owned())?;
+        page.click("#leave")?;
+        let summary = peer.wait_event("summary", LIMIT)?;
+        assert_eq!(summary["video_sent"]["codec"], codec);
+        // libwebrtc itself sends with the first codec of an offer, whatever its answer says.
+        let received = if page_waits { codec } else { "H264" };
+        assert_eq!(summary["video_received"]["codec"], received);
+    }
+    Ok(())
+}
+
 #[test]
 fn reload_of_the_page_brings_the_call_back() -> anyhow::Result<()> {
     let server = Server::start()?;

@@ -224,7 +224,6 @@ impl VideoEncode {
                 usable: &usable,
                 bitrate: last_target.map_or(network.target, |target| target.bitrate),
                 source,
-                coded: last_target.map_or(source, |target| target.size),
                 frame_rate: last_target.map_or(config.frame_rate, |target| target.frame_rate),
                 encode_time,
                 on_battery: self.power.on_battery(),

@@ -19,8 +19,6 @@ pub struct CodecConditions<'a> {
     pub bitrate: Bitrate,
     /// Size of the source's pictures.
     pub source: Size,
-    /// Size that is coded now.
-    pub coded: Size,
     /// Pictures a second.
     pub frame_rate: f32,
     /// Mean time to code a picture with the codec in use, scaling included; zero while unknown.
@@ -179,10 +177,7 @@ impl CodecChoice {
                 return true;
             }
             let blocked = self.blocked.iter().any(|(c, until, _)| *c == codec && now < *until);
-            // The better codec may well code the source's size.
-            #[expect(clippy::cast_precision_loss, reason = "a share")]
-            let larger = pixels(conditions.source) as f32 / pixels(conditions.coded).max(1) as f32;
-            let expected = conditions.encode_time.mul_f32(cost(codec) / cost(current) * larger);
+            let expected = conditions.encode_time.mul_f32(cost(codec) / cost(current));
             !blocked && !expected.is_zero() && load(expected, conditions.frame_rate) < AFFORDABLE
         };
         let best = by_quality(conditions.usable).find(|codec| fits(*codec));
@@ -209,9 +204,9 @@ fn pixels(size: Size) -> u64 {
 const fn cost(codec: VideoCodec) -> f32 {
     match codec {
         VideoCodec::H264 => 1.0,
-        VideoCodec::Vp8 => 1.3,
-        VideoCodec::Vp9 => 1.6,
-        VideoCodec::Av1 => 2.0,
+        VideoCodec::Vp8 => 1.1,
+        VideoCodec::Vp9 => 1.3,
+        VideoCodec::Av1 => 1.6,
     }
 }
 
@@ -270,7 +265,6 @@ mod tests {
                     usable: &self.usable,
                     bitrate: Bitrate::from_kbps(kbps),
                     source: Size::new(1280, 720),
-                    coded: Size::new(1280, 720),
                     frame_rate: 30.0,
                     encode_time: Duration::from_millis(ms),
                     on_battery: self.on_battery,

@@ -124,15 +124,20 @@ pub(crate) mod tests {
         for n in 0..400u32 {
             tick.tick().await;
             let keyframe = n % 30 == 0;
-            let mut data = Vec::new();
-            if keyframe {
-                data.extend([0, 0, 0, 1, 0x67, 66, 0, 31, 0, 0, 0, 1, 0x68, 1]);
-            }
-            data.extend([0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
+            // Each has a payload type for its retransmissions.
+            let codec = if n / 30 % 2 == 0 { VideoCodec::H264 } else { VideoCodec::Vp8 };
+            let head: &[u8] = match (codec, keyframe) {
+                (VideoCodec::H264, true) => {
+                    &[0, 0, 0, 1, 0x67, 66, 0, 31, 0, 0, 0, 1, 0x68, 1, 0, 0, 0, 1, 0x65]
+                }
+                (VideoCodec::H264, false) => &[0, 0, 0, 1, 0x41],
+                (_, true) => &[0x10, 2, 0, 0x9d, 0x01, 0x2a, 0x80, 2, 0x68, 1],
+                (_, false) => &[0x11, 2, 0],
+            };
+            let mut data = head.to_vec();
             data.extend(std::iter::repeat_n(7u8, 4000));
             let frame = EncodedVideoFrame {
-                // Each has a payload type for its retransmissions.
-                codec: if n / 30 % 2 == 0 { VideoCodec::H264 } else { VideoCodec::Vp8 },
+                codec,
                 data: Bytes::from(data),
                 keyframe,
                 time: a.clock.now(),

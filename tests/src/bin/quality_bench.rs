@@ -32,17 +32,12 @@ const SYSTEMS: &str = "ours,ours-h264,chromium-h264,chromium-vp8,chromium-vp9,ch
 /// Until congestion control, codec and size have settled.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// The page offers and takes one codec, and sends at most so much.
-const ONE_CODEC: &str = "{
-  const capabilities = RTCRtpReceiver.getCapabilities.bind(RTCRtpReceiver);
-  RTCRtpReceiver.getCapabilities = (kind) => {
-    const all = capabilities(kind);
-    if (kind !== 'video') return all;
-    return { ...all, codecs: all.codecs.filter((c) => /video\\/(CODEC|rtx)$/i.test(c.mimeType)) };
-  };
+/// The page sends at most so much.
+const LIMITED: &str = "{
   const set = RTCRtpSender.prototype.setParameters;
   RTCRtpSender.prototype.setParameters = function (parameters) {
-    if (this.track?.kind === 'video') parameters.encodings[0].maxBitrate = BPS;
+    // The page limits the rate of pictures only.
+    if (parameters.encodings[0]?.maxFramerate) parameters.encodings[0].maxBitrate = BPS;
     return set.call(this, parameters);
   };
 }";
@@ -156,7 +151,11 @@ fn call(
     let size = frames[0].size();
     let to_file = format!("file:{}", shown.display());
     let display_size = format!("{}x{}", size.width_px, size.height_px);
-    let flags = ["--camera", "none", "--display", &to_file, "--display-size", &display_size];
+    let mut flags =
+        vec!["--camera", "none", "--display", &to_file, "--display-size", &display_size];
+    if let Some(codec) = codec {
+        flags.extend(["--video-codecs", codec]);
+    }
     let mut receiver = join("receiver", server.url(), CODE, &flags)?;
     receiver.wait_event("waiting", LIMIT)?;
     let camera = format!("file:{}", clip.display());
@@ -167,16 +166,15 @@ fn call(
         if let Some(codec) = codec {
             flags.extend(["--video-codecs", codec]);
         }
-        let sender = join("sender", server.url(), CODE, &flags)?;
+        let mut sender = join("sender", server.url(), CODE, &flags)?;
         receiver.wait_event("connected", LIMIT)?;
         std::thread::sleep(length);
         sender.terminate()?;
+        sender.wait_event("summary", LIMIT)?;
     } else {
         let capture = format!("--use-file-for-fake-video-capture={}", clip.display());
         let browser = Browser::start(&[&capture])?;
-        let script = ONE_CODEC
-            .replace("CODEC", codec.unwrap_or_default())
-            .replace("BPS", &(kbps * 1000).to_string());
+        let script = LIMITED.replace("BPS", &(kbps * 1000).to_string());
         browser.before_pages(KEEP_CONNECTIONS)?;
         browser.before_pages(&script)?;
         let page = browser.open(&format!("{}/r/abc-det?microphone=tone#ghj-kmn", server.url()))?;
