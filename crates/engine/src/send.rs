@@ -41,6 +41,8 @@ pub(crate) struct VideoSendCounts {
     pub(crate) skipped: u64,
     /// The last change of size or frame rate.
     pub(crate) decision: Option<Decision>,
+    /// Why it is that codec.
+    pub(crate) codec_cause: Option<CodecCause>,
     /// The last change of codec.
     pub(crate) codec_change: Option<(VideoCodec, CodecCause)>,
     /// Why the pictures are smaller or fewer than the source's.
@@ -308,6 +310,7 @@ impl VideoEncode {
         // What was measured says nothing about the new codec.
         meters.encode.clear();
         meters.counts.codec_change = Some(change);
+        meters.counts.codec_cause = Some(cause);
         drop(meters);
         let bitrate_kbps = bitrate.as_bps() / 1000;
         tracing::info!(%codec, %cause, bitrate_kbps, "video codec changed");

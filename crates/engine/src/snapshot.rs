@@ -238,6 +238,8 @@ pub struct PairInfo {
 pub struct VideoSentStats {
     /// Of the last frame: `AV1`, `VP9`, `H264` or `VP8`.
     pub codec: Option<String>,
+    /// Why it was chosen, in words.
+    pub codec_reason: Option<&'static str>,
     /// `frameWidth`.
     pub width_px: u32,
     /// `frameHeight`.

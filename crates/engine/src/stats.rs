@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use visavis_media::codec_choice::CodecCause;
 use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
 
 use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
@@ -152,6 +153,7 @@ pub(crate) fn fill_sent(
 ) {
     let sent = &mut snapshot.video_sent;
     sent.codec = video.codec.map(|codec| codec.to_string());
+    sent.codec_reason = video.codec_cause.map(CodecCause::as_str);
     if let Some(size) = video.size {
         (sent.width_px, sent.height_px) = (size.width_px, size.height_px);
     }

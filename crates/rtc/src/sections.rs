@@ -226,10 +226,10 @@ fn used(
             // libwebrtc sends with the first codec of an offer that it has, even if its answer leaves that out; the
             // stack passes on nothing whose payload type it was not told.
             for format in offered.iter().filter(|format| codecs.contains(format.codec)) {
-                let number = format.payload_type.to_string();
-                if formats.iter().any(|(_, taken, ..)| *taken == number) {
+                if theirs.iter().any(|theirs| theirs.codec == format.codec) {
                     continue;
                 }
+                let number = format.payload_type.to_string();
                 let apt = format!("apt={number}");
                 let name = format!("{}/90000", format.codec);
                 formats.push((None, number, name, without_spaces(format.parameters)));

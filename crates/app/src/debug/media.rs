@@ -47,7 +47,11 @@ fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
 fn video_sent(s: &CallSnapshot) -> Vec<Fact> {
     let v = &s.video_sent;
     vec![
-        ("Codec", or_unknown(v.codec.clone(), |c| c), "As negotiated."),
+        (
+            "Codec",
+            or_unknown(v.codec.clone(), |c| c),
+            v.codec_reason.unwrap_or("Of the last frame; may change at any keyframe."),
+        ),
         ("Resolution", format::size(v.width_px, v.height_px), "frameWidth × frameHeight"),
         ("Frame rate", format!("{:.1} fps", v.fps), "framesPerSecond, over the last second."),
         ("Bitrate", format::bitrate(v.bitrate_bps), "Payload bits of the last second."),
@@ -87,7 +91,7 @@ fn video_received(s: &CallSnapshot) -> Vec<Fact> {
         format!("{:.0} / {:.0} / {:.0} ms", ms(l.p50), ms(l.p95), ms(l.max))
     });
     vec![
-        ("Codec", or_unknown(v.codec.clone(), |c| c), "As negotiated."),
+        ("Codec", or_unknown(v.codec.clone(), |c| c), "Of the last frame."),
         ("Resolution", format::size(v.width_px, v.height_px), "frameWidth × frameHeight"),
         ("Frame rate", format!("{:.1} fps", v.fps), "framesPerSecond, over the last second."),
         ("Bitrate", format::bitrate(v.bitrate_bps), "Payload bits of the last second."),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use openh264::OpenH264API;
-use openh264::decoder::{Decoder, DecoderConfig, Flush};
+use openh264::decoder::{DecodeOptions, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 use openh264_sys2 as sys;
 use sys::API;
@@ -395,6 +395,8 @@ pub struct H264Decoder {
     pool: BufferPool,
     awaiting_keyframe: bool,
     matrix: ColorMatrix,
+    /// Whether the stream is of another profile than baseline.
+    may_reorder: bool,
     parameter_sets: ParameterSets,
     /// Size that the codec holds memory for.
     coded_size: Option<Size>,
@@ -423,6 +425,7 @@ impl H264Decoder {
             pool: BufferPool::new(),
             awaiting_keyframe: true,
             matrix: ColorMatrix::default(),
+            may_reorder: false,
             parameter_sets: ParameterSets::default(),
             coded_size: None,
             size_changes: SizeChanges::default(),
@@ -467,6 +470,7 @@ impl H264Decoder {
                         _ => ColorMatrix::Bt709,
                     };
                     self.parameter_sets.sizes[usize::from(sps.id)] = Some(sps.coded_size);
+                    self.may_reorder = sps.profile_idc != BASELINE;
                 }
                 NAL_PPS => {
                     let (id, sps) = parse_pps_ids(nal).ok_or_else(|| broken("unreadable PPS"))?;
@@ -499,7 +503,6 @@ impl H264Decoder {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             none => {
-                // Without B pictures nothing is ever held back, so there is nothing to flush.
                 let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
                 none.insert(
                     Decoder::with_api_config(OpenH264API::from_source(), config)
@@ -507,7 +510,12 @@ impl H264Decoder {
                 )
             }
         };
-        let Some(picture) = decoder.decode(access_unit).map_err(decode_error)? else {
+        // Outside of the baseline profile openh264 holds pictures back, as they might be shown in another order. Calls
+        // have no B pictures.
+        let flush = if self.may_reorder { Flush::Flush } else { Flush::NoFlush };
+        let options = DecodeOptions::new().flush_after_decode(flush);
+        let picture = decoder.decode_with_options(access_unit, options).map_err(decode_error)?;
+        let Some(picture) = picture else {
             return if keyframe { Err(broken("no picture came out")) } else { Ok(None) };
         };
         let (width, height) = picture.dimensions();
@@ -615,6 +623,8 @@ const MISSING: c_int = -1;
 const MIN_QP: c_int = 12;
 /// H.264's coarsest step; openh264's default of 42 overshoots low targets.
 const MAX_QP: c_int = 51;
+/// `profile_idc` of the (constrained) baseline profile (§A.2.1).
+const BASELINE: u8 = 66;
 /// Macroblocks in all reference frames of a picture from the network: `MaxDpbMbs` of level 4 (Table A-1), 1920x1080 with
 /// four. What is offered is level 3.1, 1280x720 with five.
 const MAX_REFERENCE_MACROBLOCKS: u64 = 32_768;

@@ -53,6 +53,37 @@ fn nal_types(data: &[u8]) -> Vec<u8> {
     nal_units(data).map(|n| n[0] & 0x1f).collect()
 }
 
+/// By `ffmpeg -f lavfi -i testsrc=size=96x64 -frames:v 6 -c:v libx264 -profile:v PROFILE -bf 0 -tune zerolatency`.
+#[test]
+fn main_and_high_profile_show_each_picture_at_once() {
+    for (name, stream) in [
+        ("main", &include_bytes!("testdata/main.h264")[..]),
+        ("high", &include_bytes!("testdata/high.h264")[..]),
+    ] {
+        let mut units: Vec<Vec<u8>> = Vec::new();
+        let mut has_slice = true;
+        for nal in nal_units(stream) {
+            let is_slice = matches!(nal[0] & 0x1f, 1 | 5);
+            // `first_mb_in_slice` is 0, or parameter sets follow a slice.
+            if has_slice && (!is_slice || nal[1] & 0x80 != 0) {
+                units.push(Vec::new());
+                has_slice = false;
+            }
+            has_slice |= is_slice;
+            let unit = units.last_mut().unwrap();
+            unit.extend([0, 0, 0, 1]);
+            unit.extend(nal);
+        }
+        assert_eq!(units.len(), 6);
+        let mut decoder = H264Decoder::new();
+        for (n, unit) in units.iter().enumerate() {
+            let picture =
+                decoder.decode(unit).unwrap().unwrap_or_else(|| panic!("{name}: none for {n}"));
+            assert_eq!(picture.size(), Size::new(96, 64));
+        }
+    }
+}
+
 #[test]
 fn a_decoder_that_was_warmed_up_is_as_good_as_new() {
     let mut source = Source::new(HD);
