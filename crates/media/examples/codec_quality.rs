@@ -49,7 +49,7 @@ fn run(
     clip: &[Arc<I420Buffer>],
 ) -> Result<(), MediaError> {
     let full = clip[0].size();
-    let size = Size::new(full.width_px * eighths / 8 & !1, full.height_px * eighths / 8 & !1);
+    let size = Size::new((full.width_px * eighths / 8) & !1, (full.height_px * eighths / 8) & !1);
     let bitrate = Bitrate::from_kbps(kbps.into());
     let config =
         VideoEncoderConfig { max_bitrate: bitrate, bitrate, frame_rate, ..Default::default() };
