@@ -68,7 +68,7 @@ export class Call extends EventTarget {
   peer = null;
   /** What it says of itself: `{microphone, camera}`. */
   remoteMedia = null;
-  /** Whether no picture goes either way because the two have no video codec in common. */
+  /** Whether no video goes either way because the two have no video codec in common. */
   lacksVideoCodec = false;
   /** Null until it is known who the remote peer is. */
   remoteStream = null;

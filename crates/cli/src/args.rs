@@ -45,7 +45,7 @@ pub(crate) struct JoinArgs {
     /// none or file:PATH.y4m.
     #[arg(long, default_value = "none")]
     pub(crate) display: DisplaySink,
-    /// Size of the pictures in that file; without it that of the first one.
+    /// Size of the frames in that file; without it that of the first one.
     #[arg(long, value_parser = parse_size)]
     pub(crate) display_size: Option<Size>,
     /// none, file:PATH.wav, device:ID or default.

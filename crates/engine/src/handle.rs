@@ -202,7 +202,7 @@ pub enum Event {
     Connected,
     /// Media stopped; the call is being mended.
     Reconnecting,
-    /// No pictures go either way: the remote peer has no video codec in common with us.
+    /// No video goes either way: the remote peer has no video codec in common with us.
     NoCommonVideoCodec,
     /// First decoded picture of the other side.
     FirstVideoFrame,
@@ -239,7 +239,7 @@ pub struct EngineConfig {
     pub voice: VoiceProcessing,
     /// File for received pictures.
     pub display: DisplaySink,
-    /// Size of the pictures in that file; without it that of the first.
+    /// Size of the frames in that file; without it that of the first.
     pub display_size: Option<Size>,
     /// Wanted picture size.
     pub size: Size,

@@ -95,7 +95,7 @@ pub(crate) struct VideoReceiveCounts {
     pub(crate) frames_decoded: u64,
     pub(crate) decode_errors: u64,
     pub(crate) bytes: u64,
-    /// What the last picture was coded with.
+    /// What the last frame was coded with.
     pub(crate) codec: Option<VideoCodec>,
     pub(crate) size: Option<Size>,
     pub(crate) fps: f32,
@@ -212,7 +212,7 @@ struct VideoDecode {
     events: Arc<dyn ReceiveEvents>,
     meters: Arc<Mutex<VideoMeters>>,
     assembler: FrameAssembler,
-    /// That of the codec of the last picture.
+    /// That of the codec of the last frame.
     decoder: (VideoCodec, Box<dyn VideoDecoder>),
     sync: SharedSync,
     /// Decoded pictures with the time to show them; empty unless sound is far behind.

@@ -30,7 +30,7 @@ pub(crate) struct VideoSendCounts {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) keyframes: u64,
-    /// What the last picture was coded with.
+    /// What the last frame was coded with.
     pub(crate) codec: Option<VideoCodec>,
     pub(crate) size: Option<Size>,
     pub(crate) fps: f32,
@@ -183,7 +183,7 @@ impl VideoEncode {
             content: Content::Camera,
         };
         let mut choice = CodecChoice::default();
-        // The codec of the last picture with its encoder.
+        // The codec of the last frame with its encoder.
         let mut encoder: Option<(VideoCodec, Box<dyn VideoEncoder>)> = None;
         let mut scaler = Scaler::new();
         let mut adaptation = Adaptation::new(AdaptationLimits {

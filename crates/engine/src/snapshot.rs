@@ -112,7 +112,7 @@ pub struct RemoteParty {
     pub microphone_on: Option<bool>,
     /// What it says of its camera.
     pub camera_on: Option<bool>,
-    /// Whether no pictures go either way because it has no video codec in common with us.
+    /// Whether no video goes either way because it has no video codec in common with us.
     pub lacks_video_codec: bool,
 }
 
