@@ -300,6 +300,9 @@ fn listen(
     loop {
         let listener =
             TcpListener::bind(address).map_err(|source| ServerError::Listen { address, source })?;
+        // The standard library's 128 are full when one address opens many at once, and then
+        // everybody's SYNs are dropped, to come again a second later.
+        socket2::SockRef::from(&listener).listen(ACCEPT_QUEUE)?;
         listener.set_nonblocking(true)?;
         let own = listener.local_addr()?;
         match relay.map(|relay| relay::Bound::new(relay.clone(), own)).transpose() {
@@ -447,6 +450,9 @@ async fn websocket(
 
 /// Ports tried until one is free for both TCP and UDP.
 const PORT_ATTEMPTS: u32 = 16;
+/// TCP connections that may wait to be accepted; the system may have a lower limit (Linux:
+/// `net.core.somaxconn`, 4096).
+const ACCEPT_QUEUE: i32 = 4096;
 /// Time for every client to hear that the server goes down.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1500);
 /// Time for what is left of HTTP after that.
@@ -462,3 +468,22 @@ const METRICS_CONNECTIONS: usize = 32;
 const HSTS: &str = "max-age=15552000";
 /// A WebSocket's buffers, bytes; most messages are candidates of 200 bytes.
 const BUFFER_BYTES: usize = 4 * 1024;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn connections_wait_to_be_accepted() -> Result<(), Box<dyn std::error::Error>> {
+        let (listener, _) = listen((Ipv4Addr::LOCALHOST, 0).into(), None)?;
+        let address = listener.local_addr()?;
+        // Not accepted; a SYN that is dropped comes again after a second.
+        let wait = Duration::from_millis(900);
+        (0..400)
+            .map(|_| TcpStream::connect_timeout(&address, wait))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(())
+    }
+}
