@@ -17,6 +17,7 @@
 // offer is sent again, and ICE is restarted if there is no connection.
 
 import { NotProven, Proof } from "./authentication.js";
+import { CodecChoice, preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
 import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { Signaling } from "./signaling.js";
 import { summarize } from "./stats.js";
@@ -50,8 +51,6 @@ const LOST_LIMIT_MS = 60000;
 const CLOCK_PING_MS = 10000;
 
 const MAX_VIDEO_BPS = 2_500_000;
-/** Chromium would begin with 300 kbps: a stamp-sized picture that grows slowly. */
-const START_VIDEO_KBPS = 1000;
 const MAX_VIDEO_FPS = 30;
 
 /**
@@ -100,6 +99,7 @@ export class Call extends EventTarget {
   #pc = null;
   #channel = null;
   #senders = null;
+  #codecChoice = new CodecChoice();
   #localStream = new MediaStream();
   #iceServers = [];
   #peerGoneAt = null;
@@ -386,6 +386,7 @@ export class Call extends EventTarget {
     this.#proof = new Proof(this.#identity);
     this.#proofAskedAt = 0;
     this.#incoming = new MediaStream();
+    this.#codecChoice = new CodecChoice();
     pc.ontrack = ({ track, receiver }) => {
       // As little delay as the network allows; the browser adds what jitter demands.
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
@@ -588,6 +589,30 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
+  /** Where the browser lets a page choose, and tells it what the path takes. */
+  #chooseCodec(before) {
+    const { videoSent: sent, availableOutgoingBps: bps } = this.stats;
+    const source = this.#tracks.video?.getSettings();
+    const frames = sent?.framesEncoded - before?.videoSent?.framesEncoded;
+    if (!sent?.codec || !source || bps === null || !(frames > 0)) return;
+    const sender = this.#senders.video;
+    const parameters = sender.getParameters();
+    if (!parameters.encodings?.length) return;
+    const codec = this.#codecChoice.plan(performance.now(), {
+      usable: parameters.codecs,
+      current: `video/${sent.codec}`,
+      bps,
+      pixels: source.width * source.height,
+      frameRate: sent.framesPerSecond,
+      encodeMs: ((sent.totalEncodeTime - before.videoSent.totalEncodeTime) * 1000) / frames,
+      isCpuLimited: sent.qualityLimitationReason === "cpu",
+    });
+    if (!codec) return;
+    parameters.encodings[0].codec = codec;
+    console.info(`visavis: sends ${codec.mimeType} instead of ${sent.codec}, at ${Math.round(bps / 1000)} kbps`);
+    sender.setParameters(parameters).catch((e) => console.debug("visavis: codec:", e));
+  }
+
   #limitVideo() {
     const sender = this.#senders.video;
     const parameters = sender?.getParameters();
@@ -665,7 +690,9 @@ export class Call extends EventTarget {
       const report = await pc.getStats();
       if (pc !== this.#pc) return;
       const heard = this.stats?.heard;
-      this.stats = summarize(report, this.stats);
+      const before = this.stats;
+      this.stats = summarize(report, before);
+      this.#chooseCodec(before);
       if (this.stats.heard !== heard) this.#heardAt = performance.now();
       this.dispatchEvent(new CustomEvent("stats"));
       if (performance.now() - this.#clockAskedAt > CLOCK_PING_MS) this.#askClock();
@@ -764,56 +791,3 @@ const END_OF_REFUSAL = {
   "too-many-joins": "too-many-joins",
   "too-many-rooms": "too-many-rooms",
 };
-
-/**
- * The codecs in the order of docs/protocol.md. Whoever reads it sends with the first one that it has: constrained-baseline H.264
- * with packetization-mode 1 (RFC 7742 §6.2) takes the least time, VP9 and AV1 look best on narrow lines.
- */
-function preferVideoCodecs(transceiver) {
-  const codecs = RTCRtpReceiver.getCapabilities?.("video")?.codecs;
-  if (!codecs || !transceiver.setCodecPreferences) return;
-  const rank = ({ mimeType, sdpFmtpLine = "" }) => {
-    const place = VIDEO_CODECS.indexOf(mimeType.toLowerCase());
-    if (place === -1) return VIDEO_CODECS.length;
-    // Profiles beyond those that everybody decodes come last.
-    if (mimeType.toLowerCase() === "video/h264") {
-      if (!sdpFmtpLine.includes("packetization-mode=1")) return VIDEO_CODECS.length;
-      return /profile-level-id=42[ec]0/i.test(sdpFmtpLine) ? place : place + 0.5;
-    }
-    const isOtherProfile = /profile(-id)?=[1-9]/.test(sdpFmtpLine);
-    return isOtherProfile ? VIDEO_CODECS.length : place;
-  };
-  transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
-}
-
-const VIDEO_CODECS = ["video/h264", "video/vp9", "video/av1", "video/vp8"];
-
-/**
- * Sound with copies of earlier packets (RFC 2198) first: who reads that in a description of ours sends it
- * if it can, and at 10 % loss is understood where it would not be.
- */
-function preferRed(transceiver) {
-  const codecs = RTCRtpReceiver.getCapabilities?.("audio")?.codecs;
-  if (!codecs || !transceiver.setCodecPreferences) return;
-  const rank = ({ mimeType }) => (mimeType.toLowerCase() === "audio/red" ? 0 : 1);
-  transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
-}
-
-/**
- * The same description as if the other side had asked Chromium's sender to start there
- * (`x-google-start-bitrate`, libwebrtc's media_constants.cc). Other browsers ignore it.
- */
-function withStartBitrate({ type, sdp }) {
-  const sections = sdp.split(/^(?=m=)/m).map((section) => {
-    if (!section.startsWith("m=video")) return section;
-    const start = `x-google-start-bitrate=${START_VIDEO_KBPS}`;
-    const withParameters = section.replace(/^(a=fmtp:\d+ (?!apt=)[^\r\n]*)/gm, (line) => {
-      return line.includes("x-google-") ? line : `${line};${start}`;
-    });
-    // VP8 has no parameters of its own.
-    return withParameters.replace(/^(a=rtpmap:(\d+) VP8\/90000)(\r?\n)/gim, (line, map, type, end) => {
-      return section.includes(`a=fmtp:${type} `) ? line : `${map}${end}a=fmtp:${type} ${start}${end}`;
-    });
-  });
-  return { type, sdp: sections.join("") };
-}

@@ -41,6 +41,7 @@ export function summarize(report, previous) {
     // Smoothed, for one second has few packets and would flicker between words.
     lossRatio: smooth(previous?.lossRatio, newLost / Math.max(1, newLost + newPackets)),
     rttMs: pair?.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
+    availableOutgoingBps: pair?.availableOutgoingBitrate ?? null,
     route: !local || !remote ? null : isRelay(local, remote) ? "relayed" : "direct",
     local: candidate(local),
     remote: candidate(remote),
@@ -61,6 +62,7 @@ export function summarize(report, previous) {
       frameHeight: videoOut.frameHeight ?? 0,
       framesPerSecond: videoOut.framesPerSecond ?? 0,
       framesEncoded: videoOut.framesEncoded ?? 0,
+      totalEncodeTime: videoOut.totalEncodeTime ?? 0,
       qualityLimitationReason: videoOut.qualityLimitationReason ?? null,
     },
     audioReceived: audioIn && {

@@ -106,6 +106,33 @@ fn every_codec_goes_both_ways_whoever_waits() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The narrow line is what the browser's statistics say of it; what follows is real.
+#[test]
+fn a_page_changes_its_codec_with_the_line() -> anyhow::Result<()> {
+    const TELL: &str = "{
+        const getStats = RTCPeerConnection.prototype.getStats;
+        RTCPeerConnection.prototype.getStats = async function () {
+            const told = (s) => (s.type === 'candidate-pair' ? { ...s, availableOutgoingBitrate: window.pathBps } : s);
+            return new Map([...(await getStats.call(this))].map(([id, s]) => [id, told(s)]));
+        };
+        window.pathBps = 200_000;
+    }";
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    browser.before_pages(TELL)?;
+    let (mut peer, page) = call(&server, &browser, &["--size", "640x360"])?;
+    for (bps, codec) in [(200_000, "AV1"), (5_000_000, "H264")] {
+        page.run(&format!("window.pathBps = {bps}"))?;
+        page.wait_for(&format!("visavis.state().stats?.videoSent?.codec === '{codec}'"), LIMIT)?;
+        page.wait_for_peer(LIMIT)?;
+    }
+    page.click("#leave")?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+    expect_within(&summary, "video_received.freeze_ms", 0.0..=1000.0)?;
+    Ok(())
+}
+
 /// As a browser that lacks the others.
 #[test]
 fn a_page_that_has_one_codec_only_gets_that() -> anyhow::Result<()> {
