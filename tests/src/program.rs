@@ -223,7 +223,12 @@ impl Server {
         Self::listen_with(address, &[])
     }
 
-    fn listen_with(address: &str, flags: &[&str]) -> anyhow::Result<Self> {
+    /// Starts one there, with more flags.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn listen_with(address: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary("visavis-signaling")?);
         command.args(["--listen", address]).args(flags);
         let mut program = Program::start("visavis-signaling", &mut command)?;

@@ -101,6 +101,34 @@ fn firefox_that_waits_is_called_with_each_codec_that_it_has() -> anyhow::Result<
     Ok(())
 }
 
+/// Firefox is told to use nothing else, as where its network lets nothing else through.
+#[test]
+fn firefox_that_reaches_the_relay_alone_is_in_the_call() -> anyhow::Result<()> {
+    const RELAY_ONLY: &str = "
+        window.RTCPeerConnection = class extends RTCPeerConnection {
+            constructor(configuration) { super({ ...configuration, iceTransportPolicy: 'relay' }); }
+            setConfiguration(configuration) {
+                super.setConfiguration({ ...configuration, iceTransportPolicy: 'relay' });
+            }
+        };";
+    let server = Server::listen_with("127.0.0.1:0", &["--relay-listen", "127.0.0.1:0"])?;
+    let browser = firefox()?;
+    browser.before_pages(RELAY_ONLY)?;
+    let mut peer = join("peer", server.url(), CODE, &SIZE)?;
+    peer.wait_event("waiting", LIMIT)?;
+    let page = browser.open(&format!("{}/r/{LINK}", server.url()))?;
+    page.wait_phase("connected", LIMIT)?;
+    peer.wait_event("first-video-frame", LIMIT)?;
+    expect_call_on(&page)?;
+    page.wait_for("visavis.state().stats.route === 'relayed'", LIMIT)?;
+    page.click("#leave")?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["candidate_pair"]["remote"]["type"], "relay", "{summary}");
+    expect_within(&summary, "video_received.decode_errors", 0.0..=0.0)?;
+    expect_within(&summary, "audio_received.packets", 1.0..=1e6)?;
+    Ok(())
+}
+
 #[test]
 fn without_a_codec_in_common_there_is_sound_and_both_say_why_there_is_no_picture()
 -> anyhow::Result<()> {
