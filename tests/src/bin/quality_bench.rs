@@ -25,10 +25,11 @@ const USAGE: &str = "\
 usage: ./dev bench quality [FLAGS]
   --clip FILE.y4m    what is filmed; may be given again
   --rates KBPS,...   ceilings of the video bitrate (250,400,800,1500,3000)
-  --systems NAME,... ours, ours-CODEC and chromium-CODEC with av1, vp9, h264, vp8
+  --systems NAME,... ours and chromium, which choose, ours-CODEC and chromium-CODEC with av1, vp9, h264, vp8
   --seconds N        that are compared of each call, after ten that are not (15)
   --vmaf FFMPEG      an ffmpeg with libvmaf, for another measure";
-const SYSTEMS: &str = "ours,ours-h264,chromium-h264,chromium-vp8,chromium-vp9,chromium-av1";
+const SYSTEMS: &str =
+    "ours,ours-h264,chromium,chromium-h264,chromium-vp8,chromium-vp9,chromium-av1";
 /// Until congestion control, codec and size have settled.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -139,6 +140,7 @@ fn call(
 ) -> anyhow::Result<String> {
     let (ours, codec) = match system.split_once('-') {
         None if system == "ours" => (true, None),
+        None if system == "chromium" => (false, None),
         Some(("ours", codec)) => (true, Some(codec)),
         Some(("chromium", codec)) => (false, Some(codec)),
         _ => bail!("{system} is no system\n{USAGE}"),
