@@ -148,6 +148,8 @@ export class Call extends EventTarget {
   }
 
   start() {
+    // Lockdown mode, a policy, or a browser without it (Debian's WebKitGTK 2.50).
+    if (!globalThis.RTCPeerConnection) return this.#end("unsupported-browser");
     this.#stopTicking = every(TICK_MS, () => this.#tick());
     this.#signaling.connect();
   }

@@ -43,6 +43,10 @@ const ENDED = {
     "The connection was lost",
     "It could not be restored. Check your network connection, then call again.",
   ],
+  "unsupported-browser": [
+    "This browser cannot make calls",
+    "It has no WebRTC, or that is switched off, as in lockdown mode or by a policy. Use another browser, or the Visavis app.",
+  ],
   incompatible: [
     "The two sides could not agree",
     "The other side's program and this browser have no common format. Try another browser.",

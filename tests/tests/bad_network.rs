@@ -44,7 +44,7 @@ fn call(conditions: Conditions, seconds: u64) -> anyhow::Result<Figures> {
     };
     let seed = 1;
     let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
-    let (outcomes, recording) = measure_ours(&case, &emulator)?;
+    let (outcomes, recording) = measure_ours(&case, &emulator, &[])?;
     let (_, begun_ms) = emulator.begun().unwrap();
     let figures = figures(&case, &outcomes, &recording, begun_ms);
     eprintln!("seed {seed}: {figures:.1?}");

@@ -290,6 +290,19 @@ fn refused_camera_is_said_and_the_call_still_works() -> anyhow::Result<()> {
 
 /// A link must not show a person's camera to whoever made it.
 #[test]
+fn a_browser_without_webrtc_is_told_so() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    browser.before_pages(
+        "{ delete window.RTCPeerConnection; delete window.webkitRTCPeerConnection; }",
+    )?;
+    let page = browser.open(&room_url(&server, DIAGNOSTIC))?;
+    page.wait_phase("ended", LIMIT)?;
+    page.wait_for("document.body.innerText.includes('This browser cannot make calls')", LIMIT)?;
+    expect_clean_console(&browser)
+}
+
+#[test]
 fn a_link_alone_joins_with_no_real_device() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;

@@ -19,6 +19,7 @@ usage: ./dev bench network [FLAGS]
   --first-seed N     the first of the seeds (1)
   --case NAME        only this case; repeatable; `--case list` names them
   --only WHICH       ours or chromium; of lip sync it is the receiving side, both send
+  --codec NAME       ours sends with this video codec alone (h264, vp8, vp9, av1), instead of what it chooses
   --duration S       seconds of every case instead of its own
   --jobs N           so many of our calls at once (1): a call of ours takes a quarter of a core
   --with FILE        what is not measured now comes from this earlier --json; repeatable
@@ -34,6 +35,7 @@ struct Args {
     first_seed: u64,
     cases: Vec<String>,
     only: Option<String>,
+    codec: Option<String>,
     duration_s: Option<f64>,
     jobs: usize,
     with: Vec<PathBuf>,
@@ -49,6 +51,7 @@ fn parse() -> anyhow::Result<Args> {
         first_seed: 1,
         cases: Vec::new(),
         only: None,
+        codec: None,
         duration_s: None,
         jobs: 1,
         with: Vec::new(),
@@ -67,6 +70,7 @@ fn parse() -> anyhow::Result<Args> {
             "--first-seed" => args.first_seed = value.parse()?,
             "--case" => args.cases.push(value),
             "--only" if ["ours", "chromium"].contains(&value.as_str()) => args.only = Some(value),
+            "--codec" => args.codec = Some(value),
             "--duration" => args.duration_s = Some(value.trim_end_matches('s').parse()?),
             "--jobs" => args.jobs = value.parse::<usize>()?.clamp(1, 16),
             "--with" => args.with.push(value.into()),
@@ -118,6 +122,8 @@ mod linux {
         case: &'c Case,
         system: System,
         seed: u64,
+        /// More flags of our sender.
+        flags: &'c [&'c str],
     }
 
     type Results = BTreeMap<(&'static str, System), Vec<anyhow::Result<Figures>>>;
@@ -127,8 +133,8 @@ mod linux {
             bail!("there is no link to measure over: {why}");
         }
         let cases = cases(&args)?;
-        if args.keep.is_some() && args.duration_s.is_some() {
-            bail!("only calls of their own length belong into what is kept");
+        if args.keep.is_some() && (args.duration_s.is_some() || args.codec.is_some()) {
+            bail!("only calls of their own length and codec belong into what is kept");
         }
         let mut earlier = Vec::new();
         for path in &args.with {
@@ -136,6 +142,8 @@ mod linux {
                 .with_context(|| format!("{} is not from --json", path.display()))?;
             earlier.extend(file["runs"].as_array().cloned().unwrap_or_default());
         }
+        let flags = args.codec.as_deref().map(|codec| ["--video-codecs", codec]);
+        let flags = flags.as_ref().map_or(&[][..], |flags| flags);
         let wanted = |system: &str| args.only.as_deref().is_none_or(|only| only == system);
         let tasks = |system| {
             cases.iter().filter(move |case| system == System::Ours || case.for_chromium).flat_map(
@@ -144,6 +152,7 @@ mod linux {
                         case,
                         system,
                         seed,
+                        flags,
                     })
                 },
             )
@@ -197,6 +206,7 @@ mod linux {
         }
         let complete = (args.cases.is_empty() || kept.is_some())
             && args.duration_s.is_none()
+            && args.codec.is_none()
             && rows
                 .iter()
                 .all(|r| r.ours.is_some() && (r.chromium.is_some() || !r.case.for_chromium));
@@ -281,7 +291,7 @@ mod linux {
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
             while let Some(task) = next() {
-                let Task { case, system, seed } = task;
+                let Task { case, system, seed, .. } = task;
                 let measured = one(&task);
                 let name = case.name;
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +332,7 @@ mod linux {
 
     /// Calls from both systems to the one measured.
     fn lip_sync(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
-        let Task { case, system, seed } = *task;
+        let Task { case, system, seed, .. } = *task;
         let mut figures = Figures::new();
         for (name, sender) in [("ours", System::Ours), ("chromium", System::Chromium)] {
             let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
@@ -334,7 +344,7 @@ mod linux {
 
     /// Its figures, and what else the JSON file has of it.
     fn one(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
-        let Task { case, system, seed } = *task;
+        let Task { case, system, seed, .. } = *task;
         let before = (std::time::Instant::now(), cpu_wait());
         let (mut figures, mut everything) = match case.extra {
             Extra::LipSync => lip_sync(task)?,
@@ -360,10 +370,10 @@ mod linux {
     }
 
     fn whole_call(task: &Task<'_>) -> anyhow::Result<(Figures, Value)> {
-        let Task { case, system, seed } = *task;
+        let Task { case, system, seed, flags } = *task;
         let emulator = Emulator::start(case.forward.clone(), case.back.clone(), seed)?;
         let (outcomes, recording) = match system {
-            System::Ours => measure_ours(case, &emulator)?,
+            System::Ours => measure_ours(case, &emulator, flags)?,
             System::Chromium => measure_chromium(case, &emulator)?,
         };
         let (_, begun_ms) = emulator.begun().context("the link never began")?;

@@ -109,18 +109,23 @@ impl Drop for Call {
     }
 }
 
-/// Holds the calls of a case; also what the impaired direction did meanwhile.
+/// Holds the calls of a case; also what the impaired direction did meanwhile. `sender_flags`: as of [`Call::start`].
 ///
 /// # Errors
 ///
 /// One does not come about.
-pub fn measure(case: &Case, emulator: &Emulator) -> anyhow::Result<(Vec<Outcome>, Recording)> {
+pub fn measure(
+    case: &Case,
+    emulator: &Emulator,
+    sender_flags: &[&str],
+) -> anyhow::Result<(Vec<Outcome>, Recording)> {
     let listen = format!("{}:0", Emulator::LEFT);
     let server = emulator.left().within(|| Server::listen(&listen))??;
     let speech = (case.extra == Extra::Speech).then(Speech::new).transpose()?;
     let (sender, receiver) = speech.as_ref().map(Speech::flags).unwrap_or_default();
+    let sender = [strs(&sender).as_slice(), sender_flags].concat();
     let mut calls = (0..case.calls)
-        .map(|number| Call::start(emulator, server.url(), number, &strs(&sender), &strs(&receiver)))
+        .map(|number| Call::start(emulator, server.url(), number, &sender, &strs(&receiver)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let (begun, begun_ms) = emulator.wait_begun(LIMIT)?;
     std::thread::sleep((begun + case.duration).saturating_duration_since(Instant::now()));
