@@ -8,7 +8,8 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use visavis_tests::browser::{Browser, BrowserKind, Page};
 use visavis_tests::mitm::{Loot, Mitm, Proofs};
-use visavis_tests::program::{Program, Server, join};
+use visavis_tests::program::{Program, Server, binary, join, scratch};
+use visavis_tests::screen::Screen;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const CODE: &str = "abc-def-ghj-kmn";
@@ -77,6 +78,29 @@ fn gets_nothing_between_two_headless_peers() -> anyhow::Result<()> {
         expect_offerer_not_proven(&mut first, proofs)?;
         expect_nothing(&mitm);
     }
+    Ok(())
+}
+
+/// Both windows are a warning then.
+#[test]
+fn gets_nothing_between_two_windows_of_the_app() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let mitm = Mitm::start(server.address(), Proofs::Guess)?;
+    let mut windows = Vec::new();
+    for name in ["first-window", "second-window"] {
+        let folder = scratch(name)?;
+        let screen = Screen::start(&folder)?;
+        let mut command = screen.command(&binary("visavis")?);
+        command.args([CODE, "--server", mitm.url(), "--join"]);
+        command.args(["--camera", "test-pattern", "--microphone", "tone", "--speaker", "none"]);
+        let app = Program::start(name, &mut command)?;
+        windows.push((folder, screen, app));
+    }
+    for (folder, screen, _app) in &windows {
+        screen.wait_text(LIMIT, |text| text.contains("Not the person with your code"))?;
+        std::fs::remove_dir_all(folder)?;
+    }
+    expect_nothing(&mitm);
     Ok(())
 }
 
