@@ -224,7 +224,7 @@ fn voice_processing_is_switched_in_the_microphones_menu_which_stays_open() {
 
 #[test]
 fn music_is_switched_in_the_microphones_menu_and_nothing_else_with_it() {
-    let mut h = harness(snapshots::connected());
+    let mut h = harness(snapshots::lobby());
     settle(&mut h);
     h.get_by_label("Microphone: Built-in Microphone").click();
     settle(&mut h);
