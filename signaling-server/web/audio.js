@@ -71,6 +71,20 @@ export function createToneTrack() {
   return createOscillatorTrack(TONE_HZ, TONE_GAIN).track;
 }
 
+/** The tones of `?microphone=stereo-tone`: 440 Hz on the left, 880 Hz on the right. */
+export function createStereoToneTrack() {
+  const merger = new ChannelMergerNode(context(), { numberOfInputs: 2 });
+  const amplifier = new GainNode(context(), { gain: TONE_GAIN });
+  const destination = new MediaStreamAudioDestinationNode(context(), { channelCount: 2 });
+  for (const [channel, frequency] of [TONE_HZ, 2 * TONE_HZ].entries()) {
+    const oscillator = new OscillatorNode(context(), { frequency });
+    oscillator.connect(merger, 0, channel);
+    oscillator.start();
+  }
+  merger.connect(amplifier).connect(destination);
+  return destination.stream.getAudioTracks()[0];
+}
+
 /** The beep of `?microphone=beep`: 1 kHz whenever synthetic pictures flash (timecode.js). */
 export function createBeepTrack() {
   const { track, gain } = createOscillatorTrack(BEEP_HZ, 0);

@@ -20,6 +20,7 @@ import { NotProven, Proof } from "./authentication.js";
 import { CodecChoice, preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
 import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { Signaling } from "./signaling.js";
+import { musicBps, withSound, withStereo } from "./sound.js";
 import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
 
@@ -102,6 +103,9 @@ export class Call extends EventTarget {
   #codecChoice = new CodecChoice();
   #localStream = new MediaStream();
   #iceServers = [];
+  #music;
+  /** What the sender of sound is limited to; null: nothing but descriptions. */
+  #musicBps = null;
   #peerGoneAt = null;
   /** The lock as the call has it: a server that was started anew has forgotten. */
   #lockWanted = false;
@@ -125,15 +129,16 @@ export class Call extends EventTarget {
 
   /**
    * `join`: `{room, session, displayName?, resumeToken?}`; `identity`: of authentication.js; `tracks`:
-   * `{audio, video}`, each may be null; `mediaState`: `{microphone, camera}`.
+   * `{audio, video}`, each may be null; `mediaState`: `{microphone, camera}`; `music`: whether sound is sent as that.
    */
-  constructor({ url, join, identity, tracks, mediaState }) {
+  constructor({ url, join, identity, tracks, mediaState, music }) {
     super();
     this.#session = join.session;
     this.#identity = identity;
     this.#proof = new Proof(identity);
     this.#tracks = { ...tracks };
     this.#mediaState = mediaState;
+    this.#music = music;
     this.#signaling = new Signaling(url, join);
     this.#signaling.addEventListener("joined", ({ detail }) => this.#onJoined(detail));
     this.#signaling.addEventListener("message", ({ detail }) => this.#onMessage(detail));
@@ -190,6 +195,13 @@ export class Call extends EventTarget {
     this.#tracks[kind] = track;
     if (!this.authentication) return;
     this.#senders?.[kind]?.replaceTrack(track).catch((e) => console.warn("visavis: track:", e));
+  }
+
+  /** Whether sound is sent as music from now on. The browser's encoder takes that from descriptions only. */
+  setMusic(music) {
+    if (this.#music === music) return;
+    this.#music = music;
+    if (this.#pc?.remoteDescription && this.#pc.signalingState === "stable") this.#offer(this.#pc);
   }
 
   /** Tells the other side what is on: `{microphone, camera}`. */
@@ -407,6 +419,7 @@ export class Call extends EventTarget {
   #closePeerConnection() {
     const pc = this.#pc;
     this.#pc = this.#channel = this.#senders = null;
+    this.#musicBps = null;
     this.remoteMedia = this.stats = this.clockOffsetMs = null;
     this.lacksVideoCodec = false;
     this.authentication = this.remoteStream = null;
@@ -467,7 +480,7 @@ export class Call extends EventTarget {
     if (!this.#senders) return; // The polite side waits for the first offer.
     try {
       this.#makingOffer = true;
-      await pc.setLocalDescription();
+      await describe(pc, "offer");
       if (pc === this.#pc) this.#sendDescription(pc);
     } catch (error) {
       if (pc === this.#pc) console.warn("visavis: offer:", error);
@@ -492,13 +505,13 @@ export class Call extends EventTarget {
       this.#settingAnswer = description.type === "answer";
       // With an offer the confirmation goes along with the answer.
       if (description.type === "answer" && wasConfirmed !== this.#proof.isConfirmed) this.#sendProof();
-      await pc.setRemoteDescription(withStartBitrate(description));
+      await pc.setRemoteDescription(withSound(withStartBitrate(description), this.#music));
       if (pc !== this.#pc) return;
       this.#settingAnswer = false;
       this.#proofMoved();
       if (description.type === "offer") {
         this.#adoptOffered(pc);
-        await pc.setLocalDescription();
+        await describe(pc, "answer");
         if (pc !== this.#pc) return;
         this.#sendDescription(pc);
       }
@@ -625,6 +638,20 @@ export class Call extends EventTarget {
     sender.setParameters(parameters).catch((e) => console.debug("visavis: video limits:", e));
   }
 
+  /** The encoder keeps its rate whatever the network takes: music gets a quarter of that at most. */
+  #limitMusic() {
+    const sender = this.#senders?.audio;
+    const available = this.#music ? this.stats?.availableOutgoingBps : null;
+    const wanted = available ? musicBps(available) : null;
+    if (!sender || wanted === this.#musicBps) return;
+    const parameters = sender.getParameters();
+    if (!parameters.encodings?.length) return;
+    this.#musicBps = wanted;
+    if (wanted) parameters.encodings[0].maxBitrate = wanted;
+    else delete parameters.encodings[0].maxBitrate;
+    sender.setParameters(parameters).catch((e) => console.debug("visavis: music limit:", e));
+  }
+
   // ---- The data channel -------------------------------------------------------------------------
 
   #sendData(message) {
@@ -697,6 +724,7 @@ export class Call extends EventTarget {
       this.#chooseCodec(before);
       if (this.stats.heard !== heard) this.#heardAt = performance.now();
       this.dispatchEvent(new CustomEvent("stats"));
+      this.#limitMusic();
       if (performance.now() - this.#clockAskedAt > CLOCK_PING_MS) this.#askClock();
     }
     this.#judge();
@@ -793,3 +821,14 @@ const END_OF_REFUSAL = {
   "too-many-joins": "too-many-joins",
   "too-many-rooms": "too-many-rooms",
 };
+
+/** Sets the local description. A browser that does not let it be changed has it as it is. */
+async function describe(pc, type) {
+  const made = await (type === "offer" ? pc.createOffer() : pc.createAnswer());
+  try {
+    await pc.setLocalDescription(withStereo(made));
+  } catch (error) {
+    if (error.name !== "InvalidModificationError") throw error;
+    await pc.setLocalDescription(made);
+  }
+}

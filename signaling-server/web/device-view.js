@@ -27,10 +27,13 @@ export function connectDevices(media) {
   for (const button of document.querySelectorAll("[data-toggle]")) {
     button.addEventListener("click", () => toggle(media, button.dataset.toggle));
   }
+  const music = [...document.querySelectorAll("[data-music]")];
+  for (const box of music) box.addEventListener("change", () => media.setMusic(box.checked));
   const problems = ["device-problems", "call-problems"].map(byId);
   const update = () => {
     for (const button of document.querySelectorAll("[data-toggle]")) showToggle(button, media);
     for (const place of problems) showProblems(place, media);
+    for (const box of music) box.checked = media.music;
   };
   media.addEventListener("change", update);
   update();

@@ -33,6 +33,7 @@ const parameters = new URLSearchParams(location.search);
 const media = new Media({
   camera: parameters.get("camera"),
   microphone: parameters.get("microphone"),
+  music: parameters.get("music") === "1",
 });
 const callView = new CallView(media);
 const lobby = new Lobby(media, join);
@@ -58,6 +59,7 @@ function join({ code, displayName }) {
     identity,
     tracks: media.tracks,
     mediaState: media.state,
+    music: media.music,
   });
   let keep = key ? { key } : {};
   call.addEventListener("seat", ({ detail }) => {
@@ -129,6 +131,7 @@ media.addEventListener("change", () => {
   }
   sent = { ...now };
   call?.setMediaState(media.state);
+  call?.setMusic(media.music);
 });
 
 const here = () => location.pathname + location.search + location.hash;

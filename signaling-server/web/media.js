@@ -4,7 +4,7 @@
 // Off means off: the camera is stopped and its light goes out. Muting only silences the
 // microphone's track, so that speaking again is instant.
 
-import { createBeepTrack, createToneTrack } from "./audio.js";
+import { createBeepTrack, createStereoToneTrack, createToneTrack } from "./audio.js";
 import { createTestPatternTrack } from "./test-pattern.js";
 
 const VIDEO = {
@@ -13,8 +13,15 @@ const VIDEO = {
   frameRate: { ideal: 30, max: 30 },
 };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+/** Sound for its own sake: as it is, with both channels. */
+const MUSIC = {
+  echoCancellation: false,
+  noiseSuppression: false,
+  autoGainControl: false,
+  channelCount: { ideal: 2 },
+};
 /** Sources that need no device. */
-const SYNTHETIC = ["test-pattern", "grainy-test-pattern", "tone", "beep", "none"];
+const SYNTHETIC = ["test-pattern", "grainy-test-pattern", "tone", "stereo-tone", "beep", "none"];
 const CHOICES_KEY = "visavis.devices";
 
 /** `problem` codes; words.js has the sentences. */
@@ -32,18 +39,22 @@ export class Media extends EventTarget {
   camera = { on: true, track: null, deviceId: "", problem: null };
   microphone = { on: true, track: null, deviceId: "", problem: null };
   speaker = { deviceId: "" };
+  /** Whether sound is sent as music. */
+  music = false;
   /** `MediaDeviceInfo` lists by kind; labels are empty until a device was allowed. */
   devices = { videoinput: [], audioinput: [], audiooutput: [] };
 
   #synthetic;
 
-  /** `synthetic`: `{camera: "test-pattern" | "grainy-test-pattern" | "none", microphone: "tone" | "beep" | "none"}` or absent. */
+  /** `synthetic`: `{camera: "test-pattern" | "grainy-test-pattern" | "none", microphone: "tone" | "stereo-tone" | "beep" | "none",
+   * music: true}` or absent. */
   constructor(synthetic = {}) {
     super();
     this.#synthetic = synthetic;
     Object.assign(this.camera, { deviceId: loadChoice("camera") });
     Object.assign(this.microphone, { deviceId: loadChoice("microphone") });
     this.speaker.deviceId = loadChoice("speaker");
+    this.music = synthetic.music || loadChoice("music") === true;
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#onDeviceChange());
   }
 
@@ -102,6 +113,13 @@ export class Media extends EventTarget {
     this.#changed();
   }
 
+  /** Resolves when the microphone is open as it has to be, or has a problem. */
+  async setMusic(on) {
+    this.music = on;
+    saveChoice("music", on);
+    await this.#open(this.microphone);
+  }
+
   async chooseCamera(deviceId) {
     this.#choose(this.camera, "camera", deviceId);
     if (this.camera.on) await this.#open(this.camera);
@@ -132,16 +150,11 @@ export class Media extends EventTarget {
 
   #choose(device, name, deviceId) {
     device.deviceId = deviceId;
-    try {
-      const choices = JSON.parse(localStorage.getItem(CHOICES_KEY) ?? "{}");
-      localStorage.setItem(CHOICES_KEY, JSON.stringify({ ...choices, [name]: deviceId }));
-    } catch {
-      // Storage may be forbidden; the choice then lasts as long as the page.
-    }
+    saveChoice(name, deviceId);
   }
 
   #constraints(device) {
-    const base = device === this.camera ? VIDEO : AUDIO;
+    const base = device === this.camera ? VIDEO : this.music ? MUSIC : AUDIO;
     // `ideal`, for the device of last time may not be plugged in today.
     return device.deviceId ? { ...base, deviceId: { ideal: device.deviceId } } : base;
   }
@@ -165,6 +178,8 @@ export class Media extends EventTarget {
         return createTestPatternTrack(true);
       case "tone":
         return createToneTrack();
+      case "stereo-tone":
+        return createStereoToneTrack();
       case "beep":
         return createBeepTrack();
       case "none":
@@ -183,6 +198,7 @@ export class Media extends EventTarget {
     device.problem = null;
     if (device === this.microphone) {
       track.enabled = device.on;
+      track.contentHint = this.music ? "music" : "";
     } else if (device.on) {
       track.contentHint = "motion";
     } else {
@@ -247,6 +263,15 @@ async function isOneOnlyDenied() {
     return states.filter(({ state }) => state === "denied").length === 1;
   } catch {
     return false; // Firefox knows neither name; it asks for both in one dialogue anyway.
+  }
+}
+
+function saveChoice(name, choice) {
+  try {
+    const choices = JSON.parse(localStorage.getItem(CHOICES_KEY) ?? "{}");
+    localStorage.setItem(CHOICES_KEY, JSON.stringify({ ...choices, [name]: choice }));
+  } catch {
+    // Storage may be forbidden; the choice then lasts as long as the page.
   }
 }
 

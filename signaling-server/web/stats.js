@@ -37,6 +37,8 @@ export function summarize(report, previous) {
     lost,
     heard: bytesReceived + (pair?.responsesReceived ?? 0) + (pair?.requestsReceived ?? 0),
     receivedBps: Math.round(rate(bytesReceived, previous?.bytesReceived ?? 0)),
+    // Absent in Firefox.
+    availableOutgoingBps: pair?.availableOutgoingBitrate ?? null,
     sentBps: Math.round(rate(bytesSent, previous?.bytesSent ?? 0)),
     // Smoothed, for one second has few packets and would flicker between words.
     lossRatio: smooth(previous?.lossRatio, newLost / Math.max(1, newLost + newPackets)),

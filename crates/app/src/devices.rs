@@ -198,7 +198,12 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
 /// What is done to the microphone's sound; the menu stays open, for one may want to compare.
 fn voice_switches(ui: &mut Ui, view: &mut View<'_>) {
     let s = &mut *view.settings;
-    let mut changed = false;
+    let mut changed = switch(
+        ui,
+        &mut s.music,
+        "Music",
+        "Sends sound as it is: in stereo, with all its bandwidth, and without the voice processing below.",
+    );
     for (on, words, explain) in [
         (
             &mut s.echo_cancellation,

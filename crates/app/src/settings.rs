@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) automatic_gain: bool,
     /// Rumble is taken out.
     pub(crate) high_pass: bool,
+    /// Sound is sent as music, with none of these.
+    pub(crate) music: bool,
     /// Address of the signaling server; `None` is the one inside this program.
     pub(crate) server: Option<String>,
     /// Whether the server inside listens to the whole network.
@@ -91,6 +93,7 @@ impl Default for Settings {
             noise_suppression: true,
             automatic_gain: true,
             high_pass: true,
+            music: false,
             server: None,
             open_to_network: false,
             addresses: AddressPolicy::All,
@@ -122,6 +125,7 @@ impl Settings {
     pub(crate) fn voice_processing(&self) -> VoiceProcessing {
         let switch = |on| if on { Switch::Auto } else { Switch::Off };
         VoiceProcessing {
+            music: self.music,
             echo_cancellation: switch(self.echo_cancellation),
             noise_suppression: switch(self.noise_suppression),
             automatic_gain: switch(self.automatic_gain),

@@ -39,7 +39,7 @@ pub(crate) struct JoinArgs {
     /// test-pattern, grainy-test-pattern, none, file:PATH.y4m, device:ID or default.
     #[arg(long, default_value = "test-pattern")]
     pub(crate) camera: CameraSource,
-    /// tone, beep, silence, file:PATH.wav, device:ID or default.
+    /// tone, stereo-tone, beep, silence, file:PATH.wav, device:ID or default.
     #[arg(long, default_value = "tone")]
     pub(crate) microphone: MicrophoneSource,
     /// none or file:PATH.y4m.
@@ -48,7 +48,7 @@ pub(crate) struct JoinArgs {
     /// Size of the frames in that file; without it that of the first one.
     #[arg(long, value_parser = parse_size)]
     pub(crate) display_size: Option<Size>,
-    /// none, file:PATH.wav, device:ID or default.
+    /// none, file:PATH.wav, stereo-file:PATH.wav, device:ID or default.
     #[arg(long, default_value = "none")]
     pub(crate) speaker: SpeakerSink,
     /// Start with the microphone off: nothing of it is sent.
@@ -64,6 +64,9 @@ pub(crate) struct JoinArgs {
     /// next run with the same file, room and server then takes its seat without being asked.
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<std::path::PathBuf>,
+    /// Send sound as music: as it is, in stereo where the microphone has two channels, up to 128 kbps.
+    #[arg(long)]
+    pub(crate) music: bool,
     /// Take out what the speaker plays: auto (for microphones only), on or off.
     #[arg(long, value_name = "SWITCH", default_value = "auto")]
     pub(crate) echo_cancellation: Switch,

@@ -28,6 +28,7 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         microphone: args.microphone,
         speaker: args.speaker,
         voice: VoiceProcessing {
+            music: args.music,
             echo_cancellation: args.echo_cancellation,
             noise_suppression: args.noise_suppression,
             automatic_gain: args.automatic_gain,

@@ -71,6 +71,14 @@ pub(crate) fn summary(
             "nacks": received.nacks,
             "plis": received.plis,
         })),
+        "audio_sent": (snapshot.audio_sent.packets > 0).then(|| json!({
+            "packets": snapshot.audio_sent.packets,
+            "bytes": snapshot.audio_sent.bytes,
+            "bitrate_bps": snapshot.audio_sent.bitrate_bps,
+            "target_bitrate_bps": snapshot.audio_sent.target_bitrate_bps,
+            "channels": snapshot.audio_sent.channels,
+            "music": snapshot.local.voice.music,
+        })),
         "audio_received": (audio.packets > 0).then(|| json!({
             "packets": audio.packets,
             "lost": audio.lost,
@@ -85,6 +93,8 @@ pub(crate) fn summary(
             })),
             "level_dbfs": audio.level_dbfs,
             "tone_hz": audio.tone_hz,
+            "bitrate_bps": audio.bitrate_bps,
+            "channels": audio.channels,
         })),
         "voice_processing": voice_processing(snapshot),
         "cpu_seconds": usage.0,

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use visavis_capture as capture;
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::{WavReader, WavWriter, Y4mReader};
-use visavis_media::synthetic::{Beep, TestPattern, Tone};
-use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, Size, VideoFrame};
+use visavis_media::synthetic::{Beep, StereoTone, TestPattern, Tone};
+use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, PlayoutBlock, Size, VideoFrame};
 use visavis_rtc::MediaClock;
 use visavis_signaling_protocol::clean_name;
 
@@ -257,16 +257,31 @@ pub(crate) fn camera_opener(
     Opener { open: Arc::new(open), reports }
 }
 
+/// A source of sound, and whether it is to have two channels if it can; files and generated sound have as
+/// many as they have.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MicrophoneWish {
+    source: MicrophoneSource,
+    stereo: bool,
+}
+
+impl MicrophoneWish {
+    pub(crate) fn new(source: MicrophoneSource, music: bool) -> Self {
+        let stereo = music && is_device(&source);
+        Self { source, stereo }
+    }
+}
+
+fn is_device(source: &MicrophoneSource) -> bool {
+    matches!(source, MicrophoneSource::Device(_) | MicrophoneSource::Default)
+}
+
 /// How microphones are opened.
-pub(crate) fn microphone_opener(
-    context: Context,
-    send: Arc<AudioSend>,
-) -> Opener<MicrophoneSource> {
+pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opener<MicrophoneWish> {
     let reports = context.reports.clone();
-    let open = move |source: MicrophoneSource| {
+    let open = move |MicrophoneWish { source, stereo }: MicrophoneWish| {
         let (send, clock) = (send.clone(), context.clock);
-        let device = matches!(source, MicrophoneSource::Device(_) | MicrophoneSource::Default);
-        send.voice().source_opened(device);
+        send.voice().source_opened(is_device(&source));
         let paced = |name, mut next: Box<dyn FnMut() -> Option<AudioFrame> + Send>| {
             let send = send.clone();
             let step = move || {
@@ -301,6 +316,12 @@ pub(crate) fn microphone_opener(
                 let mut tone = Tone::default();
                 let next = move || Some(tone.next_frame(next_time()));
                 Ok(Open::new(paced("tone", Box::new(next))?, Some("Tone, 440 Hz".to_owned())))
+            }
+            MicrophoneSource::StereoTone => {
+                let mut tone = StereoTone::default();
+                let next = move || Some(tone.next_frame(next_time()));
+                let name = "Tones, 440 Hz left and 880 Hz right".to_owned();
+                Ok(Open::new(paced("tones", Box::new(next))?, Some(name)))
             }
             MicrophoneSource::Beep => {
                 let mut beep = Beep::default();
@@ -340,6 +361,7 @@ pub(crate) fn microphone_opener(
                 let ended = SourceEnded(send.clone());
                 let microphone = capture::Microphone::open(
                     id,
+                    stereo,
                     context.capture_clock(),
                     move |frame: AudioFrame| ended.0.push(&frame),
                     context.on_end(Kind::Microphone),
@@ -377,21 +399,28 @@ pub(crate) fn speaker_opener(
         match sink {
             SpeakerSink::None => {
                 let step = move || {
-                    receive.pull(&mut [0.0; AUDIO_FRAME_SAMPLES]);
+                    receive.pull(&mut PlayoutBlock::SILENCE.clone());
                     true
                 };
                 let paced =
                     Paced::start("speaker-none", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
                 Ok(Open::new(paced, None))
             }
-            SpeakerSink::File(path) => {
-                let mut writer =
-                    WavWriter::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            SpeakerSink::File(ref path) | SpeakerSink::StereoFile(ref path) => {
+                let stereo = matches!(sink, SpeakerSink::StereoFile(_));
+                let create = if stereo { WavWriter::create_stereo } else { WavWriter::create };
+                let mut writer = create(path).map_err(|e| format!("{}: {e}", path.display()))?;
                 let context = context.clone();
                 let step = move || {
-                    let mut block = [0.0; AUDIO_FRAME_SAMPLES];
+                    let mut block = PlayoutBlock::SILENCE;
                     receive.pull(&mut block);
-                    let written = writer.write(&block);
+                    let written = if stereo {
+                        let pairs = block.left.iter().zip(block.right);
+                        let pairs: Vec<f32> = pairs.flat_map(|(l, r)| [*l, r]).collect();
+                        writer.write(&pairs)
+                    } else {
+                        writer.write(&block.mono())
+                    };
                     if let Err(error) = &written {
                         context.end(
                             Kind::Speaker,
@@ -402,7 +431,7 @@ pub(crate) fn speaker_opener(
                 };
                 let paced =
                     Paced::start("speaker-file", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
-                Ok(Open::new(paced, Some(file_name(&path))))
+                Ok(Open::new(paced, Some(file_name(path))))
             }
             SpeakerSink::Device(_) | SpeakerSink::Default => {
                 let id = match sink {
@@ -412,9 +441,10 @@ pub(crate) fn speaker_opener(
                 let heard = receive.clone();
                 let speaker = capture::Speaker::open(
                     id,
-                    move |block: &mut [f32; AUDIO_FRAME_SAMPLES], latency| {
+                    move |block: &mut PlayoutBlock, latency| {
                         receive.pull(block);
-                        reference.push(block, latency);
+                        // One canceller for both channels: a loudspeaker mixes them on the way.
+                        reference.push(&block.mono(), latency);
                     },
                     context.on_end(Kind::Speaker),
                 )

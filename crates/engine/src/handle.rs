@@ -37,6 +37,8 @@ pub enum MicrophoneSource {
     Silence,
     /// A sine tone of 440 Hz.
     Tone,
+    /// Two sine tones, 440 Hz on the left and 880 Hz on the right.
+    StereoTone,
     /// A short tone at the beginning of each second, when synthetic pictures flash.
     Beep,
     /// A WAV file, looped.
@@ -54,6 +56,8 @@ pub enum SpeakerSink {
     None,
     /// A WAV file, 48 kHz mono.
     File(std::path::PathBuf),
+    /// A WAV file, 48 kHz stereo.
+    StereoFile(std::path::PathBuf),
     /// A speaker, by the id of [`DeviceInfo`].
     Device(DeviceId),
     /// The system's default.
@@ -73,9 +77,12 @@ pub enum Switch {
     Off,
 }
 
-/// What is done to sound from the microphone before it is sent.
+/// What is done to sound from the microphone before it is sent, and as what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VoiceProcessing {
+    /// Sent for its own sake: as it is, whatever else is said here, in stereo where the source has two
+    /// channels, with up to 128 kbps and without pauses.
+    pub music: bool,
     /// Takes out what the speaker plays.
     pub echo_cancellation: Switch,
     /// Takes out steady noise.

@@ -16,7 +16,7 @@ use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::{JitterBuffer, PlayoutKind};
 use visavis_media::sync::{LipSync, SyncKind};
 use visavis_media::synthetic::{read_time_code, shows_flash};
-use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, ReceivedRtp, Size, VideoFrame};
+use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, PlayoutBlock, ReceivedRtp, Size, VideoFrame};
 use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
 use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
@@ -392,6 +392,8 @@ pub(crate) struct AudioReceiveCounts {
     pub(crate) bitrate_bps: u64,
     pub(crate) level_dbfs: Option<f32>,
     pub(crate) tone_hz: Option<f32>,
+    /// Of what was played last.
+    pub(crate) channels: u8,
     pub(crate) red_copies: u64,
     pub(crate) red_recovered: u64,
     /// How much later sound is heard than its picture is shown.
@@ -420,6 +422,8 @@ struct AudioState {
     blocks: u32,
     level_dbfs: Option<f32>,
     heard: bool,
+    /// Whether what was played last has two channels.
+    stereo: bool,
 }
 
 impl AudioReceive {
@@ -436,6 +440,7 @@ impl AudioReceive {
                 blocks: 0,
                 level_dbfs: None,
                 heard: false,
+                stereo: false,
             }),
         }
     }
@@ -467,7 +472,7 @@ impl AudioReceive {
     }
 
     /// The next 10 ms for the speaker; silence while there is nothing to play.
-    pub(crate) fn pull(&self, out: &mut [f32; AUDIO_FRAME_SAMPLES]) {
+    pub(crate) fn pull(&self, out: &mut PlayoutBlock) {
         let mut state = lock(&self.state);
         let state = &mut *state;
         let mut made_up = false;
@@ -484,13 +489,15 @@ impl AudioReceive {
                 if sync.lips.step(now) {
                     jitter.set_extra_delay(sync.lips.audio_delay());
                 }
-                let measured = sync.meter.on_heard(now + latency, out);
+                let measured = sync.meter.on_heard(now + latency, &out.mono());
                 sync.note(measured, now);
             }
-            None => out.fill(0.0),
+            None => *out = PlayoutBlock::SILENCE,
         }
-        state.tone.push(out);
-        let squares = out.iter().map(|s| s * s).sum::<f32>();
+        let mono = out.mono();
+        state.stereo = out.stereo;
+        state.tone.push(&mono);
+        let squares = mono.iter().map(|s| s * s).sum::<f32>();
         #[expect(clippy::cast_precision_loss, reason = "480")]
         let rms = || (squares / AUDIO_FRAME_SAMPLES as f32).sqrt();
         tracing::trace!(target: TRACE, level_dbfs = level_dbfs(rms()), made_up, "sound");
@@ -523,6 +530,7 @@ impl AudioReceive {
             bitrate_bps,
             level_dbfs,
             tone_hz,
+            channels: if state.stereo { 2 } else { 1 },
             red_copies: stats.red_copies_received,
             red_recovered: stats.red_recovered_packets,
             av_offset_ms: state.sync.offset_ms(self.clock.now()),

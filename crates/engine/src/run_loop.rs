@@ -13,7 +13,8 @@ use visavis_signaling_client::SignalingEvent;
 
 use crate::call::{Call, CallContext, Closing};
 use crate::devices::{
-    Context, Kind, Opened, Opener, Slot, camera_opener, microphone_opener, speaker_opener,
+    Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener, microphone_opener,
+    speaker_opener,
 };
 use crate::diagnostics::Log;
 use crate::receive::AudioReceive;
@@ -62,11 +63,13 @@ pub(crate) struct RunLoop {
     context: CallContext,
     reports: mpsc::Sender<Internal>,
     camera: (Slot<CameraSource>, Opener<CameraSource>),
-    microphone: (Slot<MicrophoneSource>, Opener<MicrophoneSource>),
+    microphone: (Slot<MicrophoneWish>, Opener<MicrophoneWish>),
     speaker: (Slot<SpeakerSink>, Opener<SpeakerSink>),
     sources: (CameraSource, MicrophoneSource, SpeakerSink),
     camera_on: bool,
     microphone_on: bool,
+    /// Sound is sent as music.
+    music: bool,
     preview: bool,
     listing: bool,
     devices: DeviceList,
@@ -146,6 +149,7 @@ impl RunLoop {
             sources: (config.camera, config.microphone, config.speaker),
             camera_on: true,
             microphone_on: true,
+            music: config.voice.music,
             preview: false,
             listing: false,
             devices: DeviceList::default(),
@@ -269,6 +273,8 @@ impl RunLoop {
             }
             Command::SetVoiceProcessing(wanted) => {
                 self.context.audio_send.voice().set_wanted(wanted);
+                self.music = wanted.music;
+                self.want_devices();
             }
             Command::SetPreview(on) => {
                 self.preview = on;
@@ -419,6 +425,7 @@ impl RunLoop {
             self.shared.local_video.clear();
         }
         self.camera.0.want(camera_wanted.then_some(camera), &self.camera.1);
+        let microphone = MicrophoneWish::new(microphone, self.music);
         self.microphone.0.want(live.then_some(microphone), &self.microphone.1);
         self.speaker.0.want(in_call.then_some(speaker), &self.speaker.1);
         self.say_media_state();

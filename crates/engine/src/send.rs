@@ -12,7 +12,7 @@ use visavis_media::adaptation::{
 };
 use visavis_media::audio::protection::{AudioProtection, ProtectionControl};
 use visavis_media::audio::voice::RenderReference;
-use visavis_media::codec::opus::{OpusEncoder, OpusEncoderConfig};
+use visavis_media::codec::opus::{AudioContent, OpusEncoder, OpusEncoderConfig};
 use visavis_media::codec::{VideoEncoder, VideoEncoderConfig, video_encoder};
 use visavis_media::codec_choice::{CodecCause, CodecChoice, CodecConditions};
 use visavis_media::scale::{Fit, Scaler};
@@ -385,6 +385,8 @@ pub(crate) struct AudioSendCounts {
     pub(crate) level_dbfs: f32,
     /// What the network takes from us now.
     pub(crate) protection: AudioProtection,
+    /// Channels of the last packet; `None` while nothing is sent.
+    pub(crate) channels: Option<u8>,
 }
 
 /// Processes, encodes and sends sound on the thread of its source. Muted, no sample goes further
@@ -451,6 +453,7 @@ impl AudioSend {
         let now = Instant::now();
         let enabled = self.enabled.load(Ordering::Relaxed);
         let mut voice = lock(&self.voice);
+        let content = voice.content();
         let frame = voice.process(frame, !enabled, self.clock.now());
         let mut state = lock(&self.state);
         state.meter(now, frame);
@@ -467,9 +470,11 @@ impl AudioSend {
         // Copies that leave no room for pictures help nobody.
         let share = sender.network().target.as_bps() / AUDIO_SHARE;
         state.control.set_budget(Some(Bitrate::from_bps(share)));
+        state.control.set_content(content);
+        state.control.set_most(sender.most_wanted());
         state.protection = state.control.protection(sender.takes_redundancy());
         sender.set_redundancy(state.protection.redundancy);
-        match state.encode(frame) {
+        match state.encode(frame, content, sender.takes_stereo()) {
             Ok(Some(packet)) => {
                 state.bytes.add(now, packet.data.len() as u64);
                 drop(state);
@@ -505,6 +510,7 @@ impl AudioSend {
             bitrate_bps: (state.bytes.per_second(now) * 8.0) as u64,
             level_dbfs: state.level_dbfs,
             protection: state.protection,
+            channels: state.encoder.as_ref().map(|e| if e.is_stereo() { 2 } else { 1 }),
         }
     }
 }
@@ -513,9 +519,16 @@ impl AudioState {
     fn encode(
         &mut self,
         frame: &AudioFrame,
+        content: AudioContent,
+        takes_stereo: bool,
     ) -> Result<Option<visavis_media::EncodedAudioFrame>, visavis_media::MediaError> {
-        if self.encoder.is_none() {
-            self.encoder = Some(OpusEncoder::new(OpusEncoderConfig::default())?);
+        let stereo = content == AudioContent::Music && takes_stereo && frame.is_stereo();
+        if self.encoder.as_ref().is_none_or(|e| (e.content(), e.is_stereo()) != (content, stereo)) {
+            let config = match content {
+                AudioContent::Voice => OpusEncoderConfig::default(),
+                AudioContent::Music => OpusEncoderConfig::music(stereo),
+            };
+            self.encoder = Some(OpusEncoder::new(config)?);
         }
         match &mut self.encoder {
             Some(encoder) => {

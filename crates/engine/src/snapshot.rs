@@ -160,6 +160,8 @@ pub struct VoiceState {
     pub automatic_gain: bool,
     /// Rumble is taken out.
     pub high_pass: bool,
+    /// It is sent as music, with none of these.
+    pub music: bool,
     /// `echoReturnLoss`, dB.
     pub echo_return_loss_db: Option<f32>,
     /// `echoReturnLossEnhancement`, dB.
@@ -373,6 +375,8 @@ pub struct AudioSentStats {
     pub redundancy_reach: usize,
     /// See `redundancy_depth`.
     pub target_bitrate_bps: u64,
+    /// Channels of what is sent now.
+    pub channels: Option<u8>,
 }
 
 /// `RTCInboundRtpStreamStats` of the audio.
@@ -394,6 +398,8 @@ pub struct AudioReceivedStats {
     pub level_dbfs: Option<f32>,
     /// Strongest tone of the last second, Hz, where one stands out.
     pub tone_hz: Option<f32>,
+    /// Channels of what was played last; `None` before anything was.
+    pub channels: Option<u8>,
     /// Interarrival jitter.
     pub jitter: Duration,
     /// Redundant copies (RED) received.

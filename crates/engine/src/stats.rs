@@ -168,6 +168,7 @@ pub(crate) fn fill_sent(
     sent.limited_by = video.limited_by.map(visavis_media::adaptation::Cause::resource);
     let sent = &mut snapshot.audio_sent;
     sent.bitrate_bps = audio.bitrate_bps;
+    sent.channels = audio.channels;
     sent.redundancy_depth = audio.protection.redundancy.depth();
     sent.redundancy_reach = audio.protection.redundancy.reach();
     sent.target_bitrate_bps = audio.protection.bitrate.as_bps();
@@ -203,6 +204,7 @@ pub(crate) fn fill_received(
     received.bitrate_bps = audio.bitrate_bps;
     received.level_dbfs = audio.level_dbfs;
     received.tone_hz = audio.tone_hz;
+    received.channels = (audio.packets > 0).then_some(audio.channels);
     received.jitter = audio.jitter;
     received.red_copies = audio.red_copies;
     received.red_recovered = audio.red_recovered;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use visavis_media::audio::voice::{
     RenderReference, SpeechWhileMuted, VoiceProcessor, VoiceSettings,
 };
-use visavis_media::{AUDIO_FRAME_SAMPLES, AudioFrame, MediaTime};
+use visavis_media::codec::opus::AudioContent;
+use visavis_media::{AudioFrame, MediaTime};
 
 use crate::{Switch, VoiceProcessing, VoiceState};
 
@@ -44,6 +45,17 @@ impl VoiceSend {
 
     pub(crate) fn set_wanted(&mut self, wanted: VoiceProcessing) {
         self.wanted = wanted;
+        if wanted.music {
+            // Nothing is delayed for a fade.
+            self.processor = None;
+            self.reference.set_listening(false);
+            (self.render_latency, self.delay) = (None, None);
+        }
+    }
+
+    /// What is sent.
+    pub(crate) fn content(&self) -> AudioContent {
+        if self.wanted.music { AudioContent::Music } else { AudioContent::Voice }
     }
 
     /// Another source: what was learnt of the last one's room is forgotten.
@@ -76,10 +88,8 @@ impl VoiceSend {
         if self.processor.is_none() && settings == VoiceSettings::OFF && !watch {
             return frame;
         }
-        let Ok(samples) = <[f32; AUDIO_FRAME_SAMPLES]>::try_from(&frame.samples[..]) else {
-            // Every source delivers whole frames.
-            return frame;
-        };
+        // Voices are mono. Every source delivers whole frames.
+        let Some(samples) = frame.mono() else { return frame };
         let processor = self.processor.get_or_insert_with(|| VoiceProcessor::new(settings));
         if processor.settings() != settings {
             processor.set_settings(settings);
@@ -114,6 +124,7 @@ impl VoiceSend {
             noise_suppression: settings.noise_suppression,
             automatic_gain: settings.automatic_gain,
             high_pass: settings.high_pass,
+            music: self.wanted.music,
             echo_return_loss_db: stats.echo_return_loss_db,
             echo_return_loss_enhancement_db: stats.echo_return_loss_enhancement_db,
             device_delay: stats.echo_delay.and(self.delay),
@@ -124,6 +135,7 @@ impl VoiceSend {
 
     fn settings(&self) -> VoiceSettings {
         let on = |switch| match switch {
+            _ if self.wanted.music => false,
             Switch::Auto => self.device,
             Switch::On => true,
             Switch::Off => false,
@@ -139,8 +151,9 @@ impl VoiceSend {
 
 #[cfg(test)]
 mod tests {
+    use visavis_media::AUDIO_FRAME_SAMPLES;
     use visavis_media::audio::speech::Talker;
-    use visavis_media::synthetic::Tone;
+    use visavis_media::synthetic::{StereoTone, Tone};
 
     use super::*;
 
@@ -163,6 +176,28 @@ mod tests {
         let frame = tone.next_frame(time(20));
         assert_ne!(voice.process(&frame, false, time(20)).samples, frame.samples);
         assert!(voice.state().running && !voice.state().echo_cancellation);
+    }
+
+    #[test]
+    fn music_is_sent_as_it_is_with_both_channels() {
+        let mut voice = VoiceSend::new(Arc::default());
+        voice.source_opened(true);
+        let mut tone = StereoTone::default();
+        let frame = tone.next_frame(time(0));
+        assert!(!voice.process(&frame, false, time(0)).is_stereo());
+        assert!(voice.state().running);
+        voice.set_wanted(VoiceProcessing {
+            music: true,
+            echo_cancellation: Switch::On,
+            ..Default::default()
+        });
+        for n in 1..20 {
+            let frame = tone.next_frame(time(n));
+            let sent = voice.process(&frame, false, time(n));
+            assert_eq!((&sent.samples, sent.time), (&frame.samples, frame.time));
+        }
+        assert!(!voice.state().running && !voice.state().echo_cancellation);
+        assert_eq!(voice.content(), AudioContent::Music);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn parse_size(text: &str) -> Result<Size, WordError> {
 
 enum Given {
     File(PathBuf),
+    StereoFile(PathBuf),
     Device(DeviceId),
 }
 
@@ -31,6 +32,7 @@ fn given(text: &str) -> Option<Given> {
     match text.split_once(':')? {
         (_, "") => None,
         ("file", path) => Some(Given::File(path.into())),
+        ("stereo-file", path) => Some(Given::StereoFile(path.into())),
         ("device", id) => Some(Given::Device(DeviceId(id.to_owned()))),
         _ => None,
     }
@@ -73,12 +75,15 @@ impl FromStr for MicrophoneSource {
     fn from_str(text: &str) -> Result<Self, WordError> {
         match (text, given(text)) {
             ("tone", _) => Ok(Self::Tone),
+            ("stereo-tone", _) => Ok(Self::StereoTone),
             ("beep", _) => Ok(Self::Beep),
             ("silence", _) => Ok(Self::Silence),
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError("tone, beep, silence, default, file:PATH.wav or device:ID")),
+            _ => Err(WordError(
+                "tone, stereo-tone, beep, silence, default, file:PATH.wav or device:ID",
+            )),
         }
     }
 }
@@ -91,8 +96,9 @@ impl FromStr for SpeakerSink {
             ("none", _) => Ok(Self::None),
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
+            (_, Some(Given::StereoFile(path))) => Ok(Self::StereoFile(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError("none, default, file:PATH.wav or device:ID")),
+            _ => Err(WordError("none, default, file:PATH.wav, stereo-file:PATH.wav or device:ID")),
         }
     }
 }
@@ -122,6 +128,8 @@ mod tests {
         assert_eq!("file:a:b.y4m".parse(), Ok(CameraSource::File("a:b.y4m".into())));
         assert_eq!("device:x".parse(), Ok(MicrophoneSource::Device(DeviceId("x".into()))));
         assert_eq!("none".parse(), Ok(SpeakerSink::None));
+        assert_eq!("stereo-file:a.wav".parse(), Ok(SpeakerSink::StereoFile("a.wav".into())));
+        assert!("stereo-file:a.y4m".parse::<CameraSource>().is_err());
         assert!("file:".parse::<CameraSource>().is_err());
         assert!("loud".parse::<MicrophoneSource>().is_err());
         assert!("device:x".parse::<DisplaySink>().is_err());

@@ -202,11 +202,12 @@ impl Y4mWriter {
     }
 }
 
-/// Reads a WAV file of any rate, depth and channel count over and over, as 48 kHz mono.
+/// Reads a WAV file of any rate and depth over and over, at 48 kHz: one of two channels as stereo, any
+/// other as mono.
 pub struct WavReader {
     reader: hound::WavReader<BufReader<File>>,
     resampler: Resampler,
-    /// Mono samples at 48 kHz not yet handed out.
+    /// Samples at 48 kHz not yet handed out, of two channels in turn.
     ready: Vec<f32>,
     block: Vec<f32>,
 }
@@ -227,7 +228,9 @@ impl WavReader {
         if reader.duration() == 0 {
             return Err(bad_file("it holds no sound"));
         }
-        let resampler = Resampler::new(reader.spec().sample_rate, AUDIO_RATE_HZ)?;
+        let channels = if reader.spec().channels == 2 { 2 } else { 1 };
+        let rate_hz = reader.spec().sample_rate;
+        let resampler = Resampler::with_channels(rate_hz, AUDIO_RATE_HZ, channels)?;
         Ok(Self { reader, resampler, ready: Vec::new(), block: Vec::new() })
     }
 
@@ -237,7 +240,9 @@ impl WavReader {
     /// The file cannot be read.
     pub fn next_frame(&mut self, time: MediaTime) -> Result<AudioFrame, MediaError> {
         let mut rewound = false;
-        while self.ready.len() < AUDIO_FRAME_SAMPLES {
+        let stereo = self.reader.spec().channels == 2;
+        let wanted = AUDIO_FRAME_SAMPLES * if stereo { 2 } else { 1 };
+        while self.ready.len() < wanted {
             self.read_block()?;
             if !self.block.is_empty() {
                 rewound = false;
@@ -248,10 +253,10 @@ impl WavReader {
                 self.reader.seek(0)?;
             }
         }
-        Ok(AudioFrame { samples: self.ready.drain(..AUDIO_FRAME_SAMPLES).collect(), time })
+        Ok(AudioFrame { samples: self.ready.drain(..wanted).collect(), time })
     }
 
-    /// Up to 10 ms from the file into `block`, mixed to mono; nothing at its end.
+    /// Up to 10 ms from the file into `block`, mixed to mono unless stereo; nothing at its end.
     fn read_block(&mut self) -> Result<(), MediaError> {
         let spec = self.reader.spec();
         let channels = usize::from(spec.channels.max(1));
@@ -271,6 +276,11 @@ impl WavReader {
             }
         }
         self.block.clear();
+        if channels == 2 {
+            // A file that is cut short within a frame loses it.
+            self.block.extend_from_slice(interleaved.as_chunks::<2>().0.as_flattened());
+            return Ok(());
+        }
         self.block.extend(
             interleaved
                 .chunks_exact(channels)
@@ -280,7 +290,7 @@ impl WavReader {
     }
 }
 
-/// Writes 48 kHz mono 16-bit WAV. Once a second the header is brought up to date, so that the file
+/// Writes 48 kHz 16-bit WAV, mono or stereo. Once a second the header is brought up to date, so that the file
 /// can be read even if the process is killed.
 pub struct WavWriter {
     writer: hound::WavWriter<BufWriter<File>>,
@@ -294,13 +304,25 @@ impl std::fmt::Debug for WavWriter {
 }
 
 impl WavWriter {
-    /// Makes or replaces the file.
+    /// Makes or replaces a mono file.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn create(path: &Path) -> Result<Self, MediaError> {
+        Self::with_channels(path, 1)
+    }
+
+    /// Makes or replaces a stereo file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create_stereo(path: &Path) -> Result<Self, MediaError> {
+        Self::with_channels(path, 2)
+    }
+
+    fn with_channels(path: &Path, channels: u16) -> Result<Self, MediaError> {
         let spec = hound::WavSpec {
-            channels: 1,
+            channels,
             sample_rate: AUDIO_RATE_HZ,
             bits_per_sample: 16,
             sample_format: hound::SampleFormat::Int,
@@ -310,7 +332,7 @@ impl WavWriter {
         Ok(Self { writer, since_flush: 0 })
     }
 
-    /// Appends samples, clipped to full scale.
+    /// Appends samples, of stereo left and right in turn, clipped to full scale.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -320,7 +342,7 @@ impl WavWriter {
             self.writer.write_sample(sample).map_err(wav_error)?;
         }
         self.since_flush += samples.len();
-        if self.since_flush >= AUDIO_RATE_HZ as usize {
+        if self.since_flush >= AUDIO_RATE_HZ as usize * usize::from(self.writer.spec().channels) {
             self.since_flush = 0;
             self.writer.flush().map_err(wav_error)?;
         }

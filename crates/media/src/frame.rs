@@ -188,13 +188,59 @@ pub struct VideoFrame {
     pub rtp_timestamp: u32,
 }
 
-/// 10 ms of mono sound at [`AUDIO_RATE_HZ`]; samples from -1 to 1.
+/// 10 ms of captured sound at [`AUDIO_RATE_HZ`], mono or stereo; samples from -1 to 1.
 #[derive(Debug, Clone)]
 pub struct AudioFrame {
-    /// Exactly [`AUDIO_FRAME_SAMPLES`].
+    /// Mono: [`AUDIO_FRAME_SAMPLES`]. Stereo: twice as many, left and right in turn.
     pub samples: Vec<f32>,
     /// When the first sample was captured.
     pub time: MediaTime,
+}
+
+impl AudioFrame {
+    /// Whether it has two channels.
+    pub fn is_stereo(&self) -> bool {
+        self.samples.len() == 2 * AUDIO_FRAME_SAMPLES
+    }
+
+    /// The mean of its channels; `None` if it has neither length.
+    pub fn mono(&self) -> Option<[f32; AUDIO_FRAME_SAMPLES]> {
+        if let Ok(mono) = self.samples[..].try_into() {
+            return Some(mono);
+        }
+        let pairs = self.samples.as_chunks::<2>().0;
+        let mut mono = [0.0; AUDIO_FRAME_SAMPLES];
+        self.is_stereo().then(|| {
+            mono.iter_mut().zip(pairs).for_each(|(m, [l, r])| *m = (l + r) / 2.0);
+            mono
+        })
+    }
+}
+
+/// 10 ms of sound for a speaker at [`AUDIO_RATE_HZ`]; samples from -1 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlayoutBlock {
+    /// Left channel.
+    pub left: [f32; AUDIO_FRAME_SAMPLES],
+    /// Right channel; the same as `left` unless `stereo`.
+    pub right: [f32; AUDIO_FRAME_SAMPLES],
+    /// Whether the channels differ.
+    pub stereo: bool,
+}
+
+impl PlayoutBlock {
+    /// Nothing to hear.
+    pub const SILENCE: Self =
+        Self { left: [0.0; AUDIO_FRAME_SAMPLES], right: [0.0; AUDIO_FRAME_SAMPLES], stereo: false };
+
+    /// The mean of the channels.
+    pub fn mono(&self) -> [f32; AUDIO_FRAME_SAMPLES] {
+        let mut mono = self.left;
+        if self.stereo {
+            mono.iter_mut().zip(&self.right).for_each(|(m, r)| *m = (*m + r) / 2.0);
+        }
+        mono
+    }
 }
 
 /// One coded picture.

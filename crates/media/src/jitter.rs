@@ -13,15 +13,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::audio::stretch::{self, Likeness};
-use crate::codec::opus::{OpusDecoder, has_fec, is_dtx, packet_samples};
+use crate::audio::stretch::Likeness;
+use crate::codec::opus::{has_fec, is_dtx, packet_samples};
 use crate::error::MediaError;
-use crate::frame::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaTime, ReceivedRtp};
+use crate::frame::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaTime, PlayoutBlock, ReceivedRtp};
+use decoded::Decoded;
 use timing::Timing;
 
+mod decoded;
 mod timing;
 
-/// 10 ms for the speaker.
+/// 10 ms for the speaker, mixed to mono.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlayoutFrame {
     /// Exactly [`AUDIO_FRAME_SAMPLES`].
@@ -86,11 +88,10 @@ pub struct PlayoutStats {
 /// See the module.
 #[derive(Debug)]
 pub struct JitterBuffer {
-    decoder: OpusDecoder,
     /// By extended RTP timestamp.
     packets: BTreeMap<u64, Packet>,
-    /// Decoded and not yet handed out.
-    decoded: Vec<f32>,
+    /// The decoder, and what is decoded and not yet handed out.
+    decoded: Decoded,
     /// Where the stream is decoded up to; `None` before the first packet is played.
     position: Option<Position>,
     /// Samples made up since the last packet without moving `position`.
@@ -145,9 +146,8 @@ impl JitterBuffer {
     /// libopus refused a decoder.
     pub fn new() -> Result<Self, MediaError> {
         Ok(Self {
-            decoder: OpusDecoder::new()?,
             packets: BTreeMap::new(),
-            decoded: Vec::with_capacity(8 * AUDIO_FRAME_SAMPLES),
+            decoded: Decoded::new()?,
             position: None,
             stalled: 0,
             stall_concealed: 0,
@@ -288,12 +288,10 @@ impl JitterBuffer {
 
     /// As [`Self::pull_into`], in memory of its own.
     pub fn pull_10ms(&mut self, now: MediaTime) -> PlayoutFrame {
-        let mut samples = vec![0.0; AUDIO_FRAME_SAMPLES];
-        let mut block = [0.0; AUDIO_FRAME_SAMPLES];
+        let mut block = PlayoutBlock::SILENCE;
         let kind = self.pull_into(now, &mut block);
-        samples.copy_from_slice(&block);
         PlayoutFrame {
-            samples,
+            samples: block.mono().to_vec(),
             concealed: kind == PlayoutKind::Concealed,
             fec: kind == PlayoutKind::Fec,
         }
@@ -301,13 +299,9 @@ impl JitterBuffer {
 
     /// The next 10 ms. Silence before the first packet. Call it every 10 ms; several calls at once
     /// (a device with larger blocks) are taken into account by a longer delay.
-    pub fn pull_into(
-        &mut self,
-        now: MediaTime,
-        out: &mut [f32; AUDIO_FRAME_SAMPLES],
-    ) -> PlayoutKind {
+    pub fn pull_into(&mut self, now: MediaTime, out: &mut PlayoutBlock) -> PlayoutKind {
         if !self.start(now) {
-            out.fill(0.0);
+            *out = PlayoutBlock::SILENCE;
             return PlayoutKind::Silence;
         }
         self.measure_delay(now);
@@ -320,8 +314,7 @@ impl JitterBuffer {
             self.last_kind = kind;
         }
         self.stats.total_samples_received += AUDIO_FRAME_SAMPLES as u64;
-        out.copy_from_slice(&self.decoded[..AUDIO_FRAME_SAMPLES]);
-        self.decoded.drain(..AUDIO_FRAME_SAMPLES);
+        self.decoded.take(out);
         self.last_kind
     }
 
@@ -422,7 +415,7 @@ impl JitterBuffer {
         let before = self.decoded.len();
         // It was not lost, but came after its time.
         let late = self.stalled > 0 && self.position.is_some_and(|p| p.timestamp == timestamp);
-        let result = self.decoder.decode(&packet.payload, &mut self.decoded);
+        let result = self.decoded.decode(&packet.payload);
         let known = self.position.filter(|p| p.timestamp == timestamp).and_then(|p| p.sequence);
         self.position = Some(Position {
             sequence: packet.sequence.or(known).map(|s| s + 1),
@@ -437,9 +430,7 @@ impl JitterBuffer {
         self.stats.red_recovered_packets += u64::from(packet.sequence.is_none());
         if std::mem::take(&mut self.concealed_run) > FADE_START {
             // Concealment had gone down to silence.
-            for (n, sample) in self.decoded[before..].iter_mut().take(FADE_IN_SAMPLES).enumerate() {
-                *sample *= n as f32 / FADE_IN_SAMPLES as f32;
-            }
+            self.decoded.scale(before, |n| (n as f32 / FADE_IN_SAMPLES as f32).min(1.0));
         }
         if self.dtx {
             return PlayoutKind::Silence;
@@ -467,7 +458,7 @@ impl JitterBuffer {
         };
         if whole > 0 && missing <= reach && has_fec(&payload) {
             move_to(self, next_timestamp);
-            if self.decoder.decode_fec(&payload, whole as usize, &mut self.decoded).is_ok() {
+            if self.decoded.decode_fec(&payload, whole as usize).is_ok() {
                 self.stats.fec_recovered_packets += 1;
                 self.concealed_run = 0;
                 return PlayoutKind::Fec;
@@ -492,18 +483,16 @@ impl JitterBuffer {
 
     fn conceal(&mut self, samples: usize, counted: bool) -> PlayoutKind {
         let start = self.decoded.len();
-        if self.decoder.conceal(samples, &mut self.decoded).is_err() || self.decoded.len() == start
-        {
-            self.decoded.resize(start + samples, 0.0);
-        }
+        self.decoded.conceal(samples);
         if !counted {
             return PlayoutKind::Silence;
         }
-        for sample in &mut self.decoded[start..] {
-            let faded = self.concealed_run.saturating_sub(FADE_START) as f32 / FADE_SAMPLES as f32;
-            *sample *= (1.0 - faded).max(0.0);
-            self.concealed_run += 1;
-        }
+        let run = self.concealed_run;
+        self.decoded.scale(start, |n| {
+            let faded = (run + n).saturating_sub(FADE_START) as f32 / FADE_SAMPLES as f32;
+            (1.0 - faded).max(0.0)
+        });
+        self.concealed_run += self.decoded.len() - start;
         self.stats.concealed_samples += samples as u64;
         PlayoutKind::Concealed
     }
@@ -548,7 +537,7 @@ impl JitterBuffer {
         };
         if self.since_stretch < interval {
         } else if late > LATE_US {
-            let removed = stretch::shorten(&mut self.decoded, from, likeness);
+            let removed = self.decoded.shorten(from, likeness);
             self.stats.removed_samples_for_acceleration += removed as u64;
             self.stretched(delay, -samples_to_us(removed as u64));
         } else if early > EARLY_US {
@@ -557,7 +546,7 @@ impl JitterBuffer {
     }
 
     fn lengthen(&mut self, from: usize, likeness: Likeness) {
-        let inserted = stretch::lengthen(&mut self.decoded, from, likeness);
+        let inserted = self.decoded.lengthen(from, likeness);
         self.stats.inserted_samples_for_deceleration += inserted as u64;
         if let Some(delay) = self.delay_us {
             self.stretched(delay, samples_to_us(inserted as u64));

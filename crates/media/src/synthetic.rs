@@ -225,6 +225,26 @@ impl Default for Tone {
     }
 }
 
+/// A tone on the left and another one on the right.
+#[derive(Debug, Clone)]
+pub struct StereoTone(Tone, Tone);
+
+impl StereoTone {
+    /// The next 10 ms, stamped `time`.
+    pub fn next_frame(&mut self, time: MediaTime) -> AudioFrame {
+        let (left, right) = (self.0.next_frame(time).samples, self.1.next_frame(time).samples);
+        let samples = left.into_iter().zip(right).flat_map(|(left, right)| [left, right]).collect();
+        AudioFrame { samples, time }
+    }
+}
+
+impl Default for StereoTone {
+    /// 440 Hz on the left, 880 Hz on the right, both at -12 dBFS.
+    fn default() -> Self {
+        Self(Tone::new(440.0, -12.0), Tone::new(880.0, -12.0))
+    }
+}
+
 /// A tone of 1 kHz, -12 dBFS, while there is a flash ([`is_flash`]) and silence between.
 #[derive(Debug, Clone)]
 pub struct Beep(Tone);

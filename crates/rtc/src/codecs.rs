@@ -129,6 +129,41 @@ pub(crate) fn prefer_red(sdp: &str) -> String {
     out
 }
 
+/// `sdp` with what is said of Opus beside what the stack negotiates (RFC 7587 §6.1): stereo is welcome, and may come,
+/// for whoever sends may switch to music in the middle of a call. Done to what is signaled only, as above.
+pub(crate) fn announce_stereo(sdp: &str) -> String {
+    let (session, sections) = sdp::split(sdp);
+    let mut out = session.to_owned();
+    for section in sections {
+        let opus = (section.media() == "audio").then(|| section.audio_formats().0).flatten();
+        let Some(opus) = opus else {
+            out.push_str(section.text);
+            continue;
+        };
+        let line = format!("a=fmtp:{opus} ");
+        let stereo = |parameters: &str| {
+            let others = parameters.split(';').map(str::trim).filter(|pair| {
+                let key = pair.split('=').next().unwrap_or_default();
+                !["stereo", "sprop-stereo", ""].contains(&key)
+            });
+            let all: Vec<&str> = others.chain(["stereo=1", "sprop-stereo=1"]).collect();
+            format!("{line}{}\r\n", all.join(";"))
+        };
+        let has_line = section.text.lines().any(|l| l.starts_with(&line));
+        let rtpmap = format!("a=rtpmap:{opus} ");
+        for each in section.text.split_inclusive('\n') {
+            match each.strip_prefix(&line) {
+                Some(parameters) => out.push_str(&stereo(parameters.trim_end())),
+                None => out.push_str(each),
+            }
+            if !has_line && each.starts_with(&rtpmap) && each.ends_with('\n') {
+                out.push_str(&stereo(""));
+            }
+        }
+    }
+    out
+}
+
 /// `sdp` with the payload types of its video in our order of preference: libwebrtc sends the first codec of the
 /// remote description that it can, whoever offered. Done to what is signaled only, as above.
 pub(crate) fn prefer_video(sdp: &str, codecs: VideoCodecs) -> String {
@@ -286,8 +321,11 @@ pub(crate) const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
 #[cfg(test)]
 mod tests {
+    use visavis_media::Bitrate;
+
     use super::*;
     use crate::payload_types;
+    use crate::sdp::OpusWishes;
 
     #[test]
     fn video_is_described_in_our_order_and_keeps_what_it_has() {
@@ -311,6 +349,47 @@ mod tests {
         assert_eq!(all.len(), count);
         // RFC 5761 §4: none that looks like RTCP.
         assert!(all.iter().all(|number| !(64..96).contains(number) && *number < 128));
+    }
+
+    #[test]
+    fn stereo_is_announced_beside_the_other_parameters_of_opus_alone() {
+        let sdp = "v=0\r\nm=audio 9 X 63 111\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n\
+            a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;stereo=0; useinbandfec=1\r\n\
+            m=video 9 X 96\r\na=rtpmap:96 VP8/90000\r\n";
+        let expected = sdp.replace(
+            "minptime=10;stereo=0; useinbandfec=1",
+            "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1",
+        );
+        assert_eq!(announce_stereo(sdp), expected);
+        assert_eq!(announce_stereo(&expected), expected);
+        let (_, sections) = sdp::split(&expected);
+        assert_eq!(sections[0].opus_wishes(), OpusWishes { stereo: true, most: None });
+        let bare = "m=audio 9 X 96\na=rtpmap:96 opus/48000/2\n";
+        assert_eq!(announce_stereo(bare), format!("{bare}a=fmtp:96 stereo=1;sprop-stereo=1\r\n"));
+        for without in
+            ["", "v=0\r\n", "m=audio 9 X 0\r\na=rtpmap:0 PCMU/8000\r\n", "m=video 9 X 96\r\n"]
+        {
+            assert_eq!(announce_stereo(without), without);
+        }
+    }
+
+    #[test]
+    fn what_the_remote_peer_wants_of_opus_is_read() {
+        let wishes = |parameters: &str| {
+            let text =
+                format!("m=audio 9 X 96\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 {parameters}\r\n");
+            sdp::Section { text: &text }.opus_wishes()
+        };
+        let kbps = |kbps| Some(Bitrate::from_kbps(kbps));
+        assert_eq!(wishes("minptime=10"), OpusWishes::default());
+        assert_eq!(wishes("stereo=0;sprop-stereo=1"), OpusWishes::default());
+        let both = OpusWishes { stereo: true, most: kbps(64) };
+        assert_eq!(wishes("stereo=1; maxaveragebitrate=64000"), both);
+        // Outside 6 to 510 kbps it is no wish that RFC 7587 knows.
+        for nonsense in ["0", "-1", "5999", "510001", "99999999999999999999", "x"] {
+            let parameters = format!("maxaveragebitrate={nonsense}");
+            assert_eq!(wishes(&parameters), OpusWishes::default(), "{nonsense}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A description as far as it is looked at and rewritten here: its m-sections, and their payload types of video.
 //! Pure; the stack parses and writes the rest.
 
-use visavis_media::VideoCodec;
+use visavis_media::{Bitrate, VideoCodec};
 
 /// One m-section (RFC 8866 §5.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +159,17 @@ impl<'a> Section<'a> {
         (opus, red)
     }
 
+    /// What whoever described this section wants to be sent as Opus.
+    pub(crate) fn opus_wishes(self) -> OpusWishes {
+        let Some(opus) = self.audio_formats().0 else { return OpusWishes::default() };
+        let parameters = self.parameters(opus);
+        let most = parameter(parameters, "maxaveragebitrate").and_then(|bps| bps.parse().ok());
+        OpusWishes {
+            stereo: parameter(parameters, "stereo") == Some("1"),
+            most: most.filter(|bps| OPUS_BPS.contains(bps)).map(Bitrate::from_bps),
+        }
+    }
+
     /// The section of an answer with the numbers that the offer's `offered` has for the same formats. The stack keeps
     /// the numbers of its first negotiation, and Firefox looks for those of its own offer.
     pub(crate) fn with_numbers_of(self, offered: Section<'_>) -> String {
@@ -242,6 +253,18 @@ impl<'a> Section<'a> {
         })
     }
 }
+
+/// What a receiver prefers of Opus (RFC 7587 §6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct OpusWishes {
+    /// Stereo rather than mono.
+    pub(crate) stereo: bool,
+    /// `maxaveragebitrate`.
+    pub(crate) most: Option<Bitrate>,
+}
+
+/// What `maxaveragebitrate` may be (RFC 7587 §6.1).
+const OPUS_BPS: std::ops::RangeInclusive<u64> = 6_000..=510_000;
 
 /// Which way media goes (RFC 8866 §6.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

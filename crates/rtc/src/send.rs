@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use visavis_media::{Bitrate, EncodedAudioFrame, EncodedVideoFrame, MediaTime};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
@@ -205,6 +205,16 @@ impl AudioSender {
     /// Whether the remote side takes redundant copies (RED, RFC 2198).
     pub fn takes_redundancy(&self) -> bool {
         self.0.outlet.session.audio_types().sent.1.is_some()
+    }
+
+    /// Whether the remote side prefers stereo to mono (`stereo`, RFC 7587 §6.1).
+    pub fn takes_stereo(&self) -> bool {
+        self.0.outlet.session.audio_types().wishes.stereo
+    }
+
+    /// The most bits a second of Opus that the remote side wants (`maxaveragebitrate`, RFC 7587 §6.1).
+    pub fn most_wanted(&self) -> Option<Bitrate> {
+        self.0.outlet.session.audio_types().wishes.most
     }
 
     /// Which earlier packets go along with each packet from now on, if the remote side takes them.

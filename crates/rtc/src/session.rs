@@ -12,6 +12,7 @@ use crate::clock::MediaClock;
 use crate::congestion::NetworkEstimate;
 use crate::direct::DirectPath;
 use crate::payload_types::VideoTypes;
+use crate::sdp::OpusWishes;
 use crate::stream_stats::{InboundStats, OutboundStats};
 use crate::tcp::TcpCandidates;
 use crate::types::{MediaKind, PeerEvent};
@@ -74,6 +75,8 @@ impl<T> PerKind<T> {
 pub(crate) struct AudioTypes {
     pub(crate) sent: (Option<u8>, Option<u8>),
     pub(crate) received: (Option<u8>, Option<u8>),
+    /// What the remote peer wants to be sent.
+    pub(crate) wishes: OpusWishes,
 }
 
 /// Where a stream of ours is in RTP time: the timestamp that a capture time got.

@@ -169,8 +169,13 @@ fn microphone(options: &Options) -> Result<Value> {
     let (on_end, ended) = end_channel();
     let (tx, frames) = sync_channel(256);
     let opening = Instant::now();
-    let microphone =
-        Microphone::open(options.id("id"), clock(), move |frame| drop(tx.try_send(frame)), on_end)?;
+    let microphone = Microphone::open(
+        options.id("id"),
+        false,
+        clock(),
+        move |frame| drop(tx.try_send(frame)),
+        on_end,
+    )?;
     let open_ms = opening.elapsed().as_millis() as u64;
     // For whoever waits to make a sound.
     println!("{}", json!({ "event": "open", "name": microphone.format().name }));
@@ -224,10 +229,11 @@ fn speaker(options: &Options) -> Result<Value> {
     let speaker = Speaker::open(
         options.id("id"),
         move |frame, _| {
-            for sample in frame.iter_mut() {
+            for sample in frame.left.iter_mut() {
                 *sample = (0.25 * (phase * std::f64::consts::TAU).sin()) as f32;
                 phase = (phase + tone_hz / f64::from(AUDIO_RATE_HZ)).fract();
             }
+            frame.right = frame.left;
             let _ = tx.try_send(Instant::now());
         },
         on_end,
@@ -278,6 +284,7 @@ fn roundtrip(options: &Options) -> Result<Value> {
     let mut quiet_frames = 100_u32;
     let microphone = Microphone::open(
         options.id("microphone"),
+        false,
         clock(),
         move |frame| {
             let loud = frame.samples.iter().any(|s| s.abs() > 0.1);
@@ -294,13 +301,14 @@ fn roundtrip(options: &Options) -> Result<Value> {
         move |frame, _| {
             count += 1;
             if count.is_multiple_of(SPACING) {
-                for (n, sample) in frame.iter_mut().enumerate() {
+                for (n, sample) in frame.left.iter_mut().enumerate() {
                     *sample = if (n * 1000 / AUDIO_RATE_HZ as usize).is_multiple_of(2) {
                         0.5
                     } else {
                         -0.5
                     };
                 }
+                frame.right = frame.left;
                 let _ = click_tx.try_send(Instant::now());
             }
         },

@@ -122,6 +122,10 @@ fn video_received(s: &CallSnapshot) -> Vec<Fact> {
     ]
 }
 
+fn channels(count: u8) -> String {
+    if count == 2 { "stereo" } else { "mono" }.to_owned()
+}
+
 fn audio_sent(s: &CallSnapshot) -> Vec<Fact> {
     let a = &s.audio_sent;
     vec![
@@ -143,6 +147,7 @@ fn audio_sent(s: &CallSnapshot) -> Vec<Fact> {
             "Copies of earlier packets in each packet (RED, RFC 2198), by the reported loss.",
         ),
         ("Target", format::bitrate(a.target_bitrate_bps), "Opus' target bitrate."),
+        ("Channels", or_unknown(a.channels, channels), "Stereo is sent as music only."),
         (
             "Microphone level",
             format!("{:.0} dBFS", s.local.microphone_level_dbfs),
@@ -176,6 +181,7 @@ fn audio_received(s: &CallSnapshot) -> Vec<Fact> {
         ("Jitter buffer", format::ms(a.jitter_buffer), "Delay that the playout adds."),
         ("Jitter", format::ms(a.jitter), "Interarrival jitter, RFC 3550 §6.4.1."),
         ("Level", or_unknown(a.level_dbfs, |l| format!("{l:.0} dBFS")), "RMS of the last second."),
+        ("Channels", or_unknown(a.channels, channels), "Of what was played last."),
         (
             "Tone",
             or_unknown(a.tone_hz, |f| format!("{f:.0} Hz")),

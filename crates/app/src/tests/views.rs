@@ -223,6 +223,22 @@ fn voice_processing_is_switched_in_the_microphones_menu_which_stays_open() {
 }
 
 #[test]
+fn music_is_switched_in_the_microphones_menu_and_nothing_else_with_it() {
+    let mut h = harness(snapshots::lobby());
+    settle(&mut h);
+    h.get_by_label("Microphone: Built-in Microphone").click();
+    settle(&mut h);
+    h.get_by_label("Music").click();
+    settle(&mut h);
+    assert!(h.state().settings.music && h.state().settings.echo_cancellation);
+    let last = h.state().actions.iter().rev().find_map(|a| match a {
+        Action::Send(Command::SetVoiceProcessing(wanted)) => Some(*wanted),
+        _ => None,
+    });
+    assert!(last.is_some_and(|wanted| wanted.music));
+}
+
+#[test]
 fn who_talks_while_muted_is_told_beside_the_microphone() {
     let mut h = harness(snapshots::connected());
     h.state_mut().settings.microphone_on = false;

@@ -1,5 +1,5 @@
-//! Between the device's interleaved samples and mono `f32`. Runs in audio callbacks: no locks, no
-//! memory.
+//! Between the device's interleaved samples and `f32`, mono or stereo. Runs in audio callbacks: no
+//! locks, no memory.
 
 use cpal::{Data, FromSample, I24, Sample, SampleFormat, SizedSample, U24};
 
@@ -39,6 +39,28 @@ macro_rules! by_format {
     };
 }
 
+/// How many channels of a microphone with `channels` are kept: both of two where stereo is wanted.
+pub(super) fn kept_channels(channels: u16, stereo: bool) -> usize {
+    if stereo && channels == 2 { 2 } else { 1 }
+}
+
+/// Appends the samples of a stereo device as they are; whether there was room for all of them (else
+/// none is taken).
+pub(super) fn read_stereo(data: &Data, ring: &mut rtrb::Producer<f32>) -> bool {
+    by_format!(data, as_slice, take_all, ring).unwrap_or(false)
+}
+
+fn take_all<T>(samples: &[T], ring: &mut rtrb::Producer<f32>) -> bool
+where
+    T: SizedSample,
+    f32: FromSample<T>,
+{
+    let samples = samples.as_chunks::<2>().0.as_flattened();
+    let Ok(room) = ring.write_chunk_uninit(samples.len()) else { return false };
+    room.fill_from_iter(samples.iter().map(|&s| f32::from_sample(s)));
+    true
+}
+
 /// Appends the mean of each frame's channels; whether there was room for all of them (else none
 /// is taken).
 pub(super) fn read_mono(data: &Data, channels: usize, ring: &mut rtrb::Producer<f32>) -> bool {
@@ -61,28 +83,35 @@ where
 
 /// Fills a block from the ring, with silence where it runs dry; how many frames were missing.
 ///
-/// The first two channels get the sound, further ones (centre, rear, bass) none.
-pub(super) fn write_mono(
+/// The first two channels get left and right, further ones (centre, rear, bass) nothing; a single one
+/// gets the mean of both.
+pub(super) fn write(
     data: &mut Data,
     channels: usize,
-    ring: &mut rtrb::Consumer<f32>,
+    ring: &mut rtrb::Consumer<[f32; 2]>,
 ) -> usize {
     by_format!(data, as_slice_mut, give, channels, ring).unwrap_or(0)
 }
 
-fn give<T>(samples: &mut [T], channels: usize, ring: &mut rtrb::Consumer<f32>) -> usize
+fn give<T>(samples: &mut [T], channels: usize, ring: &mut rtrb::Consumer<[f32; 2]>) -> usize
 where
     T: SizedSample + FromSample<f32>,
 {
     let mut missing = 0;
     for frame in samples.chunks_exact_mut(channels.max(1)) {
-        let value = ring.pop().unwrap_or_else(|_| {
+        let [left, right] = ring.pop().unwrap_or_else(|_| {
             missing += 1;
-            0.0
+            [0.0; 2]
         });
-        let (heard, silent) = frame.split_at_mut(channels.min(2));
-        heard.fill(T::from_sample(value.clamp(-1.0, 1.0)));
-        silent.fill(T::EQUILIBRIUM);
+        let sample = |value: f32| T::from_sample(value.clamp(-1.0, 1.0));
+        match frame {
+            [mono] => *mono = sample((left + right) / 2.0),
+            [first, second, silent @ ..] => {
+                (*first, *second) = (sample(left), sample(right));
+                silent.fill(T::EQUILIBRIUM);
+            }
+            [] => {}
+        }
     }
     missing
 }
@@ -117,7 +146,7 @@ mod tests {
     #[test]
     fn an_empty_ring_plays_silence() {
         let (mut producer, mut consumer) = rtrb::RingBuffer::new(4);
-        producer.push(0.5).unwrap();
+        producer.push([0.5; 2]).unwrap();
         let mut out = [7_u8; 4];
         assert_eq!(give(&mut out, 2, &mut consumer), 1);
         assert_eq!(out, [192, 192, 128, 128]);
@@ -126,9 +155,34 @@ mod tests {
     #[test]
     fn sound_goes_to_the_first_two_of_many_channels() {
         let (mut producer, mut consumer) = rtrb::RingBuffer::new(4);
-        producer.push(2.0).unwrap();
+        producer.push([2.0, -0.5]).unwrap();
         let mut out = [9.0_f32; 6];
         assert_eq!(give(&mut out, 6, &mut consumer), 0);
-        assert_eq!(out, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(out, [1.0, -0.5, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn left_and_right_are_heard_on_their_sides_or_mixed() {
+        let (mut producer, mut consumer) = rtrb::RingBuffer::new(4);
+        producer.push([0.5, -0.25]).unwrap();
+        let mut out = [9.0_f32; 2];
+        assert_eq!(give(&mut out, 2, &mut consumer), 0);
+        assert_eq!(out, [0.5, -0.25]);
+        producer.push([0.5, -0.25]).unwrap();
+        assert_eq!(give(&mut out[..1], 1, &mut consumer), 0);
+        assert_eq!(out[0], 0.125);
+    }
+
+    #[test]
+    fn both_channels_of_a_stereo_device_are_kept_in_turn() {
+        let (mut producer, mut consumer) = rtrb::RingBuffer::new(4);
+        assert!(take_all(&[0.5_f32, -0.25, 1.0], &mut producer));
+        assert_eq!((consumer.pop(), consumer.pop()), (Ok(0.5), Ok(-0.25)));
+        assert!(consumer.pop().is_err());
+        assert!(!take_all(&[0.0_f32; 6], &mut producer));
+        assert_eq!(
+            [(2, true), (2, false), (1, true), (6, true)].map(|(n, s)| kept_channels(n, s)),
+            [2, 1, 1, 1]
+        );
     }
 }

@@ -38,6 +38,8 @@ pub struct Microphone {
 impl Microphone {
     /// Opens a microphone (`None`: the default) and starts it. Blocks until it runs, 5 s at most.
     ///
+    /// With `stereo` frames have two channels if the device has two, else they are mono.
+    ///
     /// `sink` gets each 10 ms on the microphone's thread and may take as long as that on average.
     /// Frames carry the time of their first sample on `clock`, smoothed over the callbacks'
     /// jitter.
@@ -47,6 +49,7 @@ impl Microphone {
     /// Every [`CaptureError`]; each says what to do.
     pub fn open(
         id: Option<DeviceId>,
+        stereo: bool,
         clock: Clock,
         mut sink: impl FnMut(AudioFrame) + Send + 'static,
         on_end: OnEnd,
@@ -58,7 +61,7 @@ impl Microphone {
             "microphone",
             &device,
             move || {
-                let input = Input::open(id.as_ref(), counted)?;
+                let input = Input::open(id.as_ref(), stereo, counted)?;
                 let format = input.format.clone();
                 Ok((input, format))
             },
@@ -73,7 +76,7 @@ impl Microphone {
         Ok(Self { format, counters, _worker: worker })
     }
 
-    /// What the device delivers, before it is made 48 kHz mono.
+    /// What the device delivers, before it is made 48 kHz.
     pub fn format(&self) -> &AudioDeviceFormat {
         &self.format
     }
@@ -87,7 +90,7 @@ impl Microphone {
 /// When a sample was captured.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    /// Samples that went into the ring before this one.
+    /// Frames that went into the ring before this one.
     position: u64,
     at: Instant,
 }
@@ -95,6 +98,8 @@ struct Mark {
 /// The callback's side.
 struct Intake {
     channels: usize,
+    /// Channels of what is in the ring.
+    kept: usize,
     samples: rtrb::Producer<f32>,
     marks: rtrb::Producer<Mark>,
     written: u64,
@@ -108,7 +113,11 @@ impl Intake {
         let stamp = info.timestamp();
         let age = stamp.callback.saturating_duration_since(stamp.capture).min(RING);
         let now = Instant::now();
-        if convert::read_mono(data, self.channels, &mut self.samples) {
+        let taken = match self.kept {
+            2 => convert::read_stereo(data, &mut self.samples),
+            _ => convert::read_mono(data, self.channels, &mut self.samples),
+        };
+        if taken {
             // One mark less is no harm: the next is as good.
             let at = now.checked_sub(age).unwrap_or(now);
             let _ = self.marks.push(Mark { position: self.written, at });
@@ -123,6 +132,8 @@ impl Intake {
 /// The thread's side.
 struct Input {
     format: AudioDeviceFormat,
+    /// Channels of `samples`.
+    kept: usize,
     samples: rtrb::Consumer<f32>,
     marks: rtrb::Consumer<Mark>,
     complaints: Complaints,
@@ -131,8 +142,13 @@ struct Input {
 
 impl Input {
     /// Runs on the microphone's thread, which the callbacks wake from then on.
-    fn open(id: Option<&DeviceId>, counters: Arc<Counters>) -> Result<Self, CaptureError> {
+    fn open(
+        id: Option<&DeviceId>,
+        stereo: bool,
+        counters: Arc<Counters>,
+    ) -> Result<Self, CaptureError> {
         let kind = DeviceKind::Microphone;
+        let wanted = if stereo { 2 } else { 1 };
         let device = find(kind, id)?;
         let name = name_of(&device);
         let failed = |e: cpal::Error| match failure(kind, &name, &e) {
@@ -140,12 +156,13 @@ impl Input {
             CaptureError::Gone { .. } if id.is_none() => CaptureError::NoDevice(kind),
             other => other,
         };
-        let format = format_of(kind, &device).map_err(|error| match error {
+        let format = format_of(kind, wanted, &device).map_err(|error| match error {
             CaptureError::Gone { .. } if id.is_none() => CaptureError::NoDevice(kind),
             other => other,
         })?;
         let (rate, channels) = (format.config.sample_rate, format.config.channels);
-        let capacity = rate as usize * RING.as_millis() as usize / 1000;
+        let kept = convert::kept_channels(channels, stereo);
+        let capacity = kept * rate as usize * RING.as_millis() as usize / 1000;
         let thread = std::thread::current();
         let (complaints, on_error) = Complaints::new(counters.clone(), thread.clone());
         let mut ends = None;
@@ -155,6 +172,7 @@ impl Input {
             ends = Some((samples_out, marks_out));
             let mut intake = Intake {
                 channels: usize::from(channels),
+                kept,
                 samples,
                 marks,
                 written: 0,
@@ -180,7 +198,7 @@ impl Input {
             channels,
             block_frames: stream.buffer_size().ok(),
         };
-        Ok(Self { format, samples, marks, complaints, _stream: stream })
+        Ok(Self { format, kept, samples, marks, complaints, _stream: stream })
     }
 
     /// Hands out frames until told to stop.
@@ -194,7 +212,9 @@ impl Input {
             device: self.format.name.clone(),
             detail: e.to_string(),
         };
-        let mut resampler = Resampler::new(self.format.rate_hz, AUDIO_RATE_HZ).map_err(broken)?;
+        let kept = self.kept;
+        let mut resampler =
+            Resampler::with_channels(self.format.rate_hz, AUDIO_RATE_HZ, kept).map_err(broken)?;
         let mut timeline = Timeline::new(self.format.rate_hz);
         let mut raw: Vec<f32> = Vec::new();
         let mut pending: Vec<f32> = Vec::new();
@@ -217,15 +237,16 @@ impl Input {
                 timeline.mark = Some(mark);
             }
             resampler.process(&raw, &mut pending).map_err(broken)?;
-            timeline.read += raw.len() as u64;
+            timeline.read += (raw.len() / kept) as u64;
             let (now, media_now) = (Instant::now(), clock());
             let mut start = 0;
-            while pending.len() - start >= AUDIO_FRAME_SAMPLES {
-                let age = timeline.next_frame(now, pending.len() - start);
+            let frame = kept * AUDIO_FRAME_SAMPLES;
+            while pending.len() - start >= frame {
+                let age = timeline.next_frame(now, (pending.len() - start) / kept);
                 let age_us = u64::try_from(age.as_micros()).unwrap_or(0);
                 let time = MediaTime::from_micros(media_now.as_micros().saturating_sub(age_us));
-                let samples = pending[start..start + AUDIO_FRAME_SAMPLES].to_vec();
-                start += AUDIO_FRAME_SAMPLES;
+                let samples = pending[start..start + frame].to_vec();
+                start += frame;
                 sink(AudioFrame { samples, time });
             }
             pending.drain(..start);
@@ -238,7 +259,7 @@ impl Input {
 /// callbacks say, so that neither jitter nor drift shows.
 struct Timeline {
     rate_hz: u32,
-    /// Samples taken out of the ring so far.
+    /// Frames taken out of the ring so far.
     read: u64,
     mark: Option<Mark>,
     /// When the next frame's first sample is expected to have been captured.

@@ -214,13 +214,13 @@ struct StreamFormat {
     samples: SampleFormat,
 }
 
-/// The format for a device: 48 kHz if it can, few channels, floating point, blocks of 10 ms.
-fn choose_format(kind: DeviceKind, ranges: &[SupportedStreamConfigRange]) -> Option<StreamFormat> {
+/// The format for a device: 48 kHz if it can, `channels` or few, floating point, blocks of 10 ms.
+fn choose_format(channels: u16, ranges: &[SupportedStreamConfigRange]) -> Option<StreamFormat> {
     let cost = |range: &SupportedStreamConfigRange| {
-        let channels = match (kind, range.channels()) {
-            (DeviceKind::Speaker, 2) | (DeviceKind::Microphone, 1) => 0,
-            (_, 1 | 2) => 1,
-            (_, n) => u32::from(n),
+        let channels = match range.channels() {
+            wanted if wanted == channels => 0,
+            1 | 2 => 1,
+            n => u32::from(n),
         };
         let rate = rate_within(range).abs_diff(AUDIO_RATE_HZ);
         Some((rate, channels, convert::rank(range.sample_format())?))
@@ -251,14 +251,18 @@ fn rate_within(range: &SupportedStreamConfigRange) -> u32 {
 }
 
 /// Asks the device what it can and chooses.
-fn format_of(kind: DeviceKind, device: &cpal::Device) -> Result<StreamFormat, CaptureError> {
+fn format_of(
+    kind: DeviceKind,
+    channels: u16,
+    device: &cpal::Device,
+) -> Result<StreamFormat, CaptureError> {
     let name = name_of(device);
     let failed = |e: cpal::Error| failure(kind, &name, &e);
     let ranges: Vec<_> = match kind {
         DeviceKind::Speaker => device.supported_output_configs().map_err(failed)?.collect(),
         _ => device.supported_input_configs().map_err(failed)?.collect(),
     };
-    choose_format(kind, &ranges).ok_or(CaptureError::NoUsableFormat { device: name })
+    choose_format(channels, &ranges).ok_or(CaptureError::NoUsableFormat { device: name })
 }
 
 /// Opens a stream with small blocks, or, where those are refused, with the system's own.
@@ -335,28 +339,25 @@ mod tests {
             range(2, (48_000, 48_000), ANY, SampleFormat::I32),
             range(2, (8_000, 96_000), ANY, SampleFormat::I16),
         ];
-        let chosen = choose_format(DeviceKind::Microphone, &ranges);
+        let chosen = choose_format(1, &ranges);
         let config =
             StreamConfig { channels: 2, sample_rate: 48_000, buffer_size: BufferSize::Fixed(480) };
         assert_eq!(chosen, Some(StreamFormat { config, samples: SampleFormat::I16 }));
     }
 
     #[test]
-    fn microphones_are_mono_and_speakers_stereo_where_there_is_a_choice() {
+    fn a_device_has_as_many_channels_as_wanted_where_there_is_a_choice() {
         let ranges: Vec<_> =
             (1..=8).map(|n| range(n, (1, 384_000), ANY, SampleFormat::F32)).collect();
-        let channels = |kind| choose_format(kind, &ranges).map(|f| f.config.channels);
-        assert_eq!(channels(DeviceKind::Microphone), Some(1));
-        assert_eq!(channels(DeviceKind::Speaker), Some(2));
+        let channels = |wanted| choose_format(wanted, &ranges).map(|f| f.config.channels);
+        assert_eq!(channels(1), Some(1));
+        assert_eq!(channels(2), Some(2));
     }
 
     #[test]
     fn a_device_of_another_rate_keeps_it_and_its_block_limits() {
         let limits = SupportedBufferSize::Range { min: 512, max: 4096 };
-        let chosen = choose_format(
-            DeviceKind::Speaker,
-            &[range(2, (44_100, 44_100), limits, SampleFormat::I16)],
-        );
+        let chosen = choose_format(2, &[range(2, (44_100, 44_100), limits, SampleFormat::I16)]);
         let config =
             StreamConfig { channels: 2, sample_rate: 44_100, buffer_size: BufferSize::Fixed(512) };
         assert_eq!(chosen, Some(StreamFormat { config, samples: SampleFormat::I16 }));
@@ -365,8 +366,8 @@ mod tests {
     #[test]
     fn one_bit_audio_is_not_usable() {
         let ranges = [range(2, (48_000, 48_000), ANY, SampleFormat::DsdU8)];
-        assert_eq!(choose_format(DeviceKind::Speaker, &ranges), None);
-        assert_eq!(choose_format(DeviceKind::Speaker, &[]), None);
+        assert_eq!(choose_format(2, &ranges), None);
+        assert_eq!(choose_format(2, &[]), None);
     }
 
     #[test]

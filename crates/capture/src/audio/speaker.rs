@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use visavis_media::audio::resample::Resampler;
-use visavis_media::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaError};
+use visavis_media::{AUDIO_RATE_HZ, MediaError, PlayoutBlock};
 
 use super::complaints::Complaints;
 use super::{
@@ -44,7 +44,7 @@ pub struct Speaker {
 impl Speaker {
     /// Opens a speaker (`None`: the default) and starts it. Blocks until it runs, 5 s at most.
     ///
-    /// `source` fills 10 ms of 48 kHz mono (given as silence) whenever the device needs more: on
+    /// `source` fills 10 ms of 48 kHz (given as silence) whenever the device needs more: on
     /// average 100 times a second of the device's clock, on the speaker's thread. It must not
     /// block; the callback plays silence if it takes longer than the sound in reserve. It is told
     /// how long it will be until the first of these samples is heard, as far as that is known:
@@ -55,7 +55,7 @@ impl Speaker {
     /// Every [`CaptureError`]; each says what to do.
     pub fn open(
         id: Option<DeviceId>,
-        mut source: impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration) + Send + 'static,
+        mut source: impl FnMut(&mut PlayoutBlock, Duration) + Send + 'static,
         on_end: OnEnd,
     ) -> Result<Self, CaptureError> {
         let device = id.as_ref().map_or_else(|| "the speaker".to_owned(), ToString::to_string);
@@ -118,7 +118,7 @@ struct Shared {
 struct Outlet {
     channels: usize,
     rate_hz: u32,
-    samples: rtrb::Consumer<f32>,
+    samples: rtrb::Consumer<[f32; 2]>,
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -136,7 +136,7 @@ impl Outlet {
         let device_us = u64::try_from(device.as_micros()).unwrap_or(0);
         self.shared.latency_us.store(waiting_us + device_us, Ordering::Relaxed);
         self.shared.device_us.store(device_us, Ordering::Relaxed);
-        if convert::write_mono(data, self.channels, &mut self.samples) > 0 {
+        if convert::write(data, self.channels, &mut self.samples) > 0 {
             self.shared.counters.gaps.fetch_add(1, Ordering::Relaxed);
         }
         self.thread.unpark();
@@ -164,7 +164,7 @@ impl Output {
             other => other,
         };
         let failed = |e: cpal::Error| missing(failure(kind, &name, &e));
-        let format = format_of(kind, &device).map_err(missing)?;
+        let format = format_of(kind, 2, &device).map_err(missing)?;
         let (rate, channels) = (format.config.sample_rate, format.config.channels);
         let thread = std::thread::current();
         let (complaints, on_error) = Complaints::new(shared.counters.clone(), thread.clone());
@@ -204,7 +204,7 @@ impl Output {
     fn run(
         mut self,
         stop: &Stop,
-        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration),
+        source: &mut impl FnMut(&mut PlayoutBlock, Duration),
     ) -> Result<(), CaptureError> {
         let failed = |e: &cpal::Error| failure(DeviceKind::Speaker, &self.format.name, e);
         let shared = self.shared.clone();
@@ -257,15 +257,44 @@ impl Reserve {
 /// Pulls frames from the source, resamples them and puts them into the ring.
 struct Feed {
     rate_hz: u32,
-    ring: rtrb::Producer<f32>,
+    ring: rtrb::Producer<[f32; 2]>,
     resampler: Resampler,
+    /// Whether the resampler has two channels: from the first stereo block on.
+    stereo: bool,
+    /// Left and right in turn.
+    interleaved: Vec<f32>,
     resampled: Vec<f32>,
 }
 
 impl Feed {
-    fn new(rate_hz: u32, ring: rtrb::Producer<f32>) -> Result<Self, MediaError> {
+    fn new(rate_hz: u32, ring: rtrb::Producer<[f32; 2]>) -> Result<Self, MediaError> {
         let resampler = Resampler::new(AUDIO_RATE_HZ, rate_hz)?;
-        Ok(Self { rate_hz, ring, resampler, resampled: Vec::new() })
+        let (interleaved, resampled) = (Vec::new(), Vec::new());
+        Ok(Self { rate_hz, ring, resampler, stereo: false, interleaved, resampled })
+    }
+
+    /// Puts a block into the ring. All of it fits: the ring holds more than the largest target and a
+    /// block.
+    fn put(&mut self, block: &PlayoutBlock) -> Result<(), MediaError> {
+        if block.stereo && !self.stereo {
+            self.resampler = Resampler::with_channels(AUDIO_RATE_HZ, self.rate_hz, 2)?;
+            self.stereo = true;
+        }
+        self.resampled.clear();
+        if self.stereo {
+            self.interleaved.clear();
+            let pairs = block.left.iter().zip(&block.right);
+            self.interleaved.extend(pairs.flat_map(|(&left, &right)| [left, right]));
+            self.resampler.process(&self.interleaved, &mut self.resampled)?;
+            let _ = self.ring.push_partial_slice(self.resampled.as_chunks::<2>().0);
+        } else {
+            self.resampler.process(&block.left, &mut self.resampled)?;
+            let room = self.ring.slots().min(self.resampled.len());
+            if let Ok(chunk) = self.ring.write_chunk_uninit(room) {
+                chunk.fill_from_iter(self.resampled.iter().map(|&sample| [sample; 2]));
+            }
+        }
+        Ok(())
     }
 
     /// Until there is enough for one block of `block` frames and the reserve.
@@ -274,7 +303,7 @@ impl Feed {
         block: u64,
         reserve: Duration,
         device: Duration,
-        source: &mut impl FnMut(&mut [f32; AUDIO_FRAME_SAMPLES], Duration),
+        source: &mut impl FnMut(&mut PlayoutBlock, Duration),
     ) -> Result<(), MediaError> {
         let block = usize::try_from(block).unwrap_or(0).min(frames(MAX_BLOCK, self.rate_hz));
         let target = block + frames(reserve, self.rate_hz);
@@ -283,13 +312,10 @@ impl Feed {
             if waiting >= target {
                 return Ok(());
             }
-            let mut frame = [0.0; AUDIO_FRAME_SAMPLES];
+            let mut block = PlayoutBlock::SILENCE;
             let before = Duration::from_secs(waiting as u64) / self.rate_hz;
-            source(&mut frame, before + device);
-            self.resampled.clear();
-            self.resampler.process(&frame, &mut self.resampled)?;
-            // All of it fits: the ring holds more than the largest target and a frame.
-            let _ = self.ring.push_partial_slice(&self.resampled);
+            source(&mut block, before + device);
+            self.put(&block)?;
         }
     }
 }
@@ -320,10 +346,13 @@ mod tests {
             let block = frames(Duration::from_millis(10), rate_hz);
             let device = Duration::from_millis(7);
             let mut longest = Duration::ZERO;
-            let mut source = |frame: &mut [f32; AUDIO_FRAME_SAMPLES], latency: Duration| {
+            let mut source = |block: &mut PlayoutBlock, latency: Duration| {
                 pulled += 1;
                 longest = longest.max(latency);
-                frame.fill(0.25);
+                // Mono at first.
+                block.left.fill(0.25);
+                block.right.fill(if pulled > 50 { -0.5 } else { 0.25 });
+                block.stereo = pulled > 50;
             };
             feed.fill(block as u64, MIN_RESERVE, device, &mut source).unwrap();
             let target = block + frames(MIN_RESERVE, rate_hz);
@@ -339,6 +368,8 @@ mod tests {
             // At most the reserve and a block wait before a frame, and then the device.
             let most = device + MIN_RESERVE + BLOCK;
             assert!((device + MIN_RESERVE..=most).contains(&longest), "{rate_hz}: {longest:?}");
+            let last: Vec<[f32; 2]> = consumer.read_chunk(10).unwrap().into_iter().collect();
+            assert!(last.iter().all(|[l, r]| (l - 0.25).abs() < 0.01 && (r + 0.5).abs() < 0.01));
         }
     }
 

@@ -4,7 +4,7 @@
 //! Sans-IO. Delay is not paid here: copies only make it possible to recover a packet later, and
 //! the receiver decides whether it is worth the wait ([`crate::jitter`]).
 
-use crate::codec::opus::PACKET_SAMPLES;
+use crate::codec::opus::{AudioContent, PACKET_SAMPLES};
 use crate::frame::{AUDIO_RATE_HZ, Bitrate};
 use crate::red::Redundancy;
 
@@ -47,6 +47,9 @@ pub struct ProtectionControl {
     loss: f64,
     budget: Option<Bitrate>,
     level: usize,
+    content: AudioContent,
+    /// The most that the receiver wants of Opus.
+    wanted: Option<Bitrate>,
 }
 
 impl ProtectionControl {
@@ -67,6 +70,16 @@ impl ProtectionControl {
         self.budget = budget;
     }
 
+    /// What is sent.
+    pub fn set_content(&mut self, content: AudioContent) {
+        self.content = content;
+    }
+
+    /// The most bits a second of Opus that the receiver wants (`maxaveragebitrate`, RFC 7587 §6.1).
+    pub fn set_most(&mut self, most: Option<Bitrate>) {
+        self.wanted = most.map(|most| most.max(LOWEST));
+    }
+
     /// The share of packets that is expected to be lost.
     pub fn loss(&self) -> f64 {
         self.loss
@@ -77,9 +90,14 @@ impl ProtectionControl {
     pub fn protection(&self, red: bool) -> AudioProtection {
         let expected_loss_percent = (self.loss * 100.0).round().clamp(0.0, 30.0) as u8;
         let budget = self.budget.unwrap_or(MAX_WIRE);
+        let (levels, good) = match self.content {
+            AudioContent::Voice => (&LEVELS, GOOD_SPEECH),
+            AudioContent::Music => (&MUSIC_LEVELS, GOOD_MUSIC),
+        };
         let mut level = if red { self.level } else { 0 };
         loop {
-            let Level { redundancy, bitrate, .. } = LEVELS[level];
+            let Level { redundancy, bitrate, .. } = levels[level];
+            let bitrate = self.wanted.map_or(bitrate, |most| bitrate.min(most));
             let mut wanted = AudioProtection { bitrate, expected_loss_percent, redundancy };
             if wanted.wire_bitrate() <= budget {
                 return wanted;
@@ -88,7 +106,7 @@ impl ProtectionControl {
             let over = wanted.wire_bitrate().as_bps() - budget.as_bps();
             let copies = redundancy.depth() as u64 + 1;
             let lower = bitrate.as_bps().saturating_sub(over.div_ceil(copies));
-            let floor = if level == 0 { LOWEST } else { GOOD_SPEECH };
+            let floor = if level == 0 { LOWEST } else { good };
             if lower >= floor.as_bps() || level == 0 {
                 wanted.bitrate = Bitrate::from_bps(lower.max(floor.as_bps()));
                 return wanted;
@@ -123,6 +141,15 @@ const LEVELS: [Level; 5] = [
     Level { from_loss: 0.12, redundancy: Redundancy::of(&[1, 2, 4]), bitrate: USUAL },
     Level { from_loss: 0.22, redundancy: Redundancy::of(&[1, 2, 4, 7]), bitrate: GOOD_SPEECH },
 ];
+/// The same losses and distances. All copies together take no more than 200 kbps, and a packet with its
+/// copies fits into a datagram ([`crate::red::MAX_PAYLOAD_BYTES`]).
+const MUSIC_LEVELS: [Level; 5] = [
+    Level { bitrate: MUSIC, ..LEVELS[0] },
+    Level { bitrate: Bitrate::from_kbps(96), ..LEVELS[1] },
+    Level { bitrate: Bitrate::from_kbps(64), ..LEVELS[2] },
+    Level { bitrate: GOOD_MUSIC, ..LEVELS[3] },
+    Level { bitrate: Bitrate::from_kbps(40), ..LEVELS[4] },
+];
 /// A level is left when the loss is below this part of its threshold.
 const HYSTERESIS: f64 = 0.6;
 const RISE: f64 = 0.5;
@@ -132,6 +159,10 @@ const FALL: f64 = 0.1;
 const USUAL: Bitrate = Bitrate::from_kbps(32);
 /// Full-band or super-wideband speech without.
 const GOOD_SPEECH: Bitrate = Bitrate::from_kbps(20);
+/// Stereo music that hardly anybody tells from the original.
+const MUSIC: Bitrate = Bitrate::from_kbps(128);
+/// Stereo music as long as there is nothing better; below, copies are given up.
+const GOOD_MUSIC: Bitrate = Bitrate::from_kbps(48);
 /// Wideband speech that can be followed.
 const LOWEST: Bitrate = Bitrate::from_kbps(12);
 /// While the congestion control does not say.
@@ -191,6 +222,64 @@ mod tests {
             control.set_budget(Some(Bitrate::from_kbps(10)));
             assert_eq!(control.protection(true).bitrate, LOWEST);
         }
+    }
+
+    #[test]
+    fn music_has_its_rate_where_there_is_room_and_less_where_there_is_not() {
+        let mut control = ProtectionControl::default();
+        control.set_content(AudioContent::Music);
+        assert_eq!(control.protection(true).bitrate, MUSIC);
+        // A quarter of what the network takes.
+        let mut last = Bitrate::default();
+        for (network_kbps, least, most) in [
+            (150, 12, 12),
+            (250, 30, 40),
+            (400, 70, 75),
+            (500, 95, 100),
+            (625, 128, 128),
+            (5000, 128, 128),
+        ] {
+            control.set_budget(Some(Bitrate::from_kbps(network_kbps / 4)));
+            let bitrate = control.protection(true).bitrate;
+            let range = Bitrate::from_kbps(least)..=Bitrate::from_kbps(most);
+            assert!(range.contains(&bitrate), "{network_kbps} kbps: {bitrate:?}");
+            assert!(bitrate >= last);
+            last = bitrate;
+        }
+        control.set_content(AudioContent::Voice);
+        assert_eq!(control.protection(true).bitrate, USUAL);
+    }
+
+    #[test]
+    fn copies_of_music_stay_within_a_datagram_and_a_rate() {
+        for loss in [0.01, 0.03, 0.08, 0.15, 0.3, 0.6] {
+            let mut control = after(&[loss; 8]);
+            control.set_content(AudioContent::Music);
+            let protection = control.protection(true);
+            assert!(!protection.redundancy.is_none());
+            let wire = protection.wire_bitrate();
+            assert!(wire <= Bitrate::from_kbps(240), "{loss}: {protection:?}, {wire:?}");
+            let packet_bytes = protection.bitrate.as_bps() / 8 / PACKETS_PER_SECOND;
+            let payload = packet_bytes * (protection.redundancy.depth() as u64 + 1);
+            assert!(payload < crate::red::MAX_PAYLOAD_BYTES as u64, "{loss}: {payload} bytes");
+            for kbps in (40..300).step_by(7) {
+                control.set_budget(Some(Bitrate::from_kbps(kbps)));
+                let protection = control.protection(true);
+                assert!(protection.wire_bitrate() <= Bitrate::from_kbps(kbps), "{protection:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_sent_than_the_receiver_wants() {
+        let mut control = ProtectionControl::default();
+        control.set_content(AudioContent::Music);
+        control.set_most(Some(Bitrate::from_kbps(64)));
+        assert_eq!(control.protection(true).bitrate, Bitrate::from_kbps(64));
+        control.set_most(Some(Bitrate::from_kbps(1)));
+        assert_eq!(control.protection(true).bitrate, LOWEST);
+        control.set_most(None);
+        assert_eq!(control.protection(true).bitrate, MUSIC);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rubato::{
 
 use crate::error::MediaError;
 
-/// Mono streaming resampler that takes blocks of any length.
+/// Streaming resampler that takes blocks of any length; of several channels the samples in turn.
 ///
 /// It works in chunks of 2.5 ms and delays by half its filter, together at most 3.5 ms. Equal rates
 /// are passed through as they are.
@@ -17,6 +17,7 @@ pub struct Resampler {
 }
 
 struct Inner {
+    channels: usize,
     resampler: Async<f32>,
     pending: Vec<f32>,
     output: Vec<f32>,
@@ -29,11 +30,22 @@ impl std::fmt::Debug for Resampler {
 }
 
 impl Resampler {
-    /// A resampler from one rate to another, Hz.
+    /// A mono resampler from one rate to another, Hz.
     ///
     /// # Errors
     /// A rate outside 4 kHz to 768 kHz.
     pub fn new(from_hz: u32, to_hz: u32) -> Result<Self, MediaError> {
+        Self::with_channels(from_hz, to_hz, 1)
+    }
+
+    /// As [`Self::new`], for stereo or mono.
+    ///
+    /// # Errors
+    /// A rate outside 4 kHz to 768 kHz, or neither one channel nor two.
+    pub fn with_channels(from_hz: u32, to_hz: u32, channels: usize) -> Result<Self, MediaError> {
+        if !(1..=2).contains(&channels) {
+            return Err(MediaError::Audio(format!("cannot resample {channels} channels")));
+        }
         if !RATES_HZ.contains(&from_hz) || !RATES_HZ.contains(&to_hz) {
             return Err(MediaError::Audio(format!("cannot resample {from_hz} Hz to {to_hz} Hz")));
         }
@@ -44,15 +56,21 @@ impl Resampler {
             .interpolation(SincInterpolationType::Quadratic);
         let ratio = f64::from(to_hz) / f64::from(from_hz);
         let chunk = from_hz as usize / CHUNKS_A_SECOND;
-        let resampler = Async::new_sinc(ratio, 1.01, &parameters, chunk, 1, FixedAsync::Input)
-            .map_err(|e| MediaError::Audio(e.to_string()))?;
-        let output = vec![0.0; resampler.output_frames_max()];
+        let resampler =
+            Async::new_sinc(ratio, 1.01, &parameters, chunk, channels, FixedAsync::Input)
+                .map_err(|e| MediaError::Audio(e.to_string()))?;
+        let output = vec![0.0; channels * resampler.output_frames_max()];
         Ok(Self {
-            inner: Some(Inner { resampler, pending: Vec::with_capacity(4 * chunk), output }),
+            inner: Some(Inner {
+                channels,
+                resampler,
+                pending: Vec::with_capacity(4 * chunk * channels),
+                output,
+            }),
         })
     }
 
-    /// Resamples a block of any length and appends what is ready to `out`. Allocates only if `out`
+    /// Resamples a block of any length (whole frames of all channels) and appends what is ready to `out`. Allocates only if `out`
     /// or a longer block than before makes it.
     ///
     /// # Errors
@@ -65,19 +83,20 @@ impl Resampler {
         inner.pending.extend_from_slice(samples);
         let mut used = 0;
         loop {
+            let channels = inner.channels;
             let needed = inner.resampler.input_frames_next();
-            let Some(chunk) = inner.pending.get(used..used + needed) else { break };
-            let capacity = inner.output.len();
+            let Some(chunk) = inner.pending.get(used..used + needed * channels) else { break };
+            let capacity = inner.output.len() / channels;
             let failed = |e: &dyn std::fmt::Display| MediaError::Audio(e.to_string());
-            let input = InterleavedSlice::new(chunk, 1, needed).map_err(|e| failed(&e))?;
-            let mut output = InterleavedSlice::new_mut(&mut inner.output, 1, capacity)
+            let input = InterleavedSlice::new(chunk, channels, needed).map_err(|e| failed(&e))?;
+            let mut output = InterleavedSlice::new_mut(&mut inner.output, channels, capacity)
                 .map_err(|e| failed(&e))?;
             let (_, made) = inner
                 .resampler
                 .process_into_buffer(&input, &mut output, None)
                 .map_err(|e| failed(&e))?;
-            out.extend_from_slice(&inner.output[..made]);
-            used += needed;
+            out.extend_from_slice(&inner.output[..made * channels]);
+            used += needed * channels;
         }
         inner.pending.drain(..used);
         Ok(())
@@ -142,7 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn the_channels_of_stereo_sound_are_resampled_alike_and_stay_apart() {
+        let mono = sine(44_100, 1000.0, 44_100);
+        let stereo: Vec<f32> = mono.iter().flat_map(|&s| [s, -0.5 * s]).collect();
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        Resampler::new(44_100, 48_000).unwrap().process(&mono, &mut one).unwrap();
+        let mut resampler = Resampler::with_channels(44_100, 48_000, 2).unwrap();
+        stereo.chunks(882).for_each(|block| resampler.process(block, &mut two).unwrap());
+        assert_eq!(two.len(), 2 * one.len());
+        for (pair, mono) in two.as_chunks::<2>().0.iter().zip(one) {
+            assert!((pair[0] - mono).abs() < 1e-5 && (pair[1] + 0.5 * mono).abs() < 1e-5);
+        }
+    }
+
+    #[test]
     fn impossible_rates_are_an_error() {
+        assert!(Resampler::with_channels(44_100, 48_000, 3).is_err());
         assert!(Resampler::new(0, 48_000).is_err());
         assert!(Resampler::new(48_000, 1_000_000).is_err());
     }

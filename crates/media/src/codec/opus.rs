@@ -1,4 +1,4 @@
-//! Opus (RFC 6716, RFC 7587) over libopus: 48 kHz mono, 20 ms packets.
+//! Opus (RFC 6716, RFC 7587) over libopus: 48 kHz, mono or stereo, 20 ms packets.
 
 use std::time::Duration;
 
@@ -14,27 +14,65 @@ pub const MAX_PACKET_SAMPLES: usize = 5760;
 /// Samples of a packet made here: 20 ms.
 pub const PACKET_SAMPLES: usize = 2 * AUDIO_FRAME_SAMPLES;
 
+/// What is coded; it decides how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AudioContent {
+    /// Speech: in-band FEC, and nothing is sent while nobody speaks if that is wanted.
+    #[default]
+    Voice,
+    /// Whatever can be heard, for its own sake: full band, without in-band FEC, which only the speech
+    /// half of Opus has, and without pauses.
+    Music,
+}
+
 /// How an [`OpusEncoder`] is made.
 #[derive(Debug, Clone, Copy)]
 pub struct OpusEncoderConfig {
+    /// What is coded.
+    pub content: AudioContent,
+    /// Two channels.
+    pub stereo: bool,
     /// Target bitrate.
     pub bitrate: Bitrate,
     /// 0 (fastest) to 10.
     pub complexity: u8,
-    /// Send nothing while nobody speaks.
+    /// Send nothing while nobody speaks; never so for music.
     pub dtx: bool,
+}
+
+impl OpusEncoderConfig {
+    /// For music.
+    pub const fn music(stereo: bool) -> Self {
+        Self {
+            content: AudioContent::Music,
+            stereo,
+            bitrate: Bitrate::from_kbps(128),
+            complexity: DEFAULT_COMPLEXITY,
+            dtx: false,
+        }
+    }
 }
 
 impl Default for OpusEncoderConfig {
     fn default() -> Self {
-        Self { bitrate: Bitrate::from_kbps(32), complexity: DEFAULT_COMPLEXITY, dtx: true }
+        Self {
+            content: AudioContent::Voice,
+            stereo: false,
+            bitrate: Bitrate::from_kbps(32),
+            complexity: DEFAULT_COMPLEXITY,
+            dtx: true,
+        }
     }
 }
 
-/// Turns two [`AudioFrame`]s at a time into an Opus packet with in-band FEC.
+/// Turns two [`AudioFrame`]s at a time into an Opus packet. Frames are made mono or stereo as the
+/// encoder is.
 #[derive(Debug)]
 pub struct OpusEncoder {
     encoder: opus::Encoder,
+    content: AudioContent,
+    stereo: bool,
+    /// Interleaved.
     pending: Vec<f32>,
     pending_time: MediaTime,
     output: Vec<u8>,
@@ -53,16 +91,20 @@ impl OpusEncoder {
     /// # Errors
     /// libopus refused a setting.
     pub fn new(config: OpusEncoderConfig) -> Result<Self, MediaError> {
-        let mut encoder =
-            opus::Encoder::new(AUDIO_RATE_HZ, opus::Channels::Mono, opus::Application::Voip)?;
-        encoder.set_inband_fec(true)?;
-        encoder.set_dtx(config.dtx)?;
+        let music = config.content == AudioContent::Music;
+        let application = if music { opus::Application::Audio } else { opus::Application::Voip };
+        let mut encoder = opus::Encoder::new(AUDIO_RATE_HZ, channels(config.stereo), application)?;
+        // With FEC wanted, libopus codes music as speech when packets are lost (`opus_encoder.c`).
+        encoder.set_inband_fec(!music)?;
+        encoder.set_dtx(config.dtx && !music)?;
         // Otherwise whatever sounds like music is coded by CELT, which carries no FEC.
-        encoder.set_signal(opus::Signal::Voice)?;
+        encoder.set_signal(if music { opus::Signal::Music } else { opus::Signal::Voice })?;
         encoder.set_complexity(config.complexity.min(10).into())?;
         let mut this = Self {
             encoder,
-            pending: Vec::with_capacity(PACKET_SAMPLES),
+            content: config.content,
+            stereo: config.stereo,
+            pending: Vec::with_capacity(2 * PACKET_SAMPLES),
             pending_time: MediaTime::default(),
             output: vec![0; MAX_PACKET_BYTES],
             packets: BytesMut::new(),
@@ -72,8 +114,18 @@ impl OpusEncoder {
             expected_loss: None,
         };
         this.set_bitrate(config.bitrate)?;
-        this.set_expected_loss(MIN_LOSS_PERCENT)?;
+        this.set_expected_loss(0)?;
         Ok(this)
+    }
+
+    /// Whether it codes two channels.
+    pub fn is_stereo(&self) -> bool {
+        self.stereo
+    }
+
+    /// What it was made for.
+    pub fn content(&self) -> AudioContent {
+        self.content
     }
 
     /// Sets the target bitrate, clamped to what Opus takes (6 to 510 kbps).
@@ -89,13 +141,14 @@ impl OpusEncoder {
     }
 
     /// Sets the expected packet loss in percent: the more, the more bits go to in-band FEC. Less than
-    /// 10 is taken as 10, because libopus sends no FEC at 5 % or less when the bitrate is tight for
+    /// 10 is taken as 10 for speech, because libopus sends no FEC at 5 % or less when the bitrate is tight for
     /// full bandwidth, and the first loss comes before anybody expects it.
     ///
     /// # Errors
     /// libopus refused it.
     pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), MediaError> {
-        let percent = percent.clamp(MIN_LOSS_PERCENT, 100);
+        let least = if self.content == AudioContent::Voice { MIN_LOSS_PERCENT } else { 0 };
+        let percent = percent.clamp(least, 100);
         if self.expected_loss.replace(percent) == Some(percent) {
             return Ok(());
         }
@@ -114,16 +167,20 @@ impl OpusEncoder {
     /// The RTP timestamp has to follow [`EncodedAudioFrame::time`], so it jumps over the silence.
     ///
     /// # Errors
-    /// The frame has another length than [`AUDIO_FRAME_SAMPLES`], or libopus failed.
+    /// The frame is neither mono nor stereo, or libopus failed.
     pub fn encode(&mut self, frame: &AudioFrame) -> Result<Option<EncodedAudioFrame>, MediaError> {
-        if frame.samples.len() != AUDIO_FRAME_SAMPLES {
+        let Some(mono) = frame.mono() else {
             return Err(MediaError::Audio(format!("a frame of {} samples", frame.samples.len())));
-        }
+        };
         if self.pending.is_empty() {
             self.pending_time = frame.time;
         }
-        self.pending.extend_from_slice(&frame.samples);
-        if self.pending.len() < PACKET_SAMPLES {
+        match (self.stereo, frame.is_stereo()) {
+            (true, true) => self.pending.extend_from_slice(&frame.samples),
+            (true, false) => self.pending.extend(mono.iter().flat_map(|&s| [s, s])),
+            (false, _) => self.pending.extend_from_slice(&mono),
+        }
+        if self.pending.len() < PACKET_SAMPLES * if self.stereo { 2 } else { 1 } {
             return Ok(None);
         }
         let result = self.encoder.encode_float(&self.pending, &mut self.output);
@@ -150,19 +207,29 @@ impl OpusEncoder {
     }
 }
 
-/// Turns Opus packets of any duration, mono or stereo, into 48 kHz mono.
+/// Turns Opus packets of any duration, mono or stereo, into 48 kHz mono or, with the channels in
+/// turn, stereo. What is counted in samples is per channel.
 #[derive(Debug)]
 pub struct OpusDecoder {
     decoder: opus::Decoder,
+    stereo: bool,
 }
 
 impl OpusDecoder {
-    /// A decoder.
+    /// A decoder to mono.
     ///
     /// # Errors
     /// libopus refused.
     pub fn new() -> Result<Self, MediaError> {
-        Ok(Self { decoder: opus::Decoder::new(AUDIO_RATE_HZ, opus::Channels::Mono)? })
+        Self::with_channels(false)
+    }
+
+    /// A decoder to stereo or mono.
+    ///
+    /// # Errors
+    /// libopus refused.
+    pub fn with_channels(stereo: bool) -> Result<Self, MediaError> {
+        Ok(Self { decoder: opus::Decoder::new(AUDIO_RATE_HZ, channels(stereo))?, stereo })
     }
 
     /// Decodes a packet and appends its samples to `out`; returns how many.
@@ -209,9 +276,10 @@ impl OpusDecoder {
         out: &mut Vec<f32>,
     ) -> Result<usize, MediaError> {
         let start = out.len();
-        out.resize(start + samples, 0.0);
+        let channels = if self.stereo { 2 } else { 1 };
+        out.resize(start + samples * channels, 0.0);
         let result = self.decoder.decode_float(packet, &mut out[start..], fec);
-        out.truncate(start + result.as_ref().map_or(0, |&n| n.min(samples)));
+        out.truncate(start + channels * result.as_ref().map_or(0, |&n| n.min(samples)));
         Ok(result?)
     }
 }
@@ -240,6 +308,15 @@ pub fn has_fec(packet: &[u8]) -> bool {
     let silk_frames = if samples > PACKET_SAMPLES { samples / PACKET_SAMPLES } else { 1 };
     let bit = |index: usize| flags.checked_shr(7 - index.min(7) as u32).is_some_and(|f| f & 1 == 1);
     bit(silk_frames) || (toc & 0x04 != 0 && bit(2 * silk_frames + 1))
+}
+
+/// Whether a packet carries two channels: the bit s of its first byte (RFC 6716 §3.1).
+pub fn is_stereo(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|toc| toc & 0x04 != 0)
+}
+
+fn channels(stereo: bool) -> opus::Channels {
+    if stereo { opus::Channels::Stereo } else { opus::Channels::Mono }
 }
 
 /// Whether a packet only says that silence follows (DTX).

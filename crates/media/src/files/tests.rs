@@ -147,7 +147,7 @@ fn a_file_whose_writer_was_killed_can_be_read() {
 }
 
 #[test]
-fn every_usual_kind_of_wav_becomes_48_khz_mono() {
+fn every_usual_kind_of_wav_becomes_48_khz() {
     let dir = TempDir::new("wav-kinds");
     use hound::SampleFormat::{Float, Int};
     for (rate, channels, bits, format) in [
@@ -185,12 +185,31 @@ fn every_usual_kind_of_wav_becomes_48_khz_mono() {
         let mut level = crate::audio::level::LevelMeter::default();
         for _ in 0..110 {
             let frame = reader.next_frame(MediaTime::default()).unwrap();
-            meter.push(&frame.samples);
-            level.push(&frame.samples);
+            assert_eq!(frame.is_stereo(), channels == 2);
+            let mono = frame.mono().unwrap();
+            meter.push(&mono);
+            level.push(&mono);
         }
         let what = format!("{rate} Hz {channels} channels {bits} {format:?}");
         assert!((meter.tone_hz().unwrap() - 500.0).abs() < 2.0, "{what}");
         assert!((level.take().rms_dbfs + 9.03).abs() < 0.2, "{what}");
+    }
+}
+
+#[test]
+fn stereo_is_written_and_read_back_with_its_channels_apart() {
+    let dir = TempDir::new("wav-stereo");
+    let path = dir.0.join("stereo.wav");
+    let mut writer = WavWriter::create_stereo(&path).unwrap();
+    for _ in 0..10 {
+        writer.write(&[0.5, -0.25].repeat(480)).unwrap();
+    }
+    writer.finish().unwrap();
+    let mut reader = WavReader::open(&path).unwrap();
+    // Over the end, too.
+    for _ in 0..15 {
+        let frame = reader.next_frame(MediaTime::default()).unwrap();
+        assert_eq!(frame.samples, [0.5, -0.25].repeat(480));
     }
 }
 

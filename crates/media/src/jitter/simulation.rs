@@ -211,7 +211,7 @@ fn run_with(link: Link, sound: &[f32]) -> Outcome {
     };
     let drop_queue = if link.drop { drop_queue_ms(link.seed, link.seconds) } else { Vec::new() };
     let pull_us = 10_000.0 / (1.0 + link.drift_ppm * 1e-6);
-    let (mut pulls, mut block) = (0u64, [0.0; AUDIO_FRAME_SAMPLES]);
+    let (mut pulls, mut block) = (0u64, PlayoutBlock::SILENCE);
     let (mut delay_sum, mut delay_count) = (0.0, 0u64);
     for n in 0..link.seconds * 100 {
         let now_us = n * 10_000;
@@ -293,7 +293,7 @@ fn run_with(link: Link, sound: &[f32]) -> Outcome {
                     delay_count += 1;
                 }
                 out.kinds.push(buffer.pull_into(now, &mut block));
-                out.samples.extend_from_slice(&block);
+                out.samples.extend_from_slice(&block.left);
                 out.delays_ms.push(buffer.delay_us.unwrap_or(0.0) / 1000.0);
                 pulls += 1;
             }

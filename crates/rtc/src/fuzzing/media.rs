@@ -30,7 +30,11 @@ fn session() -> Arc<Session> {
     let session = Session::new(MediaClock::default(), local, events, false, false);
     session.parity.store(true, Ordering::Relaxed);
     let types = (Some(111), Some(63));
-    session.set_audio_types(Some(AudioTypes { sent: types, received: types }));
+    session.set_audio_types(Some(AudioTypes {
+        sent: types,
+        received: types,
+        ..AudioTypes::default()
+    }));
     session.transport_cc.store(4, Ordering::Relaxed);
     let section = Section { text: VIDEO_SECTION };
     let mut types = session.video_types();

@@ -57,7 +57,7 @@ pub fn session_description(input: &[u8]) {
     }
     let generation = IceGeneration::of(sdp);
     let _ = (generation.ufrag(), parity::is_announced(sdp), parity::announce(sdp), Role::of(sdp));
-    let preferred = codecs::prefer_red(sdp);
+    let preferred = codecs::announce_stereo(&codecs::prefer_red(sdp));
     let preferred =
         codecs::prefer_video(&preferred, [VideoCodec::Vp8, VideoCodec::H264].into_iter().collect());
     let _ = answer::with_one_of_each(&Role::Server.put_into(&preferred));

@@ -288,7 +288,7 @@ impl Peer {
             told = sdp::with_numbers_of(&told, &negotiation.remote_sdp);
         }
         let told = codecs::prefer_red(&self.disclosure.description(&told));
-        let told = codecs::prefer_video(&told, self.video_codecs);
+        let told = codecs::prefer_video(&codecs::announce_stereo(&told), self.video_codecs);
         Description { kind, sdp: parity::announce(&told) }
     }
 
@@ -365,6 +365,7 @@ impl Peer {
         self.session.set_audio_types(audio_pair.map(|(ours, theirs)| AudioTypes {
             sent: theirs.audio_formats(),
             received: ours.audio_formats(),
+            wishes: theirs.opus_wishes(),
         }));
         self.audio.set_payload_type(opus);
 
