@@ -7,6 +7,8 @@ mod limits;
 pub mod opus;
 pub mod sps;
 #[cfg(test)]
+mod colour_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod video_tests;
