@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use visavis_media::{Bitrate, EncodedAudioFrame, EncodedVideoFrame, MediaTime};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
@@ -119,6 +119,11 @@ impl VideoSender {
     /// What is known of the path; cheap enough to ask for each picture.
     pub fn network(&self) -> NetworkEstimate {
         self.0.outlet.session.network()
+    }
+
+    /// The most that video may take from now on, headers and parity not included.
+    pub fn set_max_bitrate(&self, bitrate: Bitrate) {
+        self.0.outlet.session.set_max_video_bps(bitrate.as_bps());
     }
 
     /// Sends one coded picture. Frames are to be given in order, by one thread at a time. With a keyframe the codec

@@ -18,7 +18,8 @@ use sys::API;
 
 use super::limits::{
     BT470BG, BT709, MAX_DECODED_DIMENSION_PX, MAX_FRAME_MACROBLOCKS, MIN_BITRATE, OUTPUT_BYTES,
-    SMPTE170M, SizeChanges, check_coded_bytes, copy_plane, encoded_size, limit_range, usable_frame_rate,
+    SMPTE170M, SizeChanges, check_coded_bytes, copy_plane, encoded_size, limit_range,
+    usable_frame_rate,
 };
 use super::sps::{
     MAX_SPS_ID, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, SpsInfo, nal_units,

@@ -2,12 +2,12 @@
 
 pub mod av1;
 mod av1_header;
+#[cfg(test)]
+mod colour_tests;
 pub mod h264;
 mod limits;
 pub mod opus;
 pub mod sps;
-#[cfg(test)]
-mod colour_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
