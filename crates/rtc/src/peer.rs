@@ -130,8 +130,9 @@ impl Peer {
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn, relay_only));
         let disclosure = Arc::new(Disclosure::new(config.addresses));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
-        let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
-        session.set_max_video_bps(max_bitrate.as_bps());
+        if let Some(bitrate) = config.max_bitrate {
+            session.set_max_video_bps(bitrate.as_bps());
+        }
         let registry =
             codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
         #[cfg(test)]
@@ -357,7 +358,6 @@ fn random_start() -> Result<RandomStart, RtcError> {
     })
 }
 
-const DEFAULT_MAX_BITRATE: Bitrate = Bitrate::from_kbps(2_500);
 /// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.
 const CHANNEL_LABEL: &str = "visavis";
 const CHANNEL_ID: u16 = 0;
