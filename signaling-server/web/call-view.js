@@ -100,6 +100,16 @@ export class CallView {
     if (!this.#isCurrent()) return;
     this.#showDuration();
     this.#watchForTalking();
+    this.#sayDisplaySize();
+  }
+
+  /** The picture keeps its shape within the element; the other side need not send more than is seen. */
+  #sayDisplaySize() {
+    const { clientWidth, clientHeight, videoWidth, videoHeight } = this.#remote;
+    if (!videoWidth || !videoHeight) return;
+    const scale = Math.min(clientWidth / videoWidth, clientHeight / videoHeight) * devicePixelRatio;
+    if (!(scale > 0)) return;
+    this.#call.setDisplaySize({ width: Math.round(videoWidth * scale), height: Math.round(videoHeight * scale) });
   }
 
   /** Says so to somebody who speaks while muted; listens to a copy of the muted track. */

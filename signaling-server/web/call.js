@@ -51,7 +51,11 @@ const LOST_LIMIT_MS = 60000;
 /** Between two measurements of the other side's clock. */
 const CLOCK_PING_MS = 10000;
 
+/** For cameras up to 1280x720, and beyond. */
 const MAX_VIDEO_BPS = 2_500_000;
+const MAX_LARGE_VIDEO_BPS = 4_500_000;
+/** Least time between two sizes of the remote picture that the other side is told. */
+const DISPLAY_SIZE_MS = 1000;
 const MAX_VIDEO_FPS = 30;
 
 /**
@@ -99,6 +103,8 @@ export class Call extends EventTarget {
   #mediaState;
   #pc = null;
   #channel = null;
+  /** What the other side was last told of it: `{width, height, at}`. */
+  #displaySize = null;
   #senders = null;
   #codecChoice = new CodecChoice();
   #localStream = new MediaStream();
@@ -208,6 +214,16 @@ export class Call extends EventTarget {
   setMediaState(mediaState) {
     this.#mediaState = mediaState;
     this.#sendData({ type: "media-state", ...mediaState });
+  }
+
+  /** Tells the other side at which size, in pixels of the screen, its picture is shown. To be called now and then. */
+  setDisplaySize({ width, height }) {
+    const told = this.#displaySize;
+    const now = performance.now();
+    if (told?.width === width && told.height === height) return;
+    if ((told && now < told.at + DISPLAY_SIZE_MS) || this.#channel?.readyState !== "open" || !this.authentication) return;
+    this.#displaySize = { width, height, at: now };
+    this.#sendData({ type: "display-size", width, height });
   }
 
   /** The states of W3C WebRTC 1.0 and of the WebSocket. */
@@ -432,13 +448,17 @@ export class Call extends EventTarget {
 
   /** Opens the data channel and, on the side that offers, the two m-lines. */
   #setUp(pc) {
+    this.#displaySize = null;
     this.#channel = pc.createDataChannel("visavis", { negotiated: true, id: 0, ordered: true });
     this.#channel.onopen = () => {
       this.setMediaState(this.#mediaState);
       this.#askClock();
     };
     // The other side's stack may have lost what we said before its channel was open, which it is now.
-    const again = () => this.setMediaState(this.#mediaState);
+    const again = () => {
+      this.setMediaState(this.#mediaState);
+      this.#displaySize = null;
+    };
     this.#channel.addEventListener("message", again, { once: true });
     this.#channel.onmessage = ({ data }) => this.#onData(data);
     this.#senders = {};
@@ -632,7 +652,9 @@ export class Call extends EventTarget {
     const sender = this.#senders.video;
     const parameters = sender?.getParameters();
     if (!parameters?.encodings?.length) return;
-    parameters.encodings[0].maxBitrate = MAX_VIDEO_BPS;
+    const { width = 0, height = 0 } = sender.track?.getSettings() ?? {};
+    const isLarge = width * height > 1280 * 720;
+    parameters.encodings[0].maxBitrate = isLarge ? MAX_LARGE_VIDEO_BPS : MAX_VIDEO_BPS;
     parameters.encodings[0].maxFramerate = MAX_VIDEO_FPS;
     parameters.degradationPreference = "maintain-framerate";
     sender.setParameters(parameters).catch((e) => console.debug("visavis: video limits:", e));

@@ -8,8 +8,9 @@ import { createBeepTrack, createStereoToneTrack, createToneTrack } from "./audio
 import { createTestPatternTrack } from "./test-pattern.js";
 
 const VIDEO = {
-  width: { ideal: 1280 },
-  height: { ideal: 720 },
+  // The browser scales down what line, processor and encoder do not take.
+  width: { ideal: 1920 },
+  height: { ideal: 1080 },
   frameRate: { ideal: 30, max: 30 },
 };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };

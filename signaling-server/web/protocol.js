@@ -126,6 +126,8 @@ const SERVER_MESSAGES = {
 /** From peer to peer, over the data channel `visavis`. */
 const CONTROL_MESSAGES = {
   "media-state": (o) => fields(o, { microphone: boolean, camera: boolean }),
+  "display-size": (o) => fields(o, { width: count, height: count }),
+  "decoder-overloaded": (o) => fields(o, { codec: string }),
   "clock-ping": (o) => fields(o, { t0: number }),
   "clock-pong": (o) => fields(o, { t0: number, t1: number, t2: number }),
 };

@@ -43,7 +43,6 @@ export function summarize(report, previous) {
     // Smoothed, for one second has few packets and would flicker between words.
     lossRatio: smooth(previous?.lossRatio, newLost / Math.max(1, newLost + newPackets)),
     rttMs: pair?.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
-    availableOutgoingBps: pair?.availableOutgoingBitrate ?? null,
     route: !local || !remote ? null : isRelay(local, remote) ? "relayed" : "direct",
     local: candidate(local),
     remote: candidate(remote),

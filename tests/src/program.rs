@@ -308,14 +308,17 @@ impl Server {
     }
 }
 
-/// Starts `visavis-cli join ROOM --server … --json` with more flags.
+/// Starts `visavis-cli join ROOM --server … --json` with more flags. Pictures do not grow beyond 1280x720, so that figures can
+/// be compared.
 ///
 /// # Errors
 ///
 /// It does not start.
 pub fn join(name: &str, server: &str, room: &str, flags: &[&str]) -> anyhow::Result<Program> {
     let mut command = Command::new(binary("visavis-cli")?);
-    command.args(["join", room, "--server", server, "--json"]).args(flags);
+    command
+        .args(["join", room, "--server", server, "--json", "--max-size", "1280x720"])
+        .args(flags);
     Program::start(name, &mut command)
 }
 

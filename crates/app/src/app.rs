@@ -110,7 +110,9 @@ impl App {
             microphone: args.microphone.unwrap_or_else(|| settings.microphone_source()),
             speaker: args.speaker.unwrap_or_else(|| settings.speaker_sink()),
             voice: settings.voice_processing(),
-            size: args.size,
+            size: args.size.unwrap_or(EngineConfig::default().size),
+            // Who asks for a size gets no larger one.
+            max_size: args.size.is_none().then(|| settings.largest_picture.size()),
             fps: args.fps,
             trusted_certificate: args.trust_certificate,
             seat_file,

@@ -3,7 +3,7 @@
 
 use egui::accesskit::Role;
 use egui::{Align2, FontId, Rect, Sense, Ui, WidgetInfo};
-use visavis_engine::{CallSnapshot, Phase, SignalingLink};
+use visavis_engine::{CallSnapshot, Command, Phase, SignalingLink, Size};
 
 use crate::proof_card;
 
@@ -37,6 +37,8 @@ pub(crate) struct CallView {
     /// Whether the card behind the lock is open.
     proof_open: bool,
     moved_at: Option<f64>,
+    /// At which size the remote peer's picture was last shown, in pixels.
+    shown: Option<Size>,
 }
 
 impl CallView {
@@ -47,7 +49,13 @@ impl CallView {
 
     /// Draws into `area`, the window without the debug panel.
     pub(crate) fn show(&mut self, ui: &mut Ui, area: Rect, debug_open: bool, view: &mut View<'_>) {
-        remote(ui, area, view);
+        if let Some(at) = remote(ui, area, view) {
+            let px = at.size() * ui.pixels_per_point();
+            let shown = Size::new(px.x.round() as u32, px.y.round() as u32);
+            if self.shown.replace(shown) != Some(shown) {
+                view.ask(Action::Send(Command::SetDisplaySize(shown)));
+            }
+        }
         let opacity = self.opacity(ui, area, view.snapshot);
         self.inset(ui, area, view);
         self.top_pills(ui, area, opacity, view);
@@ -240,14 +248,14 @@ impl CallView {
     }
 }
 
-/// The other side's picture, or who it is without one.
-fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) {
+/// The other side's picture, or who it is without one. Returns where the picture lies.
+fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) -> Option<Rect> {
     let s = view.snapshot;
     let on = s.remote.camera_on != Some(false);
     if on && let Some(at) = view.remote.paint(ui, area, Fit::Contain, false, 0.0) {
         let picture = ui.interact(at, ui.scope_id().with("remote picture"), Sense::hover());
         picture.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Picture of the other side"));
-        return;
+        return Some(at);
     }
     ui.painter().rect_filled(area, 0.0, DARK.ink);
     let name = s.remote.display_name.as_deref().unwrap_or("The other side");
@@ -283,6 +291,7 @@ fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) {
         FontId::proportional(14.0),
         DARK.muted,
     );
+    None
 }
 
 fn full_screen_button(ui: &mut Ui, area: Rect, opacity: f32, view: &mut View<'_>) {

@@ -44,9 +44,9 @@ pub(crate) struct Args {
     /// Opens the debug panel at start
     #[arg(long)]
     pub(crate) debug_panel: bool,
-    /// Wanted picture size
-    #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = parse_size)]
-    pub(crate) size: Size,
+    /// Wanted picture size; default: 1280x720, and larger where camera, line and processor allow it
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    pub(crate) size: Option<Size>,
     /// Wanted pictures a second, 1 to 60
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub(crate) fps: u32,
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(args.camera, Some(CameraSource::Device(DeviceId("/dev/video0".into()))));
         assert_eq!(args.microphone, Some(MicrophoneSource::File("a.wav".into())));
         assert_eq!(args.speaker, Some(SpeakerSink::None));
-        assert_eq!((args.size, args.fps), (Size::new(640, 360), 15));
+        assert_eq!((args.size, args.fps), (Some(Size::new(640, 360)), 15));
     }
 
     #[test]

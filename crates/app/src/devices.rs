@@ -4,6 +4,7 @@ use egui::accesskit::Role;
 use egui::{Align2, FontId, Popup, Rect, Response, Sense, Ui, WidgetInfo};
 use visavis_engine::{CallSnapshot, Command, DeviceId, DeviceInfo};
 
+use crate::settings::LargestPicture;
 use crate::theme::{self, RADIUS_CONTROL, Tokens, icon};
 use crate::view::{Action, View};
 use crate::widgets;
@@ -189,9 +190,27 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
             pick(kind, Some(device.id), view);
         }
     }
+    if kind == Kind::Camera {
+        ui.separator();
+        largest_picture(ui, view);
+    }
     if kind == Kind::Microphone {
         ui.separator();
         voice_switches(ui, view);
+    }
+}
+
+/// The largest pictures that are sent.
+fn largest_picture(ui: &mut Ui, view: &mut View<'_>) {
+    heading(ui, "Largest picture");
+    for (words, largest) in [
+        ("1080p, where camera and line allow it", LargestPicture::FullHd),
+        ("720p", LargestPicture::Hd),
+    ] {
+        if item(ui, words, view.settings.largest_picture == largest) {
+            view.settings.largest_picture = largest;
+            view.ask(Action::Send(Command::SetMaxSize(largest.size())));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use visavis_engine::{
     AddressPolicy, Bytes32, CallCode, CameraSource, ContinuityKey, DeviceId, MicrophoneSource,
-    RoomCode, SpeakerSink, Switch, VoiceProcessing,
+    RoomCode, Size, SpeakerSink, Switch, VoiceProcessing,
 };
 
 use crate::theme::ThemeChoice;
@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) camera_on: bool,
     /// Whether the microphone was on.
     pub(crate) microphone_on: bool,
+    /// The largest pictures that are sent.
+    pub(crate) largest_picture: LargestPicture,
     /// What the speaker plays is taken out of the microphone's sound.
     pub(crate) echo_cancellation: bool,
     /// Steady noise is taken out.
@@ -60,6 +62,27 @@ pub(crate) struct Settings {
     pub(crate) theme: ThemeChoice,
     /// No transitions.
     pub(crate) reduce_motion: bool,
+}
+
+/// The largest pictures that are sent, where camera, line and processor allow them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum LargestPicture {
+    /// 1280x720.
+    #[serde(rename = "720p")]
+    Hd,
+    /// 1920x1080.
+    #[default]
+    #[serde(rename = "1080p")]
+    FullHd,
+}
+
+impl LargestPicture {
+    pub(crate) fn size(self) -> Size {
+        match self {
+            Self::Hd => Size::new(1280, 720),
+            Self::FullHd => Size::new(1920, 1080),
+        }
+    }
 }
 
 /// What is left of the proofs in one room.
@@ -89,6 +112,7 @@ impl Default for Settings {
             speaker: None,
             camera_on: true,
             microphone_on: true,
+            largest_picture: LargestPicture::default(),
             echo_cancellation: true,
             noise_suppression: true,
             automatic_gain: true,

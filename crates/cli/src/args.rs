@@ -45,7 +45,8 @@ pub(crate) struct JoinArgs {
     /// none or file:PATH.y4m.
     #[arg(long, default_value = "none")]
     pub(crate) display: DisplaySink,
-    /// Size of the frames in that file; without it that of the first one.
+    /// Size at which received pictures are shown, which the other side is told, and of the frames in that file; without it
+    /// that of the first one.
     #[arg(long, value_parser = parse_size)]
     pub(crate) display_size: Option<Size>,
     /// none, file:PATH.wav, stereo-file:PATH.wav, device:ID or default.
@@ -82,12 +83,16 @@ pub(crate) struct JoinArgs {
     /// Size of the pictures sent.
     #[arg(long, default_value = "1280x720", value_parser = parse_size)]
     pub(crate) size: Size,
+    /// Size of the largest pictures sent, where camera, line and processor allow it. Default: 1920x1080, or --size if that
+    /// is given.
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) max_size: Option<Size>,
     /// Pictures a second.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=120))]
     pub(crate) fps: u32,
-    /// Ceiling of the video bitrate, bits a second.
-    #[arg(long, default_value_t = 2_500_000, value_parser = clap::value_parser!(u64).range(50_000..=50_000_000))]
-    pub(crate) max_bitrate: u64,
+    /// Ceiling of the video bitrate, bits a second. Default: 2500000 up to 1280x720, 4500000 beyond.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(50_000..=50_000_000))]
+    pub(crate) max_bitrate: Option<u64>,
     /// Video codecs that may be used, both ways: av1, vp9, h264, vp8, with commas between them. Which of them is sent
     /// with is chosen by line and processor. Default: all.
     #[arg(long, value_delimiter = ',', value_parser = video_codec)]

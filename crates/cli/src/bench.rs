@@ -97,6 +97,7 @@ impl Peer {
         let duration = format!("{}ms", duration.as_millis());
         let child = Command::new(std::env::current_exe()?)
             .args(["join", room, "--server", url, "--duration", &duration, "--json"])
+            .args(["--max-size", "1280x720"])
             .stdout(Stdio::piped())
             .spawn()
             .context("a peer does not start")?;

@@ -37,14 +37,16 @@ pub(crate) fn run(started: Instant, args: JoinArgs) -> anyhow::Result<ExitCode> 
         display: args.display,
         display_size: args.display_size,
         size: args.size,
+        max_size: args.max_size,
         fps: args.fps,
-        max_bitrate: Bitrate::from_bps(args.max_bitrate),
+        max_bitrate: args.max_bitrate.map(Bitrate::from_bps),
         video_codecs: match args.video_codecs {
             all if all.is_empty() => VideoCodec::ALL.into(),
             some => some,
         },
         trusted_certificate: args.trust_certificate,
         seat_file: args.state,
+        ..EngineConfig::default()
     })?;
     let stop = stop_flag()?;
     if args.muted {

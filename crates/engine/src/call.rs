@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session, TransportState};
-use visavis_media::VideoCodec;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
+use visavis_media::{Size, VideoCodec};
 use visavis_rtc::{
     AddressPolicy, DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent,
     PeerStats, RelayTls,
@@ -44,6 +44,8 @@ use crate::{
 const SIGNALING_EVENTS: usize = 64;
 /// How often the peer connection is asked for its statistics.
 const STATS_INTERVAL: Duration = Duration::from_millis(500);
+/// Least time between two sizes that the other side is told.
+const DISPLAY_SIZE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long farewells may take when the program ends.
 const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
 
@@ -80,6 +82,7 @@ pub(crate) struct CallContext {
     pub(crate) closing: Closing,
     pub(crate) trusted_certificate: Option<CertificateFingerprint>,
     pub(crate) seat_file: Arc<SeatFile>,
+    pub(crate) decode_delay: Duration,
 }
 
 pub(crate) struct Call {
@@ -120,6 +123,9 @@ pub(crate) struct Call {
     told_knocks: Vec<Knock>,
     resume_token: Option<ResumeToken>,
     media_state: (bool, bool),
+    /// At which size received pictures are shown, and what the other side was told of it and when.
+    display: Option<Size>,
+    told_display: Option<(Size, Instant)>,
     channel_open: bool,
     /// Whether a message came over the channel.
     channel_heard: bool,
@@ -208,6 +214,8 @@ impl Call {
             told_knocks: Vec::new(),
             resume_token: None,
             media_state: (true, true),
+            display: None,
+            told_display: None,
             channel_open: false,
             channel_heard: false,
             clock_sync: ClockSync::default(),
@@ -507,6 +515,7 @@ impl Call {
             }
             PeerEvent::DataChannelOpen => {
                 (self.channel_open, self.channel_heard) = (true, false);
+                self.told_display = None;
                 log.add("call", "data channel open".into());
                 self.say_media_state();
             }
@@ -559,6 +568,7 @@ impl Call {
         // The stack of the other side may have lost what we said before its channel was open, which it is now.
         if !std::mem::replace(&mut self.channel_heard, true) {
             self.say_media_state();
+            self.told_display = None;
         }
         let Ok(message) = serde_json::from_str(text) else {
             tracing::debug!("a message of an unknown kind was ignored");
@@ -575,6 +585,12 @@ impl Call {
                         self.context.shared.remote_video.clear();
                     }
                 }
+            }
+            ControlMessage::DisplaySize { width, height } => {
+                self.context.video_send.recipient().set_display(width, height);
+            }
+            ControlMessage::DecoderOverloaded { codec } => {
+                self.context.video_send.recipient().set_overloaded(&codec, Instant::now());
             }
             ControlMessage::ClockPing { t0 } => {
                 self.say(&ControlMessage::ClockPong { t0, t1: arrived, t2: unix_ms() });
@@ -599,6 +615,29 @@ impl Call {
     fn say_media_state(&self) {
         let (microphone, camera) = self.media_state;
         self.say(&ControlMessage::MediaState { microphone, camera });
+    }
+
+    /// At which size received pictures are shown; the other side is told when it changes, soon.
+    pub(crate) fn set_display_size(&mut self, size: Option<Size>) {
+        self.display = size;
+    }
+
+    /// What the other side is told of how its pictures fare here.
+    fn say_reception(&mut self, now: Instant) {
+        if !self.channel_open || self.session.authentication().is_none() {
+            return;
+        }
+        let told = self.told_display;
+        if let Some(size) = self.display
+            && told.is_none_or(|(told, at)| told != size && now >= at + DISPLAY_SIZE_INTERVAL)
+        {
+            self.told_display = Some((size, now));
+            let (width, height) = (size.width_px, size.height_px);
+            self.say(&ControlMessage::DisplaySize { width, height });
+        }
+        if let Some(codec) = self.peer.as_ref().and_then(|peer| peer.video.take_overload()) {
+            self.say(&ControlMessage::DecoderOverloaded { codec: codec.to_string() });
+        }
     }
 
     fn say(&self, message: &ControlMessage) {
@@ -649,6 +688,7 @@ impl Call {
                 let _ = reports.send(Internal::Stats(tag, stats)).await;
             });
         }
+        self.say_reception(now);
         if self.channel_open && self.clock_sync.is_due(now) {
             self.say(&ControlMessage::ClockPing { t0: unix_ms() });
         }
@@ -695,6 +735,7 @@ impl Call {
         {
             peer.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
         }
+        self.context.video_send.recipient().direct = crate::stats::is_direct(&stats);
         self.peer_stats = Some(Box::new(stats));
     }
 

@@ -39,11 +39,13 @@ pub(crate) struct Open {
     pub(crate) name: Option<String>,
     /// For people: size and rate.
     pub(crate) format: Option<String>,
+    /// Of a source of pictures: whether it can deliver them in that size.
+    offers: Option<Box<dyn Fn(Size) -> bool + Send>>,
 }
 
 impl Open {
     fn new(guard: impl Send + 'static, name: impl Into<Option<String>>) -> Self {
-        Self { _guard: Box::new(guard), name: name.into(), format: None }
+        Self { _guard: Box::new(guard), name: name.into(), format: None, offers: None }
     }
 }
 
@@ -77,6 +79,11 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
 
     pub(crate) fn format(&self) -> Option<String> {
         self.open.as_ref()?.format.clone()
+    }
+
+    /// Whether what is open can deliver pictures of that size.
+    pub(crate) fn offers(&self, size: Size) -> bool {
+        self.open.as_ref().and_then(|open| open.offers.as_ref()).is_some_and(|offers| offers(size))
     }
 
     /// Wants `source` open, or nothing.
@@ -170,17 +177,26 @@ impl Context {
     }
 }
 
+/// Which source of pictures is wanted, and in what size.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CameraWish {
+    pub(crate) source: CameraSource,
+    pub(crate) size: Size,
+    /// What it may be asked for later.
+    pub(crate) asked_size: Size,
+}
+
 /// How cameras are opened.
 pub(crate) fn camera_opener(
     context: Context,
-    size: Size,
     fps: u32,
     encode: Arc<FrameSlot>,
     preview: VideoSlot,
-) -> Opener<CameraSource> {
+) -> Opener<CameraWish> {
     let reports = context.reports.clone();
     let fps = fps.clamp(1, 120);
-    let open = move |source: CameraSource| {
+    let open = move |wish: CameraWish| {
+        let CameraWish { source, size, asked_size } = wish;
         let (encode, preview, clock) = (encode.clone(), preview.clone(), context.clock);
         let sink = move |frame: VideoFrame| {
             preview.put(frame.clone());
@@ -210,6 +226,7 @@ pub(crate) fn camera_opener(
                     .map_err(|e| e.to_string())?;
                 let mut open = Open::new(paced, Some("Test pattern".to_owned()));
                 open.format = Some(format_words(size, fps.into()));
+                open.offers = Some(Box::new(|_| true));
                 Ok(open)
             }
             CameraSource::File(path) => {
@@ -232,6 +249,8 @@ pub(crate) fn camera_opener(
                     Paced::start("picture-file", interval, step).map_err(|e| e.to_string())?;
                 let mut open = Open::new(paced, Some(file_name(&path)));
                 open.format = Some(format_words(size, rate));
+                // They are scaled down from what the file has.
+                open.offers = Some(Box::new(move |wanted| size == wanted));
                 Ok(open)
             }
             CameraSource::Device(_) | CameraSource::Default => {
@@ -239,7 +258,13 @@ pub(crate) fn camera_opener(
                     CameraSource::Device(id) => Some(capture::DeviceId::new(id.0)),
                     _ => None,
                 };
-                let request = capture::CameraRequest { id, size, fps, format: None };
+                let request = capture::CameraRequest {
+                    id,
+                    size,
+                    larger: Some(asked_size),
+                    fps,
+                    format: None,
+                };
                 let camera = capture::Camera::open(
                     request,
                     context.capture_clock(),
@@ -250,6 +275,7 @@ pub(crate) fn camera_opener(
                 let format = camera.format().clone();
                 let mut open = Open::new(camera, device_name(&format.name));
                 open.format = Some(format_words(format.size, format.fps));
+                open.offers = Some(Box::new(move |wanted| format.larger == Some(wanted)));
                 Ok(open)
             }
         }

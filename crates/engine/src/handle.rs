@@ -1,6 +1,7 @@
 //! What a user interface holds of the engine. All calls return at once, from any thread.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use visavis_call::{
     Authentication, CallEndReason, ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, Knock, MAX_GUESSES,
@@ -158,6 +159,10 @@ pub enum Command {
     Dismiss,
     /// Changes the camera, now or for the next call.
     SetCamera(CameraSource),
+    /// Changes the largest pictures that are sent, see [`EngineConfig::max_size`].
+    SetMaxSize(Size),
+    /// Says at which size received pictures are shown, in pixels of the screen.
+    SetDisplaySize(Size),
     /// Changes the microphone.
     SetMicrophone(MicrophoneSource),
     /// Changes the speaker.
@@ -246,14 +251,18 @@ pub struct EngineConfig {
     pub voice: VoiceProcessing,
     /// File for received pictures.
     pub display: DisplaySink,
-    /// Size of the frames in that file; without it that of the first.
+    /// Size at which received pictures are shown, which the remote peer is told, and of the frames in that file; without
+    /// it nothing is told, and the first frame decides.
     pub display_size: Option<Size>,
     /// Wanted picture size.
     pub size: Size,
+    /// Size of the largest pictures that are sent: beyond `size` where camera, path, processor and the remote peer's
+    /// window allow it. Without it 1920x1080 if `size` is 1280x720, else `size`.
+    pub max_size: Option<Size>,
     /// Wanted pictures a second.
     pub fps: u32,
-    /// Ceiling of the video bitrate.
-    pub max_bitrate: Bitrate,
+    /// Ceiling of the video bitrate; without it 2.5 Mbps up to 1280x720 and 4.5 Mbps beyond.
+    pub max_bitrate: Option<Bitrate>,
     /// Video codecs that may be used, both ways.
     pub video_codecs: Vec<VideoCodec>,
     /// For servers with a self-signed certificate: the one to trust, by the SHA-256 fingerprint that
@@ -262,6 +271,8 @@ pub struct EngineConfig {
     /// File that keeps, while a call is connected, what it takes to come back to it after a crash
     /// without being asked who it is; see [`SavedSeat`](crate::SavedSeat). `None` keeps nothing.
     pub seat_file: Option<std::path::PathBuf>,
+    /// For tests: how much longer it takes to decode a frame of 1280x720, and others by their pixels.
+    pub decode_delay: Duration,
 }
 
 impl Default for EngineConfig {
@@ -275,10 +286,12 @@ impl Default for EngineConfig {
             display_size: None,
             size: Size::new(1280, 720),
             fps: 30,
-            max_bitrate: Bitrate::from_kbps(2500),
+            max_size: None,
+            max_bitrate: None,
             video_codecs: VideoCodec::ALL.into(),
             trusted_certificate: None,
             seat_file: None,
+            decode_delay: Duration::ZERO,
         }
     }
 }

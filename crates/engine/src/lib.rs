@@ -15,6 +15,7 @@ mod paced;
 mod peer_task;
 mod power;
 mod receive;
+mod recipient;
 mod run_loop;
 mod seat_file;
 mod send;

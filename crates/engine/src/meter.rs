@@ -71,6 +71,48 @@ impl MeanTime {
     }
 }
 
+/// Whether a thread has so much to do that it cannot keep up.
+#[derive(Debug, Default)]
+pub(crate) struct BusyMeter {
+    /// When the second that is counted began, and how much of it was work.
+    since: Option<Instant>,
+    busy: Duration,
+    /// Seconds in a row that were nearly all work.
+    full: u32,
+    news: bool,
+}
+
+impl BusyMeter {
+    /// Share of a second that is nearly all of it.
+    const FULL: f32 = 0.85;
+    /// One such second happens when a machine does something else.
+    const IN_A_ROW: u32 = 2;
+
+    /// Work that has just ended at `now`.
+    pub(crate) fn add(&mut self, now: Instant, took: Duration) {
+        let since = *self.since.get_or_insert(now);
+        self.busy += took;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < WINDOW {
+            return;
+        }
+        let share = self.busy.as_secs_f32() / elapsed.as_secs_f32();
+        self.full = if share > Self::FULL { self.full.saturating_add(1) } else { 0 };
+        self.news = self.full >= Self::IN_A_ROW;
+        (self.since, self.busy) = (Some(now), Duration::ZERO);
+    }
+
+    /// Whether another second in which the thread does not keep up is over since this was last asked.
+    pub(crate) fn take_overload(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Begins anew.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// Latencies of a call, a millisecond each; what is beyond the last counts as the last.
 #[derive(Debug)]
 pub(crate) struct LatencyHistogram {
@@ -151,6 +193,23 @@ impl FreezeMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_is_overloaded_after_two_full_seconds_and_says_so_once_a_second() {
+        let run = |work_ms: u64, seconds: u64| {
+            let (mut meter, start, mut news) = (BusyMeter::default(), Instant::now(), Vec::new());
+            for n in 0..seconds * 20 {
+                let now = start + Duration::from_millis(50 * n);
+                meter.add(now, Duration::from_millis(work_ms));
+                if meter.take_overload() {
+                    news.push(n / 20);
+                }
+            }
+            news
+        };
+        assert_eq!(run(49, 6), [2, 3, 4, 5]);
+        assert_eq!(run(40, 6), [0; 0]);
+    }
 
     #[test]
     fn freeze_is_a_gap_far_beyond_the_mean() {

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use visavis_call::{Epoch, Input, Operation};
@@ -38,6 +39,7 @@ pub(crate) struct PeerParts {
     pub(crate) slot: VideoSlot,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
     pub(crate) audio: Arc<AudioReceive>,
+    pub(crate) decode_delay: Duration,
 }
 
 /// The running connection; its owner closes `peer`.
@@ -101,11 +103,14 @@ impl IdlePeer {
             slot,
             display_file,
             audio,
+            decode_delay,
         } = parts;
         let reporter = Arc::new(Reporter { tag: OnceLock::new(), reports });
         let sync = SharedSync::default();
-        let video = VideoReceive::start(clock, slot, display_file, reporter.clone(), sync.clone())
-            .map_err(|e| e.to_string())?;
+        let events_to = reporter.clone();
+        let video =
+            VideoReceive::start(clock, slot, display_file, events_to, sync.clone(), decode_delay)
+                .map_err(|e| e.to_string())?;
         let jitter = JitterBuffer::new().map_err(|e| e.to_string())?;
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),

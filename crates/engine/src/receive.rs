@@ -19,7 +19,7 @@ use visavis_media::synthetic::{read_time_code, shows_flash};
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, PlayoutBlock, ReceivedRtp, Size, VideoFrame};
 use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
-use crate::meter::{FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
+use crate::meter::{BusyMeter, FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
 use crate::shared::lock;
 use crate::sync_meter::SyncMeter;
 use crate::{LatencyStats, SyncFigures, TRACE, VideoSlot};
@@ -115,6 +115,7 @@ struct VideoMeters {
     frames: RateMeter,
     bytes: RateMeter,
     decode: MeanTime,
+    busy: BusyMeter,
     freezes: FreezeMeter,
     latency: LatencyHistogram,
     /// How far the other side's Unix clock is ahead of ours, ms.
@@ -136,6 +137,7 @@ impl VideoReceive {
         file: Option<Arc<Mutex<Y4mWriter>>>,
         events: Arc<dyn ReceiveEvents>,
         sync: SharedSync,
+        delay: Duration,
     ) -> std::io::Result<Self> {
         let (packets, queue) = sync_channel(PACKET_QUEUE);
         let meters = Arc::new(Mutex::new(VideoMeters {
@@ -143,6 +145,7 @@ impl VideoReceive {
             frames: RateMeter::default(),
             bytes: RateMeter::default(),
             decode: MeanTime::default(),
+            busy: BusyMeter::default(),
             freezes: FreezeMeter::default(),
             latency: LatencyHistogram::new(),
             clock_offset_ms: 0.0,
@@ -157,6 +160,7 @@ impl VideoReceive {
             assembler: FrameAssembler::new(),
             decoder: (VideoCodec::H264, video_decoder(VideoCodec::H264)),
             sync,
+            delay,
             held: VecDeque::with_capacity(MAX_HELD_FRAMES),
         };
         std::thread::Builder::new()
@@ -189,6 +193,13 @@ impl VideoReceive {
         lock(&self.meters).round_trip = Some(round_trip);
     }
 
+    /// Another second has passed in which decoding took all of the time: what it is coded with.
+    pub(crate) fn take_overload(&self) -> Option<VideoCodec> {
+        let mut meters = lock(&self.meters);
+        let codec = meters.counts.codec?;
+        meters.busy.take_overload().then_some(codec)
+    }
+
     pub(crate) fn counts(&self, now: Instant) -> VideoReceiveCounts {
         let mut m = lock(&self.meters);
         let mut counts = m.counts.clone();
@@ -215,6 +226,8 @@ struct VideoDecode {
     /// That of the codec of the last frame.
     decoder: (VideoCodec, Box<dyn VideoDecoder>),
     sync: SharedSync,
+    /// How much longer a frame of 1280x720 takes, for tests.
+    delay: Duration,
     /// Decoded pictures with the time to show them; empty unless sound is far behind.
     held: VecDeque<(MediaTime, VideoFrame)>,
 }
@@ -267,6 +280,7 @@ impl VideoDecode {
         if self.decoder.0 != coded.codec {
             tracing::info!(codec = %coded.codec, "the remote peer's video codec changed");
             self.decoder = (coded.codec, video_decoder(coded.codec));
+            lock(&self.meters).busy.clear();
         }
         let buffer = match self.decoder.1.decode(&coded.data) {
             Ok(Some(buffer)) => buffer,
@@ -278,10 +292,15 @@ impl VideoDecode {
                 return;
             }
         };
+        if !self.delay.is_zero() {
+            let share = buffer.size().pixels() as f32 / USUAL_SIZE.pixels() as f32;
+            std::thread::sleep(self.delay.mul_f32(share));
+        }
         let now = Instant::now();
         let first = {
             let mut m = lock(&self.meters);
             m.decode.add(now, now - begun);
+            m.busy.add(now, now - begun);
             m.frames.add(now, 1);
             m.freezes.frame(now);
             m.counts.frames_decoded += 1;

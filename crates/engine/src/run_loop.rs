@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use visavis_call::{CallState, Epoch, Input};
+use visavis_media::Size;
+use visavis_media::adaptation::is_large;
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::Y4mWriter;
 use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
@@ -13,8 +15,8 @@ use visavis_signaling_client::SignalingEvent;
 
 use crate::call::{Call, CallContext, Closing};
 use crate::devices::{
-    Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener, microphone_opener,
-    speaker_opener,
+    CameraWish, Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener,
+    microphone_opener, speaker_opener,
 };
 use crate::diagnostics::Log;
 use crate::receive::AudioReceive;
@@ -62,10 +64,17 @@ pub(crate) struct RunLoop {
     shared: Arc<Shared>,
     context: CallContext,
     reports: mpsc::Sender<Internal>,
-    camera: (Slot<CameraSource>, Opener<CameraSource>),
+    camera: (Slot<CameraWish>, Opener<CameraWish>),
     microphone: (Slot<MicrophoneWish>, Opener<MicrophoneWish>),
     speaker: (Slot<SpeakerSink>, Opener<SpeakerSink>),
     sources: (CameraSource, MicrophoneSource, SpeakerSink),
+    /// Sizes of ordinary pictures, of the largest ones, and of those that cameras are asked about.
+    sizes: (Size, Size),
+    asked_size: Size,
+    /// Whether the source is asked for the largest ones, and whether this one failed to deliver them.
+    large: bool,
+    large_failed: bool,
+    display_size: Option<Size>,
     camera_on: bool,
     microphone_on: bool,
     /// Sound is sent as music.
@@ -92,6 +101,7 @@ impl RunLoop {
         reports: mpsc::Sender<Internal>,
     ) -> std::io::Result<Self> {
         let clock = MediaClock::default();
+        let largest = max_size(config.size, config.max_size);
         let video_send = Arc::new(VideoSend::start(
             config.max_bitrate,
             config.size,
@@ -105,7 +115,6 @@ impl RunLoop {
         let context = Context { clock, reports: reports.clone() };
         let camera = camera_opener(
             context.clone(),
-            config.size,
             config.fps,
             video_send.slot(),
             shared.local_video.clone(),
@@ -140,6 +149,7 @@ impl RunLoop {
                 closing: Closing::default(),
                 trusted_certificate: config.trusted_certificate,
                 seat_file: Arc::new(SeatFile::new(config.seat_file)?),
+                decode_delay: config.decode_delay,
             },
             shared,
             reports,
@@ -147,6 +157,11 @@ impl RunLoop {
             microphone: (Slot::new(Kind::Microphone), microphone),
             speaker: (Slot::new(Kind::Speaker), speaker),
             sources: (config.camera, config.microphone, config.speaker),
+            sizes: (config.size, largest),
+            asked_size: if is_large(largest) { largest } else { FULL_HD },
+            large: false,
+            large_failed: false,
+            display_size: config.display_size,
             camera_on: true,
             microphone_on: true,
             music: config.voice.music,
@@ -207,6 +222,10 @@ impl RunLoop {
 
     async fn tick(&mut self) {
         self.dirty |= self.is_metering();
+        let large = self.context.video_send.wants_large();
+        if std::mem::replace(&mut self.large, large) != large {
+            self.want_devices();
+        }
         if let Some(call) = &mut self.call
             && let Some(input) = call.tick(Instant::now(), &mut self.log)
         {
@@ -229,7 +248,8 @@ impl RunLoop {
                 self.shared.remote_video.clear();
                 self.context.video_send.reset_counts();
                 match Call::start(self.calls, options, self.context.clone(), &mut self.log) {
-                    Ok(call) => {
+                    Ok(mut call) => {
+                        call.set_display_size(self.display_size);
                         self.snapshot.phase = Phase::Joining;
                         self.call = Some(call);
                         self.say_media_state();
@@ -251,8 +271,19 @@ impl RunLoop {
                 }
             }
             Command::SetCamera(source) => {
+                self.large_failed &= self.sources.0 == source;
                 self.sources.0 = source;
                 self.want_devices();
+            }
+            Command::SetMaxSize(size) => {
+                self.sizes.1 = max_size(self.sizes.0, Some(size));
+                self.offer_large();
+            }
+            Command::SetDisplaySize(size) => {
+                self.display_size = Some(size);
+                if let Some(call) = &mut self.call {
+                    call.set_display_size(self.display_size);
+                }
             }
             Command::SetMicrophone(source) => {
                 self.sources.1 = source;
@@ -320,6 +351,15 @@ impl RunLoop {
             Internal::SinkFailed(why) => self.device_problem(why),
             Internal::Opened(kind, result) => {
                 self.urgent = true;
+                if kind == Kind::Camera && self.large && !self.large_failed && result.is_err() {
+                    // It does what it did before.
+                    self.large_failed = true;
+                    self.log.add("device", "the camera has no larger pictures after all".into());
+                    self.want_devices();
+                    self.camera.0.opened(Ok(None), &self.camera.1);
+                    self.offer_large();
+                    return;
+                }
                 let problem = match kind {
                     Kind::Camera => self.camera.0.opened(result, &self.camera.1),
                     Kind::Microphone => self.microphone.0.opened(result, &self.microphone.1),
@@ -327,6 +367,9 @@ impl RunLoop {
                 };
                 if let Some(problem) = problem {
                     self.device_problem(problem);
+                }
+                if kind == Kind::Camera {
+                    self.offer_large();
                 }
                 self.say_media_state();
             }
@@ -424,11 +467,27 @@ impl RunLoop {
         if !camera_wanted {
             self.shared.local_video.clear();
         }
-        self.camera.0.want(camera_wanted.then_some(camera), &self.camera.1);
+        let (usual, largest) = self.sizes;
+        // What is in a file stays as it is.
+        let file = matches!(camera, CameraSource::File(_));
+        let large = self.large && !self.large_failed && !file;
+        let size = if large { largest } else { usual };
+        let wish = CameraWish { source: camera, size, asked_size: self.asked_size };
+        self.camera.0.want(camera_wanted.then_some(wish), &self.camera.1);
         let microphone = MicrophoneWish::new(microphone, self.music);
         self.microphone.0.want(live.then_some(microphone), &self.microphone.1);
         self.speaker.0.want(in_call.then_some(speaker), &self.speaker.1);
         self.say_media_state();
+    }
+
+    /// Says which large pictures the open source could deliver.
+    fn offer_large(&self) {
+        let (usual, max_size) = self.sizes;
+        let offers = !self.large_failed
+            && is_large(max_size)
+            && max_size.pixels() > usual.pixels()
+            && self.camera.0.offers(max_size);
+        self.context.video_send.recipient().offered = offers.then_some(max_size);
     }
 
     /// Tells the other side what it will see and hear.
@@ -494,6 +553,18 @@ impl RunLoop {
             && self.spoke_while_muted.is_some_and(|at| at.elapsed() < MUTED_HINT);
         self.snapshot.devices = self.devices.clone();
         self.snapshot.log = self.log.entries();
+    }
+}
+
+/// What cameras are asked about unless another size is given.
+const FULL_HD: Size = Size::new(1920, 1080);
+
+/// Of the largest pictures; none are smaller than ordinary ones.
+fn max_size(size: Size, given: Option<Size>) -> Size {
+    match given {
+        Some(given) if given.pixels() > size.pixels() => given,
+        None if size == Size::new(1280, 720) => FULL_HD,
+        _ => size,
     }
 }
 

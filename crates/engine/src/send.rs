@@ -8,19 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use visavis_media::adaptation::{
-    Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan, VideoTarget,
+    Adaptation, AdaptationLimits, Conditions, Content, Decision, Plan, VideoTarget, is_large,
 };
 use visavis_media::audio::protection::{AudioProtection, ProtectionControl};
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::codec::opus::{AudioContent, OpusEncoder, OpusEncoderConfig};
 use visavis_media::codec::{VideoEncoder, VideoEncoderConfig, video_encoder};
 use visavis_media::codec_choice::{CodecCause, CodecChoice, CodecConditions};
+use visavis_media::large_pictures::{LargeConditions, LargePictures};
 use visavis_media::scale::{Fit, Scaler};
 use visavis_media::{AudioFrame, Bitrate, Size, VideoCodec, VideoFrame};
 use visavis_rtc::{AudioSender, MediaClock, SendOutcome, VideoSender};
 
 use crate::meter::{MeanTime, RateMeter, level_dbfs};
 use crate::power::Power;
+use crate::recipient::Recipient;
 use crate::shared::{FrameSlot, Taken, lock};
 use crate::voice::VoiceSend;
 
@@ -63,14 +65,18 @@ pub(crate) struct VideoSend {
     target: Arc<Mutex<Option<VideoSender>>>,
     keyframe: Arc<AtomicBool>,
     meters: Arc<Mutex<VideoMeters>>,
+    recipient: Arc<Mutex<Recipient>>,
+    large: Arc<AtomicBool>,
+    renewed: Arc<AtomicBool>,
     max_bitrate: Bitrate,
     codecs: Vec<VideoCodec>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl VideoSend {
+    /// `size` is that of ordinary pictures.
     pub(crate) fn start(
-        max_bitrate: Bitrate,
+        max_bitrate: Option<Bitrate>,
         size: Size,
         fps: u32,
         codecs: Vec<VideoCodec>,
@@ -79,23 +85,39 @@ impl VideoSend {
         let target = Arc::new(Mutex::new(None));
         let keyframe = Arc::new(AtomicBool::new(false));
         let meters = Arc::new(Mutex::new(VideoMeters::default()));
+        let recipient = Arc::new(Mutex::new(Recipient::default()));
+        let (large, renewed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let worker = VideoEncode {
             slot: slot.clone(),
             target: target.clone(),
             keyframe: keyframe.clone(),
             meters: meters.clone(),
+            recipient: recipient.clone(),
+            large: large.clone(),
+            renewed: renewed.clone(),
             limit: size,
-            bitrate: max_bitrate,
+            max_bitrate,
             fps,
             codecs: codecs.clone(),
             power: Power::default(),
         };
         let thread =
             std::thread::Builder::new().name("video-encode".into()).spawn(move || worker.run())?;
-        Ok(Self { slot, target, keyframe, meters, max_bitrate, codecs, thread: Some(thread) })
+        Ok(Self {
+            slot,
+            target,
+            keyframe,
+            meters,
+            recipient,
+            large,
+            renewed,
+            max_bitrate: ceiling(max_bitrate, size),
+            codecs,
+            thread: Some(thread),
+        })
     }
 
-    /// The most that is ever asked of the encoder.
+    /// The most that is asked of the encoder at first.
     pub(crate) fn max_bitrate(&self) -> Bitrate {
         self.max_bitrate
     }
@@ -114,7 +136,23 @@ impl VideoSend {
 
     /// The peer to send to; pictures are encoded once it receives, from a keyframe on.
     pub(crate) fn set_target(&self, sender: Option<VideoSender>) {
+        if sender.is_none() {
+            // Nothing that was learnt holds for the next one.
+            lock(&self.recipient).forget();
+            self.renewed.store(true, Ordering::Relaxed);
+            self.large.store(false, Ordering::Relaxed);
+        }
         *lock(&self.target) = sender;
+    }
+
+    /// What is known of who receives, and of the source.
+    pub(crate) fn recipient(&self) -> MutexGuard<'_, Recipient> {
+        lock(&self.recipient)
+    }
+
+    /// Whether the source is to deliver the large pictures that it offers.
+    pub(crate) fn wants_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
     }
 
     /// The next picture will be a keyframe.
@@ -164,9 +202,15 @@ struct VideoEncode {
     target: Arc<Mutex<Option<VideoSender>>>,
     keyframe: Arc<AtomicBool>,
     meters: Arc<Mutex<VideoMeters>>,
-    /// Pictures larger than this are scaled down.
+    recipient: Arc<Mutex<Recipient>>,
+    /// Whether large pictures are wanted.
+    large: Arc<AtomicBool>,
+    /// Whether there is to be another remote peer.
+    renewed: Arc<AtomicBool>,
+    /// Pictures larger than this are scaled down, unless large ones are wanted.
     limit: Size,
-    bitrate: Bitrate,
+    /// Of the video, if it was given.
+    max_bitrate: Option<Bitrate>,
     fps: u32,
     /// Those that may be sent with.
     codecs: Vec<VideoCodec>,
@@ -176,21 +220,22 @@ struct VideoEncode {
 impl VideoEncode {
     fn run(mut self) {
         #[expect(clippy::cast_precision_loss, reason = "a frame rate is small")]
-        let config = VideoEncoderConfig {
-            max_bitrate: self.bitrate,
-            bitrate: self.bitrate,
+        let mut config = VideoEncoderConfig {
+            max_bitrate: ceiling(self.max_bitrate, self.limit),
+            bitrate: ceiling(self.max_bitrate, self.limit),
             frame_rate: self.fps as f32,
             content: Content::Camera,
         };
         let mut choice = CodecChoice::default();
         // The codec of the last frame with its encoder.
-        let mut encoder: Option<(VideoCodec, Box<dyn VideoEncoder>)> = None;
+        let mut encoder: Option<((VideoCodec, Bitrate), Box<dyn VideoEncoder>)> = None;
         let mut scaler = Scaler::new();
         let mut adaptation = Adaptation::new(AdaptationLimits {
-            bitrate: self.bitrate,
+            bitrate: config.max_bitrate,
             frame_rate: self.fps as f32,
             content: Content::Camera,
         });
+        let mut large = LargePictures::default();
         let mut usable = Vec::with_capacity(VideoCodec::ALL.len());
         let mut last_keyframe: Option<Instant> = None;
         let mut last_target: Option<VideoTarget> = None;
@@ -203,22 +248,31 @@ impl VideoEncode {
                 Taken::Nothing => {}
                 Taken::Closed => return,
             }
+            if self.renewed.swap(false, Ordering::Relaxed) {
+                (choice, large, last_target) = Default::default();
+                adaptation.forget_decoder();
+                self.large.store(false, Ordering::Relaxed);
+            }
             let target = lock(&self.target).clone();
             let connecting = target.is_some();
             let Some(sender) = target.filter(VideoSender::is_receiving) else {
                 self.keyframe.store(true, Ordering::Relaxed);
-                if !connecting {
-                    // The next call begins anew.
-                    choice = CodecChoice::default();
-                    last_target = None;
-                }
                 // A camera that was switched off shows nothing afterwards.
                 held = held.filter(|(_, at)| connecting && at.elapsed() < MAX_HELD);
                 continue;
             };
             let Some((frame, _)) = held.take() else { continue };
             let network = sender.network();
-            let source = fit_within(frame.buffer.size(), self.limit);
+            let recipient = *lock(&self.recipient);
+            let limit = match recipient.offered {
+                Some(offered) if self.large.load(Ordering::Relaxed) => offered,
+                _ => self.limit,
+            };
+            let source = fit_within(frame.buffer.size(), limit);
+            config.max_bitrate = ceiling(self.max_bitrate, source);
+            adaptation.set_max_bitrate(config.max_bitrate);
+            let now = Instant::now();
+            let overloaded = |codec| recipient.is_overloaded(codec, now);
             let encode_time = lock(&self.meters).encode.mean();
             usable.clear();
             usable.extend(sender.codecs().iter().filter(|codec| self.codecs.contains(codec)));
@@ -228,12 +282,14 @@ impl VideoEncode {
                 source,
                 frame_rate: last_target.map_or(config.frame_rate, |target| target.frame_rate),
                 encode_time,
+                decoder_overloaded: choice.current().is_some_and(overloaded),
                 on_battery: self.power.on_battery(),
             };
             if let Some(change) = choice.plan(frame.time, &codec_conditions) {
                 self.note_codec(change, codec_conditions.bitrate);
             }
             let Some(codec) = choice.current() else { continue };
+            let decoder_overloaded = overloaded(codec);
             let conditions = Conditions {
                 network: Some(network.target),
                 audio: network.audio,
@@ -245,7 +301,30 @@ impl VideoEncode {
                 encode_time,
                 source,
                 codec,
+                // Another codec comes before another size.
+                decoder_overloaded: decoder_overloaded && !choice.has_cheaper(&usable),
             };
+            if let Some(target) = last_target {
+                let conditions = LargeConditions {
+                    offered: recipient.offered,
+                    direct: recipient.direct,
+                    display: recipient.display(),
+                    bitrate: adaptation.left_for_video(&conditions).unwrap_or_default(),
+                    ceiling: config.max_bitrate,
+                    codec,
+                    sent: target.size,
+                    frame_rate: target.frame_rate,
+                    encode_time,
+                    decoder_overloaded,
+                    on_battery: codec_conditions.on_battery,
+                };
+                let wanted = large.plan(frame.time, &conditions);
+                if self.large.swap(wanted, Ordering::Relaxed) != wanted {
+                    tracing::info!(wanted, "pictures larger than usual");
+                }
+            }
+            let most = if large.wants_bitrate() { recipient.offered } else { None };
+            sender.set_max_bitrate(ceiling(self.max_bitrate, most.unwrap_or(source)));
             let plan = adaptation.plan(frame.time, &conditions);
             self.note(&mut adaptation, &plan);
             let target = match plan {
@@ -254,8 +333,11 @@ impl VideoEncode {
             };
             last_target = Some(target);
             let encoder = match &mut encoder {
-                Some((present, encoder)) if *present == codec => encoder,
-                other => &mut other.insert((codec, video_encoder(codec, &config))).1,
+                Some((present, encoder)) if *present == (codec, config.max_bitrate) => encoder,
+                other => {
+                    let made = video_encoder(codec, &config);
+                    &mut other.insert(((codec, config.max_bitrate), made)).1
+                }
             };
             if matches!(plan, Plan::Keyframe(_)) {
                 encoder.request_keyframe();
@@ -358,6 +440,15 @@ const MAX_HELD: Duration = Duration::from_millis(50);
 /// Least time between keyframes on request, whatever the round trip.
 const MIN_KEYFRAME_SPACING: Duration = Duration::from_millis(150);
 const MAX_KEYFRAME_SPACING: Duration = Duration::from_millis(500);
+
+/// The ceiling of the video bitrate for a source of that size. What is given holds at any size.
+fn ceiling(given: Option<Bitrate>, source: Size) -> Bitrate {
+    given.unwrap_or(if is_large(source) { LARGE_MAX_BITRATE } else { MAX_BITRATE })
+}
+
+/// Ceilings of the video bitrate up to 1280x720 and beyond.
+const MAX_BITRATE: Bitrate = Bitrate::from_kbps(2_500);
+const LARGE_MAX_BITRATE: Bitrate = Bitrate::from_kbps(4_500);
 
 /// The largest even size of the same aspect that `limit` (in either orientation) holds.
 fn fit_within(size: Size, limit: Size) -> Size {

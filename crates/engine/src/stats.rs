@@ -51,6 +51,15 @@ impl Priorities {
     }
 }
 
+/// Whether media goes neither by a relay nor over TCP.
+pub(crate) fn is_direct(stats: &PeerStats) -> bool {
+    stats.selected_pair().is_some_and(|pair| {
+        [&pair.local_candidate_id, &pair.remote_candidate_id].into_iter().all(|id| {
+            stats.candidate(id).is_some_and(|c| c.candidate_type != "relay" && c.protocol == "udp")
+        })
+    })
+}
+
 /// From the relay's URL (RFC 7065 §3.1).
 fn relay_protocol(stats: &CandidateStats) -> Option<&'static str> {
     let relayed = stats.candidate_type == "relay" && !stats.url.is_empty();

@@ -2,7 +2,7 @@
 //! window shows them, with the bitrate that came out and the time to code a frame. The ladder of sizes
 //! (`adaptation.rs`) is chosen by it.
 //!
-//! `cargo run -p visavis-media --example codec_quality -- CLIP.y4m [CODEC,...] [KBPS,...] [EIGHTHS,...]`
+//! `cargo run -p visavis-media --example codec_quality -- CLIP.y4m [CODEC,...] [KBPS,...] [WIDTH,...] [FRAMES]`
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use visavis_media::{Bitrate, I420Buffer, MediaError, MediaTime, Size, VideoCodec
 fn main() -> Result<(), MediaError> {
     let arguments: Vec<String> = std::env::args().collect();
     let Some(clip) = arguments.get(1) else {
-        println!("CLIP.y4m [CODEC,...] [KBPS,...] [EIGHTHS,...]");
+        println!("CLIP.y4m [CODEC,...] [KBPS,...] [WIDTH,...] [FRAMES]");
         return Ok(());
     };
     let list = |at: usize| arguments.get(at).map(|text| text.split(','));
@@ -29,12 +29,14 @@ fn main() -> Result<(), MediaError> {
     let mut reader = Y4mReader::open(Path::new(clip))?;
     #[expect(clippy::cast_possible_truncation, reason = "a frame rate")]
     let frame_rate = reader.frame_rate() as f32;
-    let frames: Vec<_> = (0..FRAMES).map(|_| reader.next_frame()).collect::<Result<_, _>>()?;
+    let count = numbers(5, &[FRAMES]).first().copied().unwrap_or(FRAMES);
+    let frames: Vec<_> = (0..count).map(|_| reader.next_frame()).collect::<Result<_, _>>()?;
     println!("codec  kbps  size       SSIM   sent kbps  encode ms  decode ms");
     for codec in codecs {
         for kbps in numbers(3, &[250, 400, 800, 1500, 3000]) {
-            for eighths in numbers(4, &[8, 6, 4, 3]) {
-                run(codec, kbps, eighths, frame_rate, &frames)?;
+            let full = reader.size().width_px;
+            for width in numbers(4, &[full, full * 6 / 8, full * 4 / 8, full * 3 / 8]) {
+                run(codec, kbps, width, frame_rate, &frames)?;
             }
         }
     }
@@ -44,12 +46,12 @@ fn main() -> Result<(), MediaError> {
 fn run(
     codec: VideoCodec,
     kbps: u32,
-    eighths: u32,
+    width: u32,
     frame_rate: f32,
     clip: &[Arc<I420Buffer>],
 ) -> Result<(), MediaError> {
     let full = clip[0].size();
-    let size = Size::new((full.width_px * eighths / 8) & !1, (full.height_px * eighths / 8) & !1);
+    let size = Size::new(width & !1, (width * full.height_px / full.width_px) & !1);
     let bitrate = Bitrate::from_kbps(kbps.into());
     let config =
         VideoEncoderConfig { max_bitrate: bitrate, bitrate, frame_rate, ..Default::default() };
@@ -93,4 +95,4 @@ fn run(
 }
 
 /// Ten seconds at 30 a second.
-const FRAMES: usize = 300;
+const FRAMES: u32 = 300;

@@ -55,6 +55,8 @@ pub struct Conditions {
     pub source: Size,
     /// What they are coded with.
     pub codec: VideoCodec,
+    /// Whether the remote peer says that it cannot decode them in time, and that another codec would not help.
+    pub decoder_overloaded: bool,
 }
 
 /// What the encoder is asked for.
@@ -90,6 +92,10 @@ pub enum Cause {
     Processor,
     /// Coding is quick enough again.
     ProcessorRecovered,
+    /// The remote peer cannot decode in time.
+    Decoder,
+    /// It has not said so for a while.
+    DecoderRecovered,
 }
 
 impl Cause {
@@ -100,6 +106,8 @@ impl Cause {
             Self::BitrateRecovered => "the network allows more",
             Self::Processor => "the processor does not keep up",
             Self::ProcessorRecovered => "the processor keeps up again",
+            Self::Decoder => "the remote peer does not decode in time",
+            Self::DecoderRecovered => "the remote peer may decode more",
         }
     }
 
@@ -108,6 +116,7 @@ impl Cause {
         match self {
             Self::Bitrate | Self::BitrateRecovered => "network",
             Self::Processor | Self::ProcessorRecovered => "processor",
+            Self::Decoder | Self::DecoderRecovered => "decoder",
         }
     }
 }
@@ -134,13 +143,22 @@ pub struct Decision {
 pub struct Adaptation {
     limits: AdaptationLimits,
     codec: VideoCodec,
-    /// Steps down by bitrate, and by processor.
+    /// The step of the source's own size: the first for large pictures, else the one behind the steps for those.
+    top: usize,
+    /// Size of the source's pictures; `None` before the first.
+    source: Option<Size>,
+    /// Steps down by bitrate, by processor, and by the remote peer's decoder.
     network_step: usize,
     processor_step: usize,
+    decoder_step: usize,
     low_since: Option<MediaTime>,
     high_since: Option<MediaTime>,
     slow_since: Option<MediaTime>,
     quick_since: Option<MediaTime>,
+    late_since: Option<MediaTime>,
+    in_time_since: Option<MediaTime>,
+    /// How long the remote peer's decoder is left alone; doubled by each step down.
+    decoder_patience: Duration,
     /// How long a step up waits; doubled when one had to be taken back.
     patience: Duration,
     stepped_up: Option<MediaTime>,
@@ -156,12 +174,18 @@ impl Adaptation {
         Self {
             limits,
             codec: VideoCodec::default(),
+            top: 0,
+            source: None,
             network_step: 0,
             processor_step: 0,
+            decoder_step: 0,
             low_since: None,
             high_since: None,
             slow_since: None,
             quick_since: None,
+            late_since: None,
+            in_time_since: None,
+            decoder_patience: DECODER_PATIENCE,
             patience: PATIENCE,
             stepped_up: None,
             last_frame: None,
@@ -177,30 +201,52 @@ impl Adaptation {
 
     /// Whether the size or rate is below what the source gives, and why.
     pub fn limited_by(&self) -> Option<Cause> {
-        match (self.network_step, self.processor_step) {
-            (0, 0) => None,
-            (network, processor) if network >= processor => Some(Cause::Bitrate),
-            _ => Some(Cause::Processor),
+        let step = self.step();
+        if step <= self.top {
+            None
+        } else if self.network_step == step {
+            Some(Cause::Bitrate)
+        } else if self.processor_step == step {
+            Some(Cause::Processor)
+        } else {
+            Some(Cause::Decoder)
         }
+    }
+
+    /// Another remote peer is to receive, whose decoder is another one.
+    pub fn forget_decoder(&mut self) {
+        (self.late_since, self.in_time_since) = (None, None);
+        self.decoder_step = self.top;
+        self.decoder_patience = DECODER_PATIENCE;
+    }
+
+    /// The ceiling of the video bitrate from now on.
+    pub fn set_max_bitrate(&mut self, bitrate: Bitrate) {
+        self.limits.bitrate = bitrate;
+    }
+
+    /// What pictures of 1920x1080 need to look better than smaller ones, with room to spare.
+    pub fn bitrate_for_full_hd(codec: VideoCodec) -> Bitrate {
+        Bitrate::from_kbps(camera_ladder(codec)[0].least_kbps * HEADROOM_TENTHS / 10)
     }
 
     /// Decides about the picture captured at `now`.
     pub fn plan(&mut self, now: MediaTime, conditions: &Conditions) -> Plan {
         let bitrate = self.video_bitrate(conditions);
+        self.note_source(conditions, bitrate);
         if conditions.codec != self.codec {
             self.codec = conditions.codec;
             // It begins with a keyframe anyway, so its size is the right one at once.
-            let ladder = self.ladder();
-            let fits = |step: &Step| bitrate.as_bps() >= step.least_bps(conditions.source);
-            self.network_step = ladder.iter().position(fits).unwrap_or(ladder.len() - 1);
+            self.network_step = self.best_step(bitrate, conditions.source, 10);
             (self.low_since, self.high_since) = (None, None);
         }
-        let before = (self.network_step, self.processor_step);
+        let before = self.step();
         let cause = self
             .follow_network(now, bitrate, conditions.source)
-            .or_else(|| self.follow_processor(now, conditions));
+            .or_else(|| self.follow_processor(now, conditions))
+            .or_else(|| self.follow_decoder(now, conditions.decoder_overloaded));
         let target = self.target(bitrate, conditions.source);
-        if let Some(cause) = cause.filter(|_| before != (self.network_step, self.processor_step)) {
+        if let Some(cause) = cause.filter(|_| before != self.step()) {
             self.decision = Some(Decision { time: now, target, cause });
         }
         let outage = conditions.silent > OUTAGE.max(4 * conditions.rtt);
@@ -233,9 +279,16 @@ impl Adaptation {
         Plan::Encode(target)
     }
 
-    /// What is left for coded video after sound, repairs, parity and headers.
+    /// What is asked of the encoder.
     fn video_bitrate(&self, conditions: &Conditions) -> Bitrate {
-        let Some(network) = conditions.network else { return self.limits.bitrate };
+        let left = self.left_for_video(conditions);
+        left.map_or(self.limits.bitrate, |left| left.min(self.limits.bitrate))
+    }
+
+    /// What is left for coded video after sound, repairs, parity and headers, whatever the ceiling; `None` before anything
+    /// is known.
+    pub fn left_for_video(&self, conditions: &Conditions) -> Option<Bitrate> {
+        let network = conditions.network?;
         let taken = conditions.audio.as_bps() + conditions.repair.as_bps();
         #[expect(clippy::cast_precision_loss, reason = "bitrates")]
         let left = network.as_bps().saturating_sub(taken) as f64 / (1.0 + conditions.parity);
@@ -245,13 +298,13 @@ impl Adaptation {
         let headers = packets * HEADER_BYTES * 8.0 * f64::from(self.limits.frame_rate);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
         let video = (left - headers).max(MIN_VIDEO_BPS) as u64;
-        Bitrate::from_bps(video).min(self.limits.bitrate)
+        Some(Bitrate::from_bps(video))
     }
 
     fn follow_network(&mut self, now: MediaTime, bitrate: Bitrate, source: Size) -> Option<Cause> {
         let ladder = self.ladder();
         let bps = bitrate.as_bps();
-        let floor = ladder[self.network_step].least_bps(source);
+        let floor = self.least_bps(&ladder[self.network_step], source);
         if bps < floor && self.network_step + 1 < ladder.len() {
             self.high_since = None;
             let since = *self.low_since.get_or_insert(now);
@@ -267,8 +320,9 @@ impl Adaptation {
             return Some(Cause::Bitrate);
         }
         self.low_since = None;
-        let enough = |step: usize| bps * 10 >= ladder[step].least_bps(source) * 13;
-        if self.network_step == 0 || !enough(self.network_step - 1) {
+        let enough =
+            |step: usize| bps * 10 >= self.least_bps(&ladder[step], source) * HEADROOM_TENTHS;
+        if self.network_step <= self.top || !enough(self.network_step - 1) {
             self.high_since = None;
             return None;
         }
@@ -278,7 +332,7 @@ impl Adaptation {
         }
         self.high_since = None;
         self.network_step -= 1;
-        if self.network_step == 0 {
+        if self.network_step == self.top {
             self.patience = PATIENCE;
         }
         self.stepped_up = Some(now);
@@ -299,7 +353,7 @@ impl Adaptation {
             return Some(Cause::Processor);
         }
         self.slow_since = None;
-        if self.processor_step == 0 || load > UNDERLOAD {
+        if self.processor_step <= self.top || load > UNDERLOAD {
             self.quick_since = None;
             return None;
         }
@@ -312,20 +366,97 @@ impl Adaptation {
         Some(Cause::ProcessorRecovered)
     }
 
+    /// The remote peer says that it does not decode in time, each second that it is so. What it could decode is not
+    /// known, so steps up are tries, and each one that fails makes the next one later.
+    fn follow_decoder(&mut self, now: MediaTime, overloaded: bool) -> Option<Cause> {
+        if overloaded {
+            self.in_time_since = None;
+            let since = *self.late_since.get_or_insert(now);
+            if now.saturating_since(since) < DECODER_LATE_TIME
+                || self.decoder_step + 1 >= self.ladder().len()
+            {
+                return None;
+            }
+            self.late_since = Some(now + DECODER_SETTLE);
+            // Below what is sent now, whatever that is limited by.
+            self.decoder_step = (self.step() + 1).min(self.ladder().len() - 1);
+            self.decoder_patience = (2 * self.decoder_patience).min(MAX_DECODER_PATIENCE);
+            return Some(Cause::Decoder);
+        }
+        self.late_since = None;
+        if self.decoder_step <= self.top {
+            self.in_time_since = None;
+            return None;
+        }
+        let since = *self.in_time_since.get_or_insert(now);
+        if now.saturating_since(since) < self.decoder_patience {
+            return None;
+        }
+        self.in_time_since = None;
+        self.decoder_step -= 1;
+        Some(Cause::DecoderRecovered)
+    }
+
+    /// Takes note of what the source delivers now.
+    fn note_source(&mut self, conditions: &Conditions, bitrate: Bitrate) {
+        let before = self.source.replace(conditions.source);
+        if before == self.source {
+            return;
+        }
+        let large = self.is_large(conditions.source);
+        let top = if large || self.limits.content == Content::Screen { 0 } else { LARGE_STEPS };
+        let grown = large && before.is_some_and(|before| !self.is_large(before));
+        self.top = top;
+        self.processor_step = self.processor_step.max(top);
+        self.decoder_step = self.decoder_step.max(top);
+        self.network_step = if grown {
+            // Another size begins with a keyframe anyway, so it is the right one at once.
+            self.best_step(bitrate, conditions.source, HEADROOM_TENTHS)
+        } else {
+            self.network_step.max(top)
+        };
+        if grown {
+            // What was measured of smaller ones says little.
+            (self.processor_step, self.decoder_step) = (top, top);
+            (self.low_since, self.high_since) = (None, None);
+        }
+    }
+
+    /// The first step that `bitrate` is enough for, `tenths` tenths of what it needs.
+    fn best_step(&self, bitrate: Bitrate, source: Size, tenths: u64) -> usize {
+        let ladder = self.ladder();
+        (self.top..ladder.len())
+            .find(|n| bitrate.as_bps() * 10 >= self.least_bps(&ladder[*n], source) * tenths)
+            .unwrap_or(ladder.len() - 1)
+    }
+
+    fn step(&self) -> usize {
+        self.network_step.max(self.processor_step).max(self.decoder_step)
+    }
+
+    /// Whether the ladder begins with the steps for large pictures.
+    fn is_large(&self, source: Size) -> bool {
+        self.limits.content == Content::Camera && is_large(source)
+    }
+
+    /// Bits a second below which the next step looks better, for a source of that size.
+    fn least_bps(&self, step: &Step, source: Size) -> u64 {
+        let measured = if self.is_large(source) { FULL_HD } else { HD };
+        step.least_kbps * 1000 * source.pixels() / measured.pixels()
+    }
+
     fn ladder(&self) -> &'static [Step] {
-        match (self.limits.content, self.codec) {
-            (Content::Screen, _) => &SCREEN_LADDER,
-            (Content::Camera, VideoCodec::H264) => &H264_LADDER,
-            (Content::Camera, VideoCodec::Vp8) => &VP8_LADDER,
-            (Content::Camera, VideoCodec::Vp9) => &VP9_LADDER,
-            (Content::Camera, VideoCodec::Av1) => &AV1_LADDER,
+        match self.limits.content {
+            Content::Screen => &SCREEN_LADDER,
+            Content::Camera => camera_ladder(self.codec),
         }
     }
 
     fn target(&self, bitrate: Bitrate, source: Size) -> VideoTarget {
-        let step = self.ladder()[self.network_step.max(self.processor_step)];
-        let scale = |px: u32| (px * step.eighths / 8).max(2) & !1;
-        let size = if step.eighths == 8 {
+        let step = self.ladder()[self.step()];
+        let whole = if self.is_large(source) { LARGE_EIGHTHS } else { 8 };
+        let scale = |px: u32| (px * step.eighths / whole).max(2) & !1;
+        let size = if step.eighths >= whole {
             source
         } else {
             Size::new(scale(source.width_px), scale(source.height_px))
@@ -338,10 +469,10 @@ impl Adaptation {
 /// One step of quality.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// Width and height in eighths of the source.
+    /// Width and height in eighths of the source; of two thirds of the source, if that is large.
     eighths: u32,
     frame_rate: f32,
-    /// Below this the next step looks better, for a source of 1280x720.
+    /// Below this the next step looks better, for a source of 1280x720, or of 1920x1080 if that is large.
     least_kbps: u64,
 }
 
@@ -349,17 +480,35 @@ impl Step {
     const fn full_rate(eighths: u32, least_kbps: u64) -> Self {
         Self { eighths, frame_rate: f32::INFINITY, least_kbps }
     }
+}
 
-    /// Bits a second for a source of that size.
-    fn least_bps(&self, source: Size) -> u64 {
-        let pixels = u64::from(source.width_px) * u64::from(source.height_px);
-        self.least_kbps * 1000 * pixels / (1280 * 720)
+/// Whether pictures of that size are larger than the 1280x720 of an ordinary call, with a margin for other shapes.
+pub fn is_large(size: Size) -> bool {
+    size.pixels() > HD.pixels() * 5 / 4
+}
+
+fn camera_ladder(codec: VideoCodec) -> &'static [Step] {
+    match codec {
+        VideoCodec::H264 => &H264_LADDER,
+        VideoCodec::Vp8 => &VP8_LADDER,
+        VideoCodec::Vp9 => &VP9_LADDER,
+        VideoCodec::Av1 => &AV1_LADDER,
     }
 }
 
+const HD: Size = Size::new(1280, 720);
+const FULL_HD: Size = Size::new(1920, 1080);
+/// How many steps of a ladder are for large pictures only, and the eighths of the first of them. 1600x900 is none: with no
+/// codec and at no bitrate does it look better than both of its neighbours.
+const LARGE_STEPS: usize = 1;
+const LARGE_EIGHTHS: u32 = 12;
+/// Tenths of what a step needs at least from which a step up is taken.
+const HEADROOM_TENTHS: u64 = 13;
+
 /// Where one size begins to look better than the next in mean SSIM of a film of 1280x720, as a window shows it
 /// (`examples/codec_quality.rs`; the figures are in docs/decisions/0018-video-codecs.md).
-const H264_LADDER: [Step; 6] = [
+const H264_LADDER: [Step; 7] = [
+    Step::full_rate(12, 2_200),
     Step::full_rate(8, 650),
     Step::full_rate(6, 480),
     Step::full_rate(5, 340),
@@ -368,14 +517,16 @@ const H264_LADDER: [Step; 6] = [
     Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
 ];
 /// Libvpx does not get below 350 kbps at 1280x720 there.
-const VP8_LADDER: [Step; 5] = [
+const VP8_LADDER: [Step; 6] = [
+    Step::full_rate(12, 1_900),
     Step::full_rate(8, 400),
     Step::full_rate(6, 280),
     Step::full_rate(4, 120),
     Step::full_rate(3, 60),
     Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
 ];
-const VP9_LADDER: [Step; 6] = [
+const VP9_LADDER: [Step; 7] = [
+    Step::full_rate(12, 1_200),
     Step::full_rate(8, 320),
     Step::full_rate(6, 230),
     Step::full_rate(5, 180),
@@ -383,7 +534,8 @@ const VP9_LADDER: [Step; 6] = [
     Step::full_rate(3, 50),
     Step { eighths: 3, frame_rate: 15.0, least_kbps: 0 },
 ];
-const AV1_LADDER: [Step; 5] = [
+const AV1_LADDER: [Step; 6] = [
+    Step::full_rate(12, 500),
     Step::full_rate(8, 150),
     Step::full_rate(6, 100),
     Step::full_rate(4, 60),
@@ -414,6 +566,13 @@ const OVERLOAD_TIME: Duration = Duration::from_secs(1);
 /// With it, one step more would still be below [`OVERLOAD`].
 const UNDERLOAD: f32 = 0.4;
 const UNDERLOAD_TIME: Duration = Duration::from_secs(8);
+/// How long the remote peer has to say that it does not decode in time, between steps too.
+const DECODER_LATE_TIME: Duration = Duration::from_millis(1500);
+/// What waits for its decoder has to be decoded first before a step shows.
+const DECODER_SETTLE: Duration = Duration::from_secs(3);
+/// How long it has to say nothing of it, half of that after the first time.
+const DECODER_PATIENCE: Duration = Duration::from_secs(15);
+const MAX_DECODER_PATIENCE: Duration = Duration::from_secs(960);
 /// More waiting than this and the next picture would only wait behind it.
 const MAX_PACER_QUEUE: Duration = Duration::from_millis(40);
 /// Reports come every 40 to 250 ms.
@@ -500,6 +659,68 @@ mod tests {
         let small = Conditions { source: Size::new(640, 360), ..conditions(350) };
         let (_, target) = run(&mut a, 10, 1, &small);
         assert_eq!(target.size, small.source);
+    }
+
+    fn plan_large(kbps: u64) -> Conditions {
+        Conditions { source: Size::new(1920, 1080), ..conditions(kbps) }
+    }
+
+    #[test]
+    fn large_pictures_have_a_step_above_the_ordinary_ones() {
+        let mut a = adaptation(Content::Camera);
+        a.set_max_bitrate(Bitrate::from_kbps(4_500));
+        let (_, target) = run(&mut a, 0, 1, &plan_large(9_000));
+        assert_eq!((target.size, target.bitrate.as_bps()), (Size::new(1920, 1080), 4_500_000));
+        let (_, target) = run(&mut a, 1, 4, &plan_large(2_000));
+        assert_eq!(target.size, SOURCE, "the same pictures as of an ordinary source");
+        assert_eq!(a.limited_by(), Some(Cause::Bitrate));
+        let (_, target) = run(&mut a, 5, 8, &plan_large(2_700));
+        assert_eq!(target.size, SOURCE, "a third more than is needed comes first");
+        let (_, target) = run(&mut a, 13, 5, &plan_large(4_500));
+        assert_eq!((target.size, a.limited_by()), (Size::new(1920, 1080), None));
+        let slow = Conditions { encode_time: Duration::from_millis(31), ..plan_large(9_000) };
+        let (_, target) = run(&mut a, 18, 2, &slow);
+        assert_eq!(target.size, SOURCE);
+    }
+
+    #[test]
+    fn a_source_that_becomes_large_is_sent_in_the_right_size_at_once_and_back() {
+        for (kbps, size) in [(4_500, Size::new(1920, 1080)), (2_700, SOURCE)] {
+            let mut a = adaptation(Content::Camera);
+            run(&mut a, 0, 2, &conditions(kbps));
+            assert_eq!(a.limited_by(), None);
+            a.set_max_bitrate(Bitrate::from_kbps(4_500));
+            let Plan::Encode(target) = a.plan(MediaTime::from_micros(2_000_000), &plan_large(kbps))
+            else {
+                panic!("left out");
+            };
+            assert_eq!(target.size, size);
+            let (_, target) = run(&mut a, 3, 1, &conditions(kbps));
+            assert_eq!((target.size, a.limited_by()), (SOURCE, None));
+        }
+    }
+
+    #[test]
+    fn what_is_not_decoded_in_time_gets_smaller_and_later_and_later_larger() {
+        let mut a = adaptation(Content::Camera);
+        let late = Conditions { decoder_overloaded: true, ..conditions(9_000) };
+        let (_, target) = run(&mut a, 0, 1, &late);
+        assert_eq!(target.size, SOURCE, "not at the first word");
+        let (_, target) = run(&mut a, 1, 1, &late);
+        assert_eq!(target.size, Size::new(960, 540));
+        assert_eq!(a.take_decision().map(|d| d.cause), Some(Cause::Decoder));
+        assert_eq!(a.limited_by(), Some(Cause::Decoder));
+        let (_, target) = run(&mut a, 2, 28, &conditions(9_000));
+        assert_eq!(target.size, Size::new(960, 540));
+        let (_, target) = run(&mut a, 30, 4, &conditions(9_000));
+        assert_eq!((target.size, a.limited_by()), (SOURCE, None));
+        run(&mut a, 34, 2, &late);
+        let (_, target) = run(&mut a, 36, 56, &conditions(9_000));
+        assert_eq!(target.size, Size::new(960, 540), "twice as long");
+        // However often it is said, there is a smallest size.
+        let (coded, target) = run(&mut a, 92, 60, &late);
+        assert_eq!((target.size, target.frame_rate), (Size::new(480, 270), 15.0));
+        assert!(coded > 800);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::adaptation::is_large;
 use crate::codec::VideoCodec;
 use crate::frame::{Bitrate, MediaTime, Size};
 
@@ -23,6 +24,8 @@ pub struct CodecConditions<'a> {
     pub frame_rate: f32,
     /// Mean time to code a picture with the codec in use, scaling included; zero while unknown.
     pub encode_time: Duration,
+    /// Whether the remote peer says that it does not decode in time what is sent with the codec in use.
+    pub decoder_overloaded: bool,
     /// Whether the machine runs on its battery.
     pub on_battery: bool,
 }
@@ -40,6 +43,8 @@ pub enum CodecCause {
     BitrateRecovered,
     /// The one before took too much of the processor.
     Processor,
+    /// The remote peer did not decode the one before in time.
+    Decoder,
     /// The machine runs on its battery.
     Battery,
 }
@@ -53,6 +58,7 @@ impl CodecCause {
             Self::Bitrate => "it looks better at this bitrate",
             Self::BitrateRecovered => "the bitrate is enough for it",
             Self::Processor => "the processor does not keep up with the one before",
+            Self::Decoder => "the remote peer does not decode the one before in time",
             Self::Battery => "the machine runs on its battery",
         }
     }
@@ -97,8 +103,8 @@ impl CodecChoice {
         if !usable.contains(&current) {
             return Some(self.switch(now, first, CodecCause::NotTaken));
         }
-        if let Some(cheaper) = self.overloaded(now, current, conditions) {
-            return Some(self.switch(now, cheaper, CodecCause::Processor));
+        if let Some((cheaper, cause)) = self.overloaded(now, current, conditions) {
+            return Some(self.switch(now, cheaper, cause));
         }
         let (wanted, cause) = self.wanted(now, current, conditions);
         if wanted == current {
@@ -111,6 +117,11 @@ impl CodecChoice {
         };
         let waited = now.saturating_since(since.max(self.since)) >= PATIENCE;
         waited.then(|| self.switch(now, wanted, cause))
+    }
+
+    /// Whether one of the usable codecs takes less work than the one in use.
+    pub fn has_cheaper(&self, usable: &[VideoCodec]) -> bool {
+        self.current.is_some_and(|current| cheaper(usable, current).is_some())
     }
 
     fn switch(
@@ -126,18 +137,22 @@ impl CodecChoice {
         (codec, cause)
     }
 
-    /// The codec to leave the present one for because coding takes too long.
+    /// The codec to leave the present one for because coding, or decoding over there, takes too long.
     fn overloaded(
         &mut self,
         now: MediaTime,
         current: VideoCodec,
         conditions: &CodecConditions<'_>,
-    ) -> Option<VideoCodec> {
-        if load(conditions.encode_time, conditions.frame_rate) <= OVERLOAD {
+    ) -> Option<(VideoCodec, CodecCause)> {
+        let cause = if load(conditions.encode_time, conditions.frame_rate) > OVERLOAD {
+            CodecCause::Processor
+        } else if conditions.decoder_overloaded {
+            CodecCause::Decoder
+        } else {
             self.slow_since = None;
             return None;
-        }
-        let cheaper = by_quality(conditions.usable).find(|codec| cost(*codec) < cost(current))?;
+        };
+        let cheaper = cheaper(conditions.usable, current)?;
         let since = *self.slow_since.get_or_insert(now);
         if now.saturating_since(since) < OVERLOAD_TIME {
             return None;
@@ -148,7 +163,7 @@ impl CodecChoice {
             None => MIN_BLOCKED,
         };
         self.blocked.push((current, now + period, period));
-        Some(cheaper)
+        Some((cheaper, cause))
     }
 
     /// The codec that suits the conditions, whether or not its time has come.
@@ -163,7 +178,9 @@ impl CodecChoice {
             return (cheapest.unwrap_or(current), CodecCause::Battery);
         }
         // Between the two bounds whatever is in use stays.
-        let enough = pixels(conditions.source) * H264_ENOUGH_MILLIBITS / 1000;
+        let large = is_large(conditions.source);
+        let millibits = if large { H264_ENOUGH_LARGE_MILLIBITS } else { H264_ENOUGH_MILLIBITS };
+        let enough = conditions.source.pixels() * millibits / 1000;
         let bps = conditions.bitrate.as_bps();
         let h264 = conditions.usable.contains(&VideoCodec::H264);
         if h264 && bps > enough * 9 / 8 {
@@ -195,12 +212,13 @@ fn by_quality(usable: &[VideoCodec]) -> impl Iterator<Item = VideoCodec> {
     VideoCodec::ALL.into_iter().filter(|codec| usable.contains(codec))
 }
 
-fn pixels(size: Size) -> u64 {
-    u64::from(size.width_px) * u64::from(size.height_px)
+/// The best of the usable ones that takes less work than `current`.
+fn cheaper(usable: &[VideoCodec], current: VideoCodec) -> Option<VideoCodec> {
+    by_quality(usable).find(|codec| cost(*codec) < cost(current))
 }
 
 /// Time to code a picture beside that of H.264 (`examples/codec_quality.rs` at 1280x720, two threads): only a guess at
-/// what is not in use, which is measured once it is.
+/// what is not in use, which is measured once it is. Decoding has the same order.
 const fn cost(codec: VideoCodec) -> f32 {
     match codec {
         VideoCodec::H264 => 1.0,
@@ -216,6 +234,8 @@ const FIRST_PICTURE: [VideoCodec; 4] =
 /// Bits a second for each thousand pixels from which another codec adds less than 0.01 SSIM to H.264: 2.2 Mbps at
 /// 1280x720 (`examples/codec_quality.rs`).
 const H264_ENOUGH_MILLIBITS: u64 = 2_390;
+/// The same for large pictures: 3.9 Mbps at 1920x1080.
+const H264_ENOUGH_LARGE_MILLIBITS: u64 = 1_880;
 /// How long another codec has to be wanted, and the present one to have been in use.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Share of a picture's time that coding may take, and that it may be expected to take before it is tried.
@@ -237,6 +257,7 @@ mod tests {
         usable: Vec<VideoCodec>,
         now_ms: u64,
         on_battery: bool,
+        decoder_overloaded: bool,
         /// Milliseconds to code a picture.
         encode_ms: fn(VideoCodec) -> u64,
     }
@@ -252,7 +273,14 @@ mod tests {
     impl Call {
         fn new(usable: &[VideoCodec]) -> Self {
             let choice = CodecChoice::default();
-            Self { choice, usable: usable.into(), now_ms: 0, on_battery: false, encode_ms: quick }
+            Self {
+                choice,
+                usable: usable.into(),
+                now_ms: 0,
+                on_battery: false,
+                decoder_overloaded: false,
+                encode_ms: quick,
+            }
         }
 
         /// Changes within `seconds` at `kbps`.
@@ -267,6 +295,7 @@ mod tests {
                     source: Size::new(1280, 720),
                     frame_rate: 30.0,
                     encode_time: Duration::from_millis(ms),
+                    decoder_overloaded: self.decoder_overloaded,
                     on_battery: self.on_battery,
                 };
                 let now = MediaTime::from_micros(self.now_ms * 1000);
@@ -312,6 +341,22 @@ mod tests {
         // Once more after a minute, and then not for two.
         assert_eq!(call.run(20, 600).len(), 2);
         assert_eq!(call.run(100, 600), []);
+    }
+
+    #[test]
+    fn what_the_remote_peer_cannot_decode_in_time_is_left_for_a_cheaper_one() {
+        let mut call = Call::new(&[VideoCodec::H264, VideoCodec::Av1]);
+        call.run(10, 600);
+        assert_eq!(call.choice.current(), Some(VideoCodec::Av1));
+        assert!(call.choice.has_cheaper(&call.usable));
+        call.decoder_overloaded = true;
+        assert_eq!(call.run(2, 600), [(VideoCodec::H264, CodecCause::Decoder)]);
+        // There is none that takes less work, and the other one is not tried again for a minute.
+        assert_eq!(call.run(10, 600), []);
+        assert!(!call.choice.has_cheaper(&call.usable));
+        call.decoder_overloaded = false;
+        assert_eq!(call.run(45, 600), []);
+        assert_eq!(call.run(10, 600), [(VideoCodec::Av1, CodecCause::Bitrate)]);
     }
 
     #[test]

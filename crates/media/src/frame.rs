@@ -85,6 +85,11 @@ impl Size {
     pub const fn new(width_px: u32, height_px: u32) -> Self {
         Self { width_px, height_px }
     }
+
+    /// Luma pixels in all.
+    pub const fn pixels(self) -> u64 {
+        self.width_px as u64 * self.height_px as u64
+    }
 }
 
 /// How luma and chroma make colours (`matrix_coefficients` of ITU-T H.264 Table E-5); limited range.

@@ -15,6 +15,7 @@ pub mod files;
 pub mod frame;
 pub mod headers;
 pub mod jitter;
+pub mod large_pictures;
 pub mod obu;
 pub mod pool;
 pub mod random;

@@ -248,14 +248,13 @@ pub(crate) fn interceptors(
     video: RtpCallback,
     audio: RtpCallback,
     first_sequences: (u16, u16),
-    max_video_bps: f64,
 ) -> Registry {
     let packetizer = Packetizer::new(session.clone(), first_sequences.0, first_sequences.1);
     Registry::new()
         // Next to the wire, so that it counts what others generate; below the pacer's place, as
         // reports need no pacing.
         .with(Slot::from(1_500), Staged::new(RtcpTap::new(session.clone())))
-        .with(Slot::Pacer, Staged::new(CongestionControl::new(session.clone(), max_video_bps)))
+        .with(Slot::Pacer, Staged::new(CongestionControl::new(session.clone())))
         .with(Slot::FecEncoder, Staged::new(ParitySender::new(session.clone())))
         // Both sides estimate their bandwidth from this feedback.
         .with(Slot::TwccReceiver, Staged::new(Feedback::new()))

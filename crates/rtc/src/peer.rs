@@ -55,7 +55,8 @@ pub struct PeerConfig {
     /// The video codecs that this machine encodes and decodes, at least one, the preferred first. What the remote
     /// peer prefers decides what is sent to it ([`VideoSender::codecs`]). Default: [`VideoCodec::ALL`].
     pub video_codecs: Vec<VideoCodec>,
-    /// The most that video may take, headers and parity not included. Default: 2.5 Mbps.
+    /// The most that video may take at first, headers and parity not included ([`VideoSender::set_max_bitrate`]).
+    /// Default: 2.5 Mbps.
     pub max_bitrate: Option<Bitrate>,
     /// Tests lose packets here: called with each outgoing RTP packet's SSRC and sequence number.
     #[cfg(test)]
@@ -129,16 +130,11 @@ impl Peer {
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn, relay_only));
         let disclosure = Arc::new(Disclosure::new(config.addresses));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
-        let max_bitrate = config.max_bitrate.unwrap_or(DEFAULT_MAX_BITRATE);
-        #[expect(clippy::cast_precision_loss, reason = "a bitrate")]
-        let max_video_bps = max_bitrate.as_bps() as f64;
-        let registry = codecs::interceptors(
-            &session,
-            video_rtp,
-            Arc::new(audio_rtp),
-            random.sequences,
-            max_video_bps,
-        );
+        if let Some(bitrate) = config.max_bitrate {
+            session.set_max_video_bps(bitrate.as_bps());
+        }
+        let registry =
+            codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
         #[cfg(test)]
         let registry = crate::loss_tests::add_to(registry, config.lose.clone());
 
@@ -362,7 +358,6 @@ fn random_start() -> Result<RandomStart, RtcError> {
     })
 }
 
-const DEFAULT_MAX_BITRATE: Bitrate = Bitrate::from_kbps(2_500);
 /// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.
 const CHANNEL_LABEL: &str = "visavis";
 const CHANNEL_ID: u16 = 0;

@@ -121,6 +121,11 @@ impl VideoSender {
         self.0.outlet.session.network()
     }
 
+    /// The most that video may take from now on, headers and parity not included.
+    pub fn set_max_bitrate(&self, bitrate: Bitrate) {
+        self.0.outlet.session.set_max_video_bps(bitrate.as_bps());
+    }
+
     /// Sends one coded picture. Frames are to be given in order, by one thread at a time. With a keyframe the codec
     /// may be another one than before. [`SendOutcome::NotReceiving`] if the remote peer does not take its codec.
     pub fn send(&self, frame: &EncodedVideoFrame) -> SendOutcome {

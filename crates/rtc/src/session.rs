@@ -96,6 +96,9 @@ pub(crate) struct Counters {
     pub(crate) feedback_received: u64,
 }
 
+/// The most that video may take unless somebody says otherwise.
+pub(crate) const DEFAULT_MAX_VIDEO_BPS: u64 = 2_500_000;
+
 /// One connection's shared state.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -107,6 +110,8 @@ pub(crate) struct Session {
     anchors: Mutex<PerKind<Option<RtpAnchor>>>,
     network: Mutex<NetworkEstimate>,
     pacer_queue_us: AtomicU64,
+    /// The most that video may take, headers and parity not included.
+    max_video_bps: AtomicU64,
     /// Parity sent for each byte of video, thousandths.
     parity_permille: AtomicU32,
     /// Whether the other side repairs by parity.
@@ -157,6 +162,7 @@ impl Session {
             anchors: Mutex::default(),
             network: Mutex::default(),
             pacer_queue_us: AtomicU64::new(0),
+            max_video_bps: AtomicU64::new(DEFAULT_MAX_VIDEO_BPS),
             parity_permille: AtomicU32::new(0),
             parity: AtomicBool::new(false),
             rtt_us: AtomicU64::new(0),
@@ -235,6 +241,15 @@ impl Session {
     pub(crate) fn set_pacer_queue(&self, queue: Duration) {
         let us = u64::try_from(queue.as_micros()).unwrap_or(u64::MAX);
         self.pacer_queue_us.store(us, Ordering::Relaxed);
+    }
+
+    /// The most that video may take, bits a second.
+    pub(crate) fn max_video_bps(&self) -> u64 {
+        self.max_video_bps.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_max_video_bps(&self, bps: u64) {
+        self.max_video_bps.store(bps, Ordering::Relaxed);
     }
 
     /// Parity sent for each byte of video.

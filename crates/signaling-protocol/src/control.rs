@@ -13,6 +13,19 @@ pub enum ControlMessage {
         /// Whether the camera is on.
         camera: bool,
     },
+    /// The size at which the sender shows the pictures that it receives; said when the channel opens and on change, at
+    /// most once a second.
+    DisplaySize {
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+    },
+    /// The sender does not decode in time what it receives with this codec; said each second for as long as it is so.
+    DecoderOverloaded {
+        /// Its name in `a=rtpmap`: `H264`, `VP8`, `VP9` or `AV1`.
+        codec: String,
+    },
     /// Asks for the other side's clock (as in RFC 5905 §8).
     ClockPing {
         /// Sender's Unix time on sending, ms.

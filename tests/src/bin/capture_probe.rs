@@ -101,6 +101,7 @@ fn camera(options: &Options) -> Result<Value> {
     let request = CameraRequest {
         id: options.id("id"),
         size: Size::new(width.parse()?, height.parse()?),
+        larger: None,
         fps: options.number("fps", 30.0)? as u32,
         format,
     };

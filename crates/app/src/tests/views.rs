@@ -5,12 +5,12 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_engine::{
     AddressPolicy, Authentication, CallCode, CallEndReason, CallSnapshot, Command, Knock, Phase,
-    ProofFailure, SignalingLink, Switch, VideoSlot,
+    ProofFailure, SignalingLink, Size, Switch, VideoSlot,
 };
 
 use super::snapshots;
 use crate::screens::Screens;
-use crate::settings::Settings;
+use crate::settings::{LargestPicture, Settings};
 use crate::theme;
 use crate::video::VideoView;
 use crate::view::{Action, ServerStatus, View};
@@ -199,6 +199,20 @@ fn picked_device_goes_to_the_engine_and_into_the_settings() {
     let picked = h.state().settings.microphone.clone();
     assert_eq!(picked.map(|d| d.0).as_deref(), Some("usb"));
     let sent = |a: &Action| matches!(a, Action::Send(Command::SetMicrophone(_)));
+    assert!(h.state().actions.iter().any(sent));
+}
+
+#[test]
+fn the_largest_picture_is_chosen_in_the_cameras_menu() {
+    let mut h = harness(snapshots::lobby());
+    settle(&mut h);
+    assert_eq!(h.state().settings.largest_picture, LargestPicture::FullHd);
+    h.get_by(|node| node.label().is_some_and(|label| label.starts_with("Camera: "))).click();
+    settle(&mut h);
+    h.get_by_label("720p").click();
+    settle(&mut h);
+    assert_eq!(h.state().settings.largest_picture, LargestPicture::Hd);
+    let sent = |a: &Action| matches!(a, Action::Send(Command::SetMaxSize(size)) if *size == Size::new(1280, 720));
     assert!(h.state().actions.iter().any(sent));
 }
 

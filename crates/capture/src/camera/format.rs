@@ -16,6 +16,8 @@ pub(crate) struct Mode {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) size: Size,
+    /// What it may be asked for later.
+    pub(crate) larger: Option<Size>,
     pub(crate) fps: u32,
     /// Only this one, if given.
     pub(crate) format: Option<CameraFormat>,
@@ -44,6 +46,18 @@ pub(crate) fn choose(modes: &[Mode], wanted: Wanted) -> Option<Mode> {
         .min_by(|a, b| cost(a, wanted).total_cmp(&cost(b, wanted)))
         .copied()
 }
+
+/// What is wanted later, if the camera has it at a rate that is good enough. `modes` gives what it offers around a size.
+pub(crate) fn larger(wanted: Wanted, modes: impl FnOnce(Wanted) -> Vec<Mode>) -> Option<Size> {
+    let size = wanted.larger?;
+    let later = Wanted { size, ..wanted };
+    let mode = choose(&modes(later), later)?;
+    let least = GOOD_FPS.min(f64::from(wanted.fps));
+    (mode.size == size && mode.fps + 0.5 >= least).then_some(size)
+}
+
+/// What films have.
+const GOOD_FPS: f64 = 24.0;
 
 /// Zero for the ideal mode; the unit is about one halving of what is delivered.
 fn cost(mode: &Mode, wanted: Wanted) -> f64 {
@@ -76,7 +90,7 @@ mod tests {
     }
 
     fn wanted(width: u32, height: u32, fps: u32) -> Wanted {
-        Wanted { size: Size::new(width, height), fps, format: None }
+        Wanted { size: Size::new(width, height), larger: None, fps, format: None }
     }
 
     /// What a usual USB 2 webcam offers.
@@ -151,6 +165,26 @@ mod tests {
         let none =
             choose(&webcam(), Wanted { format: Some(CameraFormat::Nv12), ..wanted(1, 1, 1) });
         assert_eq!(none, None);
+    }
+
+    #[test]
+    fn a_larger_size_is_offered_only_if_it_is_exact_and_quick_enough() {
+        let full_hd = Size::new(1920, 1080);
+        let asked = |modes: Vec<Mode>, fps| {
+            let wanted = Wanted { larger: Some(full_hd), ..wanted(1280, 720, fps) };
+            larger(wanted, |later| {
+                assert_eq!(later.size, full_hd);
+                modes
+            })
+        };
+        assert_eq!(asked(webcam(), 30), Some(full_hd));
+        let mut slow = webcam();
+        slow.retain(|m| m.format == CameraFormat::Yuyv);
+        assert_eq!(asked(slow.clone(), 30), None, "5 frames a second");
+        assert_eq!(asked(slow, 5), Some(full_hd));
+        assert_eq!(asked(vec![mode(CameraFormat::Mjpeg, 2560, 1440, 30.0)], 30), None);
+        assert_eq!(asked(Vec::new(), 30), None);
+        assert_eq!(larger(wanted(1280, 720, 30), |_| webcam()), None, "nobody asks");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct CameraRequest {
     pub id: Option<DeviceId>,
     /// The picture's size. The exact one is preferred, then larger, then smaller ones.
     pub size: Size,
+    /// A size that it may be asked for later: [`CameraFormatInfo::larger`] says whether it has it.
+    pub larger: Option<Size>,
     /// Frames a second, at least 1.
     pub fps: u32,
     /// Nothing but this pixel format, if given; otherwise the cheapest that keeps the rate.
@@ -52,6 +54,9 @@ pub struct CameraFormatInfo {
     pub fps: f64,
     /// Pixel format between camera and computer.
     pub format: CameraFormat,
+    /// What [`CameraRequest::larger`] asks about, if the camera delivers exactly that size at 24 frames a second or at the
+    /// wanted rate.
+    pub larger: Option<Size>,
 }
 
 /// One picture as the driver hands it out.
@@ -91,7 +96,12 @@ impl Camera {
     ) -> Result<Self, CaptureError> {
         let device =
             request.id.as_ref().map_or_else(|| "the camera".to_owned(), ToString::to_string);
-        let wanted = Wanted { size: request.size, fps: request.fps.max(1), format: request.format };
+        let wanted = Wanted {
+            size: request.size,
+            larger: request.larger,
+            fps: request.fps.max(1),
+            format: request.format,
+        };
         let (format, worker) = Worker::start(
             "camera",
             &device,

@@ -14,7 +14,7 @@ use nokhwa::utils::{
 use visavis_media::Size;
 use visavis_media::convert::CameraFormat;
 
-use super::format::{Mode, Wanted, choose};
+use super::format::{Mode, Wanted, choose, larger};
 use super::{CameraFormatInfo, RawFrame};
 use crate::device::number_equal_names;
 use crate::{CaptureError, DeviceId, DeviceInfo, DeviceKind};
@@ -75,6 +75,7 @@ impl Device {
             .collect();
         let mode = choose(&modes, wanted)
             .ok_or_else(|| CaptureError::NoUsableFormat { device: name.clone() })?;
+        let larger = larger(wanted, |_| modes);
         let native = native_format(mode)
             .ok_or_else(|| CaptureError::NoUsableFormat { device: name.clone() })?;
         let only = [native.format()];
@@ -82,7 +83,13 @@ impl Device {
         camera.set_camera_requset(exact).map_err(failed)?;
         camera.open_stream().map_err(failed)?;
         Ok(Self {
-            info: CameraFormatInfo { name, size: mode.size, fps: mode.fps, format: mode.format },
+            info: CameraFormatInfo {
+                name,
+                size: mode.size,
+                fps: mode.fps,
+                format: mode.format,
+                larger,
+            },
             camera,
         })
     }

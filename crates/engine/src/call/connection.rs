@@ -82,6 +82,7 @@ impl Call {
             slot: self.context.shared.remote_video.clone(),
             display_file: self.context.display_file.clone(),
             audio: self.context.audio_receive.clone(),
+            decode_delay: self.context.decode_delay,
         }
     }
 

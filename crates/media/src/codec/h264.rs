@@ -18,7 +18,8 @@ use sys::API;
 
 use super::limits::{
     BT470BG, BT709, MAX_DECODED_DIMENSION_PX, MAX_FRAME_MACROBLOCKS, MIN_BITRATE, OUTPUT_BYTES,
-    SMPTE170M, SizeChanges, check_coded_bytes, copy_plane, encoded_size, usable_frame_rate,
+    SMPTE170M, SizeChanges, check_coded_bytes, copy_plane, encoded_size, limit_range,
+    usable_frame_rate,
 };
 use super::sps::{
     MAX_SPS_ID, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SLICE, NAL_SPS, SpsInfo, nal_units,
@@ -395,6 +396,7 @@ pub struct H264Decoder {
     pool: BufferPool,
     awaiting_keyframe: bool,
     matrix: ColorMatrix,
+    full_range: bool,
     /// Whether the stream is of another profile than baseline.
     may_reorder: bool,
     parameter_sets: ParameterSets,
@@ -425,6 +427,7 @@ impl H264Decoder {
             pool: BufferPool::new(),
             awaiting_keyframe: true,
             matrix: ColorMatrix::default(),
+            full_range: false,
             may_reorder: false,
             parameter_sets: ParameterSets::default(),
             coded_size: None,
@@ -464,11 +467,12 @@ impl H264Decoder {
                 NAL_SPS => {
                     let sps = parse_sps(nal).ok_or_else(|| broken("unreadable SPS"))?;
                     check_memory(&sps)?;
-                    // What browsers leave unsaid they mean as BT.709.
+                    // Browsers take BT.709 for granted where nothing is said (docs/decisions/0018-video-codecs.md).
                     self.matrix = match sps.matrix_coefficients {
                         Some(BT470BG | SMPTE170M) => ColorMatrix::Bt601,
                         _ => ColorMatrix::Bt709,
                     };
+                    self.full_range = sps.full_range;
                     self.parameter_sets.sizes[usize::from(sps.id)] = Some(sps.coded_size);
                     self.may_reorder = sps.profile_idc != BASELINE;
                 }
@@ -526,7 +530,7 @@ impl H264Decoder {
             return Err(MediaError::UnsupportedSize(size));
         }
         let strides = picture.strides();
-        let matrix = self.matrix;
+        let (matrix, full_range) = (self.matrix, self.full_range);
         let buffer = self.pool.fill(size, |buffer| {
             buffer.set_matrix(matrix);
             let (luma, chroma) = (buffer.luma_stride(), buffer.chroma_stride());
@@ -535,7 +539,13 @@ impl H264Decoder {
                 copy_plane(picture.u(), strides.1, buffer.planes_mut()[1], chroma),
                 copy_plane(picture.v(), strides.2, buffer.planes_mut()[2], chroma),
             ];
-            if rows_ok == [true; 3] { Ok(()) } else { Err(broken("planes cut short")) }
+            if rows_ok != [true; 3] {
+                return Err(broken("planes cut short"));
+            }
+            if full_range {
+                limit_range(buffer);
+            }
+            Ok(())
         })?;
         self.awaiting_keyframe = false;
         Ok(Some(buffer))

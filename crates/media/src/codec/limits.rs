@@ -79,21 +79,22 @@ pub(super) fn copy_plane(from: &[u8], from_stride: usize, to: &mut [u8], to_stri
     true
 }
 
-/// From full range, 0 to 255, to limited range, 16 to 235 (luma) and 16 to 240 (chroma).
+/// From full range, 0 to 255, to limited range, 16 to 235 (luma) and 16 to 240 (chroma) (ITU-T H.264 §E.2.1).
 pub(super) fn limit_range(buffer: &mut I420Buffer) {
-    const fn table(span: usize, centre: usize) -> [u8; 256] {
+    /// `zero` is black or no colour in full range, `limited_zero` in limited range.
+    const fn table(span: i32, zero: i32, limited_zero: i32) -> [u8; 256] {
         let mut table = [0; 256];
         let mut value = 0;
         while value < 256 {
-            // Of the distance from the darkest, or from no colour.
-            let scaled = (value * span + 127) / 255;
-            table[value] = (scaled + centre) as u8;
+            let scaled = (value - zero) * span;
+            let half = if scaled < 0 { -127 } else { 127 };
+            table[value as usize] = (limited_zero + (scaled + half) / 255) as u8;
             value += 1;
         }
         table
     }
-    const LUMA: [u8; 256] = table(219, 16);
-    const CHROMA: [u8; 256] = table(224, 16);
+    const LUMA: [u8; 256] = table(219, 0, 16);
+    const CHROMA: [u8; 256] = table(224, 128, 128);
     for (plane, table) in buffer.planes_mut().into_iter().zip([&LUMA, &CHROMA, &CHROMA]) {
         for value in plane {
             *value = table[usize::from(*value)];

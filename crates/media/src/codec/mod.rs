@@ -2,6 +2,8 @@
 
 pub mod av1;
 mod av1_header;
+#[cfg(test)]
+mod colour_tests;
 pub mod h264;
 mod limits;
 pub mod opus;

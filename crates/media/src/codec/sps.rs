@@ -71,6 +71,8 @@ pub struct SpsInfo {
     pub max_num_ref_frames: u8,
     /// `matrix_coefficients` (Table E-5), where the parameter set has them.
     pub matrix_coefficients: Option<u8>,
+    /// `video_full_range_flag` (§E.2.1): 0 where the parameter set has none.
+    pub full_range: bool,
 }
 
 /// Reads a sequence parameter set NAL unit (header byte included). `None` if it is cut short,
@@ -124,7 +126,9 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
     let frame_mbs_only = bits.bit()?;
     let height_mbs = height_map_units.checked_mul(if frame_mbs_only { 1 } else { 2 })?;
     let coded_size = Size::new(width_mbs.checked_mul(16)?, height_mbs.checked_mul(16)?);
-    let matrix_coefficients = matrix_coefficients(&mut bits, frame_mbs_only).flatten();
+    let mut colours = Colours::default();
+    // What was read before it ends is used.
+    let _ = colours.read(&mut bits, frame_mbs_only);
     Some(SpsInfo {
         id,
         profile_idc,
@@ -132,7 +136,8 @@ pub fn parse_sps(nal: &[u8]) -> Option<SpsInfo> {
         level_idc,
         coded_size,
         max_num_ref_frames,
-        matrix_coefficients,
+        matrix_coefficients: colours.matrix_coefficients,
+        full_range: colours.full_range,
     })
 }
 
@@ -164,40 +169,48 @@ fn beginning(nal: &[u8]) -> Vec<u8> {
 /// Largest `seq_parameter_set_id` (§7.4.2.1.1).
 pub const MAX_SPS_ID: u8 = 31;
 
-/// Reads on from after `frame_mbs_only_flag` into the VUI (§E.1.1).
-fn matrix_coefficients(bits: &mut Bits<'_>, frame_mbs_only: bool) -> Option<Option<u8>> {
-    if !frame_mbs_only {
-        bits.bit()?; // mb_adaptive_frame_field_flag
-    }
-    bits.bit()?; // direct_8x8_inference_flag
-    if bits.bit()? {
-        for _ in 0..4 {
-            bits.exp_golomb()?; // frame_crop_*_offset
+/// What the VUI says of colours.
+#[derive(Default)]
+struct Colours {
+    matrix_coefficients: Option<u8>,
+    full_range: bool,
+}
+
+impl Colours {
+    /// Reads on from after `frame_mbs_only_flag` into the VUI (§E.1.1). `None`: it ends before.
+    fn read(&mut self, bits: &mut Bits<'_>, frame_mbs_only: bool) -> Option<()> {
+        if !frame_mbs_only {
+            bits.bit()?; // mb_adaptive_frame_field_flag
         }
-    }
-    if !bits.bit()? {
-        return Some(None); // vui_parameters_present_flag
-    }
-    if bits.bit()? && bits.byte()? == EXTENDED_SAR {
-        for _ in 0..4 {
-            bits.byte()?; // sar_width, sar_height
+        bits.bit()?; // direct_8x8_inference_flag
+        if bits.bit()? {
+            for _ in 0..4 {
+                bits.exp_golomb()?; // frame_crop_*_offset
+            }
         }
+        if !bits.bit()? {
+            return Some(()); // vui_parameters_present_flag
+        }
+        if bits.bit()? && bits.byte()? == EXTENDED_SAR {
+            for _ in 0..4 {
+                bits.byte()?; // sar_width, sar_height
+            }
+        }
+        if bits.bit()? {
+            bits.bit()?; // overscan_appropriate_flag
+        }
+        if !bits.bit()? {
+            return Some(()); // video_signal_type_present_flag
+        }
+        bits.bits(3)?; // video_format
+        self.full_range = bits.bit()?;
+        if bits.bit()? {
+            bits.byte()?; // colour_primaries
+            bits.byte()?; // transfer_characteristics
+            self.matrix_coefficients = Some(bits.byte()?);
+        }
+        Some(())
     }
-    if bits.bit()? {
-        bits.bit()?; // overscan_appropriate_flag
-    }
-    if !bits.bit()? {
-        return Some(None); // video_signal_type_present_flag
-    }
-    for _ in 0..4 {
-        bits.bit()?; // video_format, video_full_range_flag
-    }
-    if !bits.bit()? {
-        return Some(None); // colour_description_present_flag
-    }
-    bits.byte()?; // colour_primaries
-    bits.byte()?; // transfer_characteristics
-    Some(Some(bits.byte()?))
 }
 
 /// `aspect_ratio_idc` for a ratio of its own (Table E-1).

@@ -40,7 +40,6 @@ enum Use {
 
 pub(crate) struct CongestionControl {
     session: Arc<Session>,
-    max_video_bps: f64,
     limits: Limits,
     estimator: Estimator,
     /// In the estimator's place while no transport-wide feedback comes.
@@ -58,7 +57,8 @@ pub(crate) struct CongestionControl {
 }
 
 impl CongestionControl {
-    pub(crate) fn new(session: Arc<Session>, max_video_bps: f64) -> Self {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        let max_video_bps = max_video_bps(&session);
         let limits = Limits {
             min_bps: MIN_BPS,
             start_bps: START_BPS.min(wire_bps(max_video_bps)),
@@ -69,7 +69,6 @@ impl CongestionControl {
         let retransmitter = Retransmitter::new(session.local.rtx);
         let this = Self {
             session,
-            max_video_bps,
             limits,
             estimator,
             reports: None,
@@ -245,7 +244,7 @@ impl CongestionControl {
         self.estimator.on_sent_rate(now, sent_bps);
         self.history.expire(now);
         let parity = self.session.parity_share().min(MAX_PARITY_ON_TOP);
-        let max_bps = wire_bps(self.max_video_bps * (1.0 + parity));
+        let max_bps = wire_bps(max_video_bps(&self.session) * (1.0 + parity));
         self.estimator.set_max(max_bps);
         if let Some(reports) = &mut self.reports {
             reports.set_max(max_bps);
@@ -380,6 +379,11 @@ pub(super) fn wire_bytes(rtp: &rtp::Packet) -> u32 {
 }
 
 /// The most that the wire needs for this much video, audio and headers included.
+#[expect(clippy::cast_precision_loss, reason = "a bitrate")]
+fn max_video_bps(session: &Session) -> f64 {
+    session.max_video_bps() as f64
+}
+
 fn wire_bps(video_bps: f64) -> f64 {
     video_bps * 1.08 + 90_000.0
 }
@@ -421,7 +425,7 @@ mod tests {
         let session = Session::new(MediaClock::default(), LOCAL, events, false, false);
         session.transport_cc.store(extension, Ordering::Relaxed);
         let session = Arc::new(session);
-        let mut control = CongestionControl::new(session.clone(), 2_500_000.0);
+        let mut control = CongestionControl::new(session.clone());
         let (start, mut queues) = (Instant::now(), Queues::default());
         let mut credit = 0.0;
         for ms in 0..seconds * 1000 {

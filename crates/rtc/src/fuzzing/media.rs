@@ -100,8 +100,7 @@ fn decrypted(bytes: &[u8]) -> Option<Packet> {
 pub fn media_path(input: &[u8]) {
     let session = session();
     let ignore: crate::receive::RtpCallback = Arc::new(|_| {});
-    let registry =
-        codecs::interceptors(&session, ignore.clone(), ignore, (1000, 2000), 2_500_000.0);
+    let registry = codecs::interceptors(&session, ignore.clone(), ignore, (1000, 2000));
     let mut chain = registry.build();
     chain.bind_local_stream(&stream(OUR_AUDIO, None, "audio/opus", 111));
     chain.bind_local_stream(&stream(OUR_VIDEO, Some(24), "video/H264", 102));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use visavis_media::convert::CameraFormat;
 
 use self::io::{Node, Stream};
-use super::format::{Mode, Wanted, choose};
+use super::format::{Mode, Wanted, choose, larger};
 use super::{CameraFormatInfo, RawFrame};
 use crate::device::number_equal_names;
 use crate::{CaptureError, DeviceId, DeviceInfo, DeviceKind};
@@ -120,6 +120,7 @@ impl Device {
         let node = Node::open(&path).map_err(failed("opening it"))?;
         let mode = choose(&modes(&node, wanted), wanted)
             .ok_or_else(|| CaptureError::NoUsableFormat { device: name.clone() })?;
+        let larger = larger(wanted, |later| modes(&node, later));
         let code = code_of(mode.format);
         let set = node.set_format(code, mode.size).map_err(failed("setting the format"))?;
         if set.code != code || set.size.width_px < 2 || set.size.height_px < 2 {
@@ -132,7 +133,7 @@ impl Device {
         let stride_bytes =
             (mode.format != CameraFormat::Mjpeg && set.stride > 0).then_some(set.stride);
         Ok(Self {
-            info: CameraFormatInfo { name, size: set.size, fps, format: mode.format },
+            info: CameraFormatInfo { name, size: set.size, fps, format: mode.format, larger },
             stream,
             stride_bytes,
         })
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_unknown_camera_is_gone_and_a_missing_node_too() {
-        let wanted = Wanted { size: Size::new(640, 360), fps: 30, format: None };
+        let wanted = Wanted { size: Size::new(640, 360), larger: None, fps: 30, format: None };
         for id in ["no-such-bus", "/dev/video-none"] {
             let error = Device::open(Some(&DeviceId::new(id)), wanted).err();
             assert_eq!(error, Some(CaptureError::Gone { device: id.to_owned() }));
