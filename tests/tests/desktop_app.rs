@@ -35,7 +35,7 @@ fn app_and_browser_see_each_other_through_the_apps_own_server() -> anyhow::Resul
     let mut command = screen.command(&binary("visavis")?);
     command.args([ROOM, "--join", "--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--camera", "test-pattern", "--microphone", "tone", "--speaker", "none"]);
-    let _app = Program::start("visavis", &mut command)?;
+    let mut app = Program::start("visavis", &mut command)?;
     wait_listening(port)?;
     // Alone, it shows the code to pass on.
     screen.wait_text(LIMIT, |text| text.to_lowercase().contains(ROOM))?;
@@ -72,6 +72,7 @@ fn app_and_browser_see_each_other_through_the_apps_own_server() -> anyhow::Resul
         text.contains("connected") && (text.contains("nominated") || text.contains("selected"))
     })?;
     drop(browser);
+    app.kill()?;
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }
@@ -102,8 +103,9 @@ fn an_app_that_was_killed_offers_its_call_again_and_comes_back_without_knocking(
     let mut lobby = app(&[])?;
     screen.wait_text(LIMIT, |text| text.contains("was interrupted"))?;
     lobby.kill()?;
-    let _again = app(&call)?;
+    let mut again = app(&call)?;
     inside.wait_event("connected", LIMIT)?;
+    again.kill()?;
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }

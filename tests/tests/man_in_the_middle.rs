@@ -96,8 +96,9 @@ fn gets_nothing_between_two_windows_of_the_app() -> anyhow::Result<()> {
         let app = Program::start(name, &mut command)?;
         windows.push((folder, screen, app));
     }
-    for (folder, screen, _app) in &windows {
+    for (folder, screen, app) in &mut windows {
         screen.wait_text(LIMIT, |text| text.contains("Not the person with your code"))?;
+        app.kill()?;
         std::fs::remove_dir_all(folder)?;
     }
     expect_nothing(&mitm);

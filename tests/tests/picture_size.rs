@@ -72,8 +72,9 @@ fn a_call_begins_at_720p_grows_to_1080p_and_follows_the_remote_window() {
     assert_eq!(grown.video_received.decode_errors, 0);
     receiver.send(Command::SetDisplaySize(Size::new(960, 540)));
     wait(&receiver, "1280x720 for a small window", |now| size(now) == usual);
-    let format = sender.snapshot().local.camera_format.clone();
-    assert_eq!(format.as_deref(), Some("1280×720 · 30 fps"));
+    let usual =
+        |now: &CallSnapshot| now.local.camera_format.as_deref() == Some("1280×720 · 30 fps");
+    wait(&sender, "the source itself is asked for 1280x720", usual);
 }
 
 #[test]

@@ -167,6 +167,9 @@ pub(crate) struct LoopbackArgs {
     /// JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Flags of `join` for both peers, behind `--`, such as `-- --video-codecs av1`.
+    #[arg(last = true)]
+    pub(crate) peer_flags: Vec<String>,
 }
 
 fn ice_server(text: &str) -> Result<IceServer, String> {

@@ -22,9 +22,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 fn loopback(args: &LoopbackArgs) -> anyhow::Result<ExitCode> {
     let server = Server::start()?;
-    let runs = (0..args.runs)
-        .map(|_| measure(&server.url, args.duration))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let runs =
+        (0..args.runs).map(|_| measure(&server.url, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let median = |name: &str| {
         let mut values: Vec<f64> = runs.iter().filter_map(|run| run[name].as_f64()).collect();
         values.sort_by(f64::total_cmp);
@@ -58,12 +57,12 @@ fn loopback(args: &LoopbackArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// One call; the figures of the side that is worse off, or of both together.
-fn measure(url: &str, duration: Duration) -> anyhow::Result<Value> {
+fn measure(url: &str, args: &LoopbackArgs) -> anyhow::Result<Value> {
     let room = visavis_engine::CallCode::random().to_string();
-    let stay = duration + 2 * JOIN_LEAD;
-    let first = Peer::start(&room, url, stay + JOIN_LEAD)?;
+    let stay = args.duration + 2 * JOIN_LEAD;
+    let first = Peer::start(&room, url, stay + JOIN_LEAD, &args.peer_flags)?;
     std::thread::sleep(JOIN_LEAD);
-    let second = Peer::start(&room, url, stay)?;
+    let second = Peer::start(&room, url, stay, &args.peer_flags)?;
     let sides = [second.summary()?, first.summary()?];
     let number = |side: &Value, path: &str| path.split('.').fold(side, |v, n| &v[n]).as_f64();
     let worst = |path: &str, pick: fn(f64, f64) -> f64| {
@@ -93,11 +92,12 @@ fn measure(url: &str, duration: Duration) -> anyhow::Result<Value> {
 struct Peer(Child);
 
 impl Peer {
-    fn start(room: &str, url: &str, duration: Duration) -> anyhow::Result<Self> {
+    fn start(room: &str, url: &str, duration: Duration, flags: &[String]) -> anyhow::Result<Self> {
         let duration = format!("{}ms", duration.as_millis());
         let child = Command::new(std::env::current_exe()?)
             .args(["join", room, "--server", url, "--duration", &duration, "--json"])
             .args(["--max-size", "1280x720"])
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .context("a peer does not start")?;

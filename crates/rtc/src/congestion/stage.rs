@@ -378,12 +378,12 @@ pub(super) fn wire_bytes(rtp: &rtp::Packet) -> u32 {
     u32::try_from(header + rtp.payload.len() + 16 + 28).unwrap_or(u32::MAX)
 }
 
-/// The most that the wire needs for this much video, audio and headers included.
 #[expect(clippy::cast_precision_loss, reason = "a bitrate")]
 fn max_video_bps(session: &Session) -> f64 {
     session.max_video_bps() as f64
 }
 
+/// The most that the wire needs for this much video, audio and headers included.
 fn wire_bps(video_bps: f64) -> f64 {
     video_bps * 1.08 + 90_000.0
 }
