@@ -626,13 +626,14 @@ export class Call extends EventTarget {
 
   /** Where the browser lets a page choose, and tells it what the path takes. */
   #chooseCodec(before) {
-    const { videoSent: sent, availableOutgoingBps: bps } = this.stats;
+    const { videoSent: sent, availableOutgoingBps } = this.stats;
     const source = this.#tracks.video?.getSettings();
     const frames = sent?.framesEncoded - before?.videoSent?.framesEncoded;
-    if (!sent?.codec || !source || bps === null || !(frames > 0)) return;
+    if (!sent?.codec || !source || availableOutgoingBps === null || !(frames > 0)) return;
     const sender = this.#senders.video;
     const parameters = sender.getParameters();
     if (!parameters.encodings?.length) return;
+    const bps = Math.min(availableOutgoingBps, parameters.encodings[0].maxBitrate ?? Infinity);
     const codec = this.#codecChoice.plan(performance.now(), {
       usable: parameters.codecs,
       current: `video/${sent.codec}`,

@@ -70,7 +70,7 @@ export class CodecChoice {
 
   /**
    * What to send with from `now` (ms) on, if that is another one; null if not. `usable`: the codecs of `RTCRtpSendParameters`;
-   * `current`: the `mimeType` in use; `bps`: estimate for the path; `pixels`: of the source's frames; `encodeMs`: mean time to
+   * `current`: the `mimeType` in use; `bps`: what video may take of the path; `pixels`: of the source's frames; `encodeMs`: mean time to
    * encode a frame; `isCpuLimited`: the browser says that it does not keep up.
    */
   plan(now, { usable, current, ...conditions }) {
@@ -93,7 +93,7 @@ export class CodecChoice {
   }
 
   #wantedAt(now, codecs, inUse, load, { bps, pixels }) {
-    const enough = pixels * H264_ENOUGH_BITS;
+    const enough = pixels * (pixels > LARGE_PIXELS ? H264_ENOUGH_LARGE_BITS : H264_ENOUGH_BITS);
     if (codecs.includes("video/h264")) {
       if (bps > (enough * 9) / 8) return "video/h264";
       if (bps > enough) return inUse;
@@ -110,8 +110,10 @@ export class CodecChoice {
 const BY_QUALITY = ["video/av1", "video/vp9", "video/h264", "video/vp8"];
 /** Time to encode a frame beside that of H.264. */
 const COST = { "video/h264": 1, "video/vp8": 1.1, "video/vp9": 1.3, "video/av1": 1.6 };
-/** Bits a second for each pixel from which another codec adds little to H.264: 2.2 Mbps at 1280x720. */
+/** Bits a second for each pixel from which another codec adds little to H.264: 2.2 Mbps at 1280x720, 3.9 at 1920x1080. */
 const H264_ENOUGH_BITS = 2.39;
+const H264_ENOUGH_LARGE_BITS = 1.88;
+const LARGE_PIXELS = (1280 * 720 * 5) / 4;
 const CHOICE_PATIENCE_MS = 3000;
 const BLOCKED_MS = 60_000;
 /** Share of a frame's time that encoding may take, and that it may be expected to take before it is tried. */
