@@ -17,10 +17,11 @@
 // offer is sent again, and ICE is restarted if there is no connection.
 
 import { NotProven, Proof } from "./authentication.js";
-import { CodecChoice, preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
+import { preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
 import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
+import { Sending } from "./sending.js";
 import { Signaling } from "./signaling.js";
-import { musicBps, withSound, withStereo } from "./sound.js";
+import { withSound, withStereo } from "./sound.js";
 import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
 
@@ -51,12 +52,8 @@ const LOST_LIMIT_MS = 60000;
 /** Between two measurements of the other side's clock. */
 const CLOCK_PING_MS = 10000;
 
-/** For cameras up to 1280x720, and beyond. */
-const MAX_VIDEO_BPS = 2_500_000;
-const MAX_LARGE_VIDEO_BPS = 4_500_000;
 /** Least time between two sizes of the remote picture that the other side is told. */
 const DISPLAY_SIZE_MS = 1000;
-const MAX_VIDEO_FPS = 30;
 
 /**
  * Events: "change" (phase, peer, knocks or media state), "knock" (detail: `{displayName}`), "stream"
@@ -106,12 +103,10 @@ export class Call extends EventTarget {
   /** What the other side was last told of it: `{width, height, at}`. */
   #displaySize = null;
   #senders = null;
-  #codecChoice = new CodecChoice();
+  #sending = new Sending();
   #localStream = new MediaStream();
   #iceServers = [];
   #music;
-  /** What the sender of sound is limited to; null: nothing but descriptions. */
-  #musicBps = null;
   #peerGoneAt = null;
   /** The lock as the call has it: a server that was started anew has forgotten. */
   #lockWanted = false;
@@ -416,7 +411,7 @@ export class Call extends EventTarget {
     this.#proof = new Proof(this.#identity);
     this.#proofAskedAt = 0;
     this.#incoming = new MediaStream();
-    this.#codecChoice = new CodecChoice();
+    this.#sending = new Sending();
     pc.ontrack = ({ track, receiver }) => {
       // As little delay as the network allows; the browser adds what jitter demands.
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
@@ -435,7 +430,6 @@ export class Call extends EventTarget {
   #closePeerConnection() {
     const pc = this.#pc;
     this.#pc = this.#channel = this.#senders = null;
-    this.#musicBps = null;
     this.remoteMedia = this.stats = this.clockOffsetMs = null;
     this.lacksVideoCodec = false;
     this.authentication = this.remoteStream = null;
@@ -535,7 +529,7 @@ export class Call extends EventTarget {
         if (pc !== this.#pc) return;
         this.#sendDescription(pc);
       }
-      this.#limitVideo();
+      this.#sending.limitVideo(this.#senders.video);
       this.#noteVideo(pc);
     } catch (error) {
       if (pc !== this.#pc) return;
@@ -624,57 +618,6 @@ export class Call extends EventTarget {
     this.#changed();
   }
 
-  /** Where the browser lets a page choose, and tells it what the path takes. */
-  #chooseCodec(before) {
-    const { videoSent: sent, availableOutgoingBps } = this.stats;
-    const source = this.#tracks.video?.getSettings();
-    const frames = sent?.framesEncoded - before?.videoSent?.framesEncoded;
-    if (!sent?.codec || !source || availableOutgoingBps === null || !(frames > 0)) return;
-    const sender = this.#senders.video;
-    const parameters = sender.getParameters();
-    if (!parameters.encodings?.length) return;
-    const bps = Math.min(availableOutgoingBps, parameters.encodings[0].maxBitrate ?? Infinity);
-    const codec = this.#codecChoice.plan(performance.now(), {
-      usable: parameters.codecs,
-      current: `video/${sent.codec}`,
-      bps,
-      pixels: source.width * source.height,
-      frameRate: sent.framesPerSecond,
-      encodeMs: ((sent.totalEncodeTime - before.videoSent.totalEncodeTime) * 1000) / frames,
-      isCpuLimited: sent.qualityLimitationReason === "cpu",
-    });
-    if (!codec) return;
-    parameters.encodings[0].codec = codec;
-    console.info(`visavis: sends ${codec.mimeType} instead of ${sent.codec}, at ${Math.round(bps / 1000)} kbps`);
-    sender.setParameters(parameters).catch((e) => console.debug("visavis: codec:", e));
-  }
-
-  #limitVideo() {
-    const sender = this.#senders.video;
-    const parameters = sender?.getParameters();
-    if (!parameters?.encodings?.length) return;
-    const { width = 0, height = 0 } = sender.track?.getSettings() ?? {};
-    const isLarge = width * height > 1280 * 720;
-    parameters.encodings[0].maxBitrate = isLarge ? MAX_LARGE_VIDEO_BPS : MAX_VIDEO_BPS;
-    parameters.encodings[0].maxFramerate = MAX_VIDEO_FPS;
-    parameters.degradationPreference = "maintain-framerate";
-    sender.setParameters(parameters).catch((e) => console.debug("visavis: video limits:", e));
-  }
-
-  /** The encoder keeps its rate whatever the network takes: music gets a quarter of that at most. */
-  #limitMusic() {
-    const sender = this.#senders?.audio;
-    const available = this.#music ? this.stats?.availableOutgoingBps : null;
-    const wanted = available ? musicBps(available) : null;
-    if (!sender || wanted === this.#musicBps) return;
-    const parameters = sender.getParameters();
-    if (!parameters.encodings?.length) return;
-    this.#musicBps = wanted;
-    if (wanted) parameters.encodings[0].maxBitrate = wanted;
-    else delete parameters.encodings[0].maxBitrate;
-    sender.setParameters(parameters).catch((e) => console.debug("visavis: music limit:", e));
-  }
-
   // ---- The data channel -------------------------------------------------------------------------
 
   #sendData(message) {
@@ -744,10 +687,9 @@ export class Call extends EventTarget {
       const heard = this.stats?.heard;
       const before = this.stats;
       this.stats = summarize(report, before);
-      this.#chooseCodec(before);
       if (this.stats.heard !== heard) this.#heardAt = performance.now();
       this.dispatchEvent(new CustomEvent("stats"));
-      this.#limitMusic();
+      if (this.#senders) this.#sending.follow(this.#senders, this.stats, before, this.#music);
       if (performance.now() - this.#clockAskedAt > CLOCK_PING_MS) this.#askClock();
     }
     this.#judge();

@@ -93,7 +93,7 @@ export class CodecChoice {
   }
 
   #wantedAt(now, codecs, inUse, load, { bps, pixels }) {
-    const enough = pixels * (pixels > LARGE_PIXELS ? H264_ENOUGH_LARGE_BITS : H264_ENOUGH_BITS);
+    const enough = pixels * (isLarge(pixels) ? H264_ENOUGH_LARGE_BITS : H264_ENOUGH_BITS);
     if (codecs.includes("video/h264")) {
       if (bps > (enough * 9) / 8) return "video/h264";
       if (bps > enough) return inUse;
@@ -113,7 +113,9 @@ const COST = { "video/h264": 1, "video/vp8": 1.1, "video/vp9": 1.3, "video/av1":
 /** Bits a second for each pixel from which another codec adds little to H.264: 2.2 Mbps at 1280x720, 3.9 at 1920x1080. */
 const H264_ENOUGH_BITS = 2.39;
 const H264_ENOUGH_LARGE_BITS = 1.88;
-const LARGE_PIXELS = (1280 * 720 * 5) / 4;
+
+/** Whether frames are larger than the 1280x720 of an ordinary call, with a margin for other shapes. */
+export const isLarge = (pixels) => pixels > (1280 * 720 * 5) / 4;
 const CHOICE_PATIENCE_MS = 3000;
 const BLOCKED_MS = 60_000;
 /** Share of a frame's time that encoding may take, and that it may be expected to take before it is tried. */

@@ -7,6 +7,7 @@ pub mod attack;
 pub mod bars;
 pub mod browser;
 pub mod document;
+pub mod engine;
 pub mod link;
 pub mod mitm;
 #[cfg(target_os = "linux")]

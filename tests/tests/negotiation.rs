@@ -2,16 +2,16 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 use visavis_engine::{
-    AddressPolicy, CallSnapshot, CameraSource, Command, Engine, EngineConfig, JoinOptions,
-    MicrophoneSource, Phase, SignalingLink, Size, SpeakerSink,
+    CallSnapshot, CameraSource, Command, Engine, EngineConfig, MicrophoneSource, Phase,
+    SignalingLink, Size, SpeakerSink,
 };
 use visavis_tests::browser::Browser;
+use visavis_tests::engine::{self, wait};
 use visavis_tests::program::{Server, join};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -19,37 +19,14 @@ const ROOM: &str = "abc-def";
 
 /// A peer as the window runs it, with a test pattern and a tone.
 fn enter(server: &Server) -> Engine {
-    let engine = Engine::start(EngineConfig {
+    let config = EngineConfig {
         camera: CameraSource::TestPattern,
         microphone: MicrophoneSource::Tone,
         speaker: SpeakerSink::None,
         size: Size::new(320, 180),
         ..EngineConfig::default()
-    })
-    .unwrap();
-    let join = JoinOptions {
-        code: ROOM.parse().unwrap(),
-        key: None,
-        guesses: 0,
-        server: server.url().to_owned(),
-        display_name: None,
-        ice_servers: Vec::new(),
-        addresses: AddressPolicy::All,
     };
-    assert!(engine.send(Command::Join(join)));
-    engine
-}
-
-fn wait(engine: &Engine, what: &str, wanted: impl Fn(&CallSnapshot) -> bool) -> Arc<CallSnapshot> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let now = engine.snapshot();
-        if wanted(&now) {
-            return now;
-        }
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}; {now:#?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    engine::enter(server, &ROOM.parse().unwrap(), config).unwrap()
 }
 
 /// Waits for another second of pictures.

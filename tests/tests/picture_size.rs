@@ -1,37 +1,23 @@
 //! Pictures grow where everything allows it, and shrink where the remote peer cannot take them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use visavis_engine::{
-    AddressPolicy, CallCode, CallSnapshot, CameraSource, Command, Engine, EngineConfig,
-    JoinOptions, MicrophoneSource, Size, SpeakerSink, VideoCodec,
+    CallCode, CallSnapshot, CameraSource, Command, Engine, EngineConfig, MicrophoneSource, Size,
+    SpeakerSink, VideoCodec,
 };
+use visavis_tests::engine::{self, wait};
 use visavis_tests::program::Server;
 
-/// Pictures grow only once coding is quick enough, which a machine with other work may take a while for.
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn enter(server: &Server, code: &CallCode, config: EngineConfig) -> Engine {
-    let engine = Engine::start(EngineConfig {
+    let config = EngineConfig {
         microphone: MicrophoneSource::Silence,
         speaker: SpeakerSink::None,
         video_codecs: vec![VideoCodec::H264],
         ..config
-    })
-    .unwrap();
-    let join = JoinOptions {
-        code: code.clone(),
-        key: None,
-        guesses: 0,
-        server: server.url().to_owned(),
-        display_name: None,
-        ice_servers: Vec::new(),
-        addresses: AddressPolicy::All,
     };
-    assert!(engine.send(Command::Join(join)));
-    engine
+    engine::enter(server, code, config).unwrap()
 }
 
 /// Who sends, and who receives only.
@@ -41,18 +27,6 @@ fn call(server: &Server, sends: EngineConfig, receives: EngineConfig) -> (Engine
     let receiver = enter(server, &code, EngineConfig { camera: CameraSource::None, ..receives });
     wait(&receiver, "a picture", |now| now.video_received.frames_decoded > 0);
     (sender, receiver)
-}
-
-fn wait(engine: &Engine, what: &str, wanted: impl Fn(&CallSnapshot) -> bool) -> Arc<CallSnapshot> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let now = engine.snapshot();
-        if wanted(&now) {
-            return now;
-        }
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}; {now:#?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn size(snapshot: &CallSnapshot) -> Size {

@@ -37,7 +37,7 @@ pub(crate) struct CallView {
     /// Whether the card behind the lock is open.
     proof_open: bool,
     moved_at: Option<f64>,
-    /// At which size the remote peer's picture was last shown, in pixels.
+    /// Size at which the remote video was last shown, pixels.
     shown: Option<Size>,
 }
 
@@ -248,7 +248,7 @@ impl CallView {
     }
 }
 
-/// The other side's picture, or who it is without one. Returns where the picture lies.
+/// The remote video, or who the remote peer is without it. Returns where the video lies.
 fn remote(ui: &mut Ui, area: Rect, view: &View<'_>) -> Option<Rect> {
     let s = view.snapshot;
     let on = s.remote.camera_on != Some(false);

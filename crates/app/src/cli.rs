@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Opens the debug panel at start
     #[arg(long)]
     pub(crate) debug_panel: bool,
-    /// Wanted picture size; default: 1280x720, and larger where camera, line and processor allow it
+    /// Wanted size of video; default: 1280x720, and larger where camera, line and processor allow it
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     pub(crate) size: Option<Size>,
     /// Wanted pictures a second, 1 to 60

@@ -200,7 +200,7 @@ fn menu(ui: &mut Ui, kind: Kind, view: &mut View<'_>) {
     }
 }
 
-/// The largest pictures that are sent.
+/// Size of the largest frames that are sent.
 fn largest_picture(ui: &mut Ui, view: &mut View<'_>) {
     heading(ui, "Largest picture");
     for (words, largest) in [

@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) camera_on: bool,
     /// Whether the microphone was on.
     pub(crate) microphone_on: bool,
-    /// The largest pictures that are sent.
+    /// Size of the largest frames that are sent.
     pub(crate) largest_picture: LargestPicture,
     /// What the speaker plays is taken out of the microphone's sound.
     pub(crate) echo_cancellation: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) automatic_gain: bool,
     /// Rumble is taken out.
     pub(crate) high_pass: bool,
-    /// Sound is sent as music, with none of these.
+    /// Audio is sent as music, with none of these.
     pub(crate) music: bool,
     /// Address of the signaling server; `None` is the one inside this program.
     pub(crate) server: Option<String>,
