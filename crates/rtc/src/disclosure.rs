@@ -1,8 +1,10 @@
 //! What the other side, and whoever carries signaling, is told of this machine's addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::local_names::LocalNames;
+use crate::turn::StreamRelays;
 use crate::types::AddressPolicy;
 
 /// Writes candidates anew before they are told.
@@ -10,16 +12,18 @@ use crate::types::AddressPolicy;
 pub(crate) struct Disclosure {
     pub(crate) policy: AddressPolicy,
     names: LocalNames,
+    relays: Arc<StreamRelays>,
 }
 
 impl Disclosure {
-    pub(crate) fn new(policy: AddressPolicy) -> Self {
-        Self { policy, names: LocalNames::default() }
+    pub(crate) fn new(policy: AddressPolicy, relays: Arc<StreamRelays>) -> Self {
+        Self { policy, names: LocalNames::default(), relays }
     }
 
     /// A candidate line as it is told, if it is. RFC 8839 §5.1 wants a related address; browsers that hide theirs
     /// give zeros.
     pub(crate) fn candidate(&self, line: &str) -> Option<String> {
+        let line = &self.relays.rank(line);
         let mut words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, _, _, _, address, _, "typ", kind, ..] = words[..] else { return None };
         let name;
@@ -82,7 +86,7 @@ mod tests {
                            rport 50000 ufrag abcd";
 
     fn told(policy: AddressPolicy, line: &str) -> Option<String> {
-        let told = Disclosure::new(policy).candidate(line);
+        let told = Disclosure::new(policy, Arc::default()).candidate(line);
         if let Some(told) = &told {
             validate(told).unwrap();
         }
@@ -98,7 +102,7 @@ mod tests {
         assert_eq!([HOST, HOST6, REFLEXIVE].map(|line| told(policy, line)), [None, None, None]);
         let sdp = format!("v=0\r\na=mid:0\r\na={RELAYED}\r\na={HOST}\r\na={REFLEXIVE}\r\n");
         let wanted = format!("v=0\r\na=mid:0\r\na={relay}\r\n");
-        assert_eq!(Disclosure::new(policy).description(&sdp), wanted);
+        assert_eq!(Disclosure::new(policy, Arc::default()).description(&sdp), wanted);
     }
 
     #[tokio::test]

@@ -128,7 +128,7 @@ impl Peer {
         let relays = Arc::new(StreamRelays::divert(&mut ice_servers, config.relay_tls));
         let relay_only = config.addresses == AddressPolicy::RelayOnly;
         let session = Arc::new(Session::new(config.clock, local, events, uses_turn, relay_only));
-        let disclosure = Arc::new(Disclosure::new(config.addresses));
+        let disclosure = Arc::new(Disclosure::new(config.addresses, relays.clone()));
         let video_rtp: RtpCallback = Arc::new(video_rtp);
         if let Some(bitrate) = config.max_bitrate {
             session.set_max_video_bps(bitrate.as_bps());

@@ -1,6 +1,6 @@
 //! Text out of signaling: session descriptions and candidates.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use rtc::crypto::default_provider;
@@ -61,7 +61,7 @@ pub fn session_description(input: &[u8]) {
     let preferred =
         codecs::prefer_video(&preferred, [VideoCodec::Vp8, VideoCodec::H264].into_iter().collect());
     let _ = answer::with_one_of_each(&Role::Server.put_into(&preferred));
-    let told = Disclosure::new(AddressPolicy::RelayOnly).description(sdp);
+    let told = Disclosure::new(AddressPolicy::RelayOnly, Arc::default()).description(sdp);
     assert!(told.len() <= sdp.len() + 64);
     let (sdp, over_tcp) = tcp::take_out(sdp);
     over_tcp.iter().for_each(|line| candidate(line.as_bytes()));
@@ -100,8 +100,8 @@ pub fn session_description(input: &[u8]) {
 /// A candidate line: ours, and for what we let through the stack's.
 pub fn candidate(input: &[u8]) {
     let Ok(line) = std::str::from_utf8(input) else { return };
-    let _ = Disclosure::new(AddressPolicy::All).candidate(line);
-    let _ = Disclosure::new(AddressPolicy::RelayOnly).candidate(line);
+    let _ = Disclosure::new(AddressPolicy::All, Arc::default()).candidate(line);
+    let _ = Disclosure::new(AddressPolicy::RelayOnly, Arc::default()).candidate(line);
     DirectPath::default().remote_candidate(line);
     let candidate = Candidate { candidate: line.to_owned(), ..Default::default() };
     let _ = IceGeneration::default().includes(&candidate);

@@ -89,6 +89,11 @@ impl StreamSocket {
             local: self.inner.local_addr()?.ip(),
             end,
             deliver: self.deliver.clone(),
+            is_late: Box::new({
+                let (relays, session) = (self.relays.clone(), self.session.clone());
+                let is_relay = url.is_some();
+                move || is_relay && !session.direct.is_selected() && relays.is_udp_granted()
+            }),
         };
         let session = self.session.clone();
         tokio::spawn(lane.run(queued, move |reason| match &url {

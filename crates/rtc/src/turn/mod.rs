@@ -103,6 +103,32 @@ impl StreamRelays {
         granted.push_back((relayed, url));
     }
 
+    /// Whether a relay over UDP granted an address.
+    pub(crate) fn is_udp_granted(&self) -> bool {
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.iter().any(|(_, url)| !self.relays.iter().any(|relay| relay.url == *url))
+    }
+
+    /// A candidate line of ours as the remote peer is to know it: the stack gives all relays one priority, but
+    /// one that is reached over TCP comes after those over UDP, and TLS after that, as in libwebrtc
+    /// (`GetRelayPreference` in `port.cc`). Here it is the local preference (RFC 8445 §5.1.2.1).
+    pub(crate) fn rank(&self, line: &str) -> String {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let local_preference = || {
+            let [_, _, _, priority, ip, port, "typ", "relay", ..] = words[..] else { return None };
+            let relayed = SocketAddr::new(ip.parse().ok()?, port.parse().ok()?);
+            let url = self.url_of(relayed)?;
+            let relay = self.relays.iter().find(|relay| relay.url == url)?;
+            let preference = if relay.tls { TLS_PREFERENCE } else { TCP_PREFERENCE };
+            Some((priority.parse::<u32>().ok()? & !0x00ff_ff00) | (preference << 8))
+        };
+        let Some(priority) = local_preference().map(|priority| priority.to_string()) else {
+            return line.to_owned();
+        };
+        words[3] = &priority;
+        words.join(" ")
+    }
+
     /// The URL of the relay that granted this address, which the stack forgets.
     pub(crate) fn url_of(&self, relayed: SocketAddr) -> Option<String> {
         let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +163,12 @@ pub(crate) fn read_any(datagram: &[u8]) {
 const DOMAIN: &str = ".relay.invalid";
 /// As many as the documentation networks (RFC 5737, RFC 3849) have addresses to stand in.
 const MAX_RELAYS: usize = 250;
+/// Of relays over UDP it is 65,535.
+const TCP_PREFERENCE: u32 = 32_767;
+const TLS_PREFERENCE: u32 = 16_383;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -182,8 +212,36 @@ mod tests {
         assert_eq!(relays.url_of(relayed), None);
         relays.note_granted(SocketAddr::from(([192, 0, 2, 1], 443)), relayed);
         assert_eq!(relays.url_of(relayed).as_deref(), Some("turns:d.example:443"));
+        assert!(!relays.is_udp_granted());
         relays.note_granted(SocketAddr::from(([198, 51, 100, 1], 3478)), relayed);
         let url = relays.url_of(relayed);
         assert_eq!(url.as_deref(), Some("turn:198.51.100.1:3478?transport=udp"));
+    }
+
+    #[test]
+    fn relays_over_streams_come_after_those_over_udp_and_tls_after_tcp() {
+        let urls =
+            ["turn:a.example?transport=udp", "turn:a.example?transport=tcp", "turns:a.example"];
+        let relays = StreamRelays::divert(&mut [server(&urls)], None);
+        // The stand-ins of the two over streams.
+        let servers = ["198.51.100.1:3478", "192.0.2.0:3478", "192.0.2.1:5349"];
+        let priorities = [1, 2, 3].map(|port| {
+            let relayed = SocketAddr::from(([203, 0, 113, 1], port));
+            relays.note_granted(servers[usize::from(port) - 1].parse().unwrap(), relayed);
+            let line = format!("candidate:1 1 udp 16777215 203.0.113.1 {port} typ relay");
+            let ranked = relays.rank(&line);
+            crate::ice::validate(&ranked).unwrap();
+            ranked.split(' ').nth(3).unwrap().parse::<u32>().unwrap()
+        });
+        assert_eq!(priorities, [0x00ff_ffff, 0x007f_ffff, 0x003f_ffff]);
+        assert!(relays.is_udp_granted());
+        // Others stay as they are.
+        for line in [
+            "candidate:1 1 udp 16777215 203.0.113.9 1 typ relay",
+            "candidate:1 1 udp 1 192.0.2.1 1 typ host",
+            "",
+        ] {
+            assert_eq!(relays.rank(line), line);
+        }
     }
 }
