@@ -1,6 +1,6 @@
 //! The signaling server as a program.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -393,23 +393,27 @@ fn run(mut config: ServerConfig, metrics_by_default: bool) -> Result<(), ServerE
     runtime.block_on(async {
         // Before the first line is printed: whoever has read it may send a signal.
         let asked = shutdown_asked()?;
-        println!("Visavis signaling server on {}", server.address());
-        for url in server.urls() {
-            println!("  open {url}");
-        }
-        if let Some(fingerprint) = server.fingerprint() {
-            println!("  certificate SHA-256 {fingerprint}");
-        }
-        if let Some(address) = server.relay_address() {
-            let relayed: Vec<_> =
-                server.relayed_addresses().iter().map(IpAddr::to_string).collect();
-            println!("  relay on {address}, UDP and TCP, from {}", relayed.join(" and "));
-        }
-        if let Some(address) = server.metrics_address() {
-            println!("  metrics at http://{address}/metrics");
-        }
+        // Nobody has to read it: whoever starts the server may close its standard output.
+        let _ = std::io::stdout().write_all(announcement(&server).as_bytes());
         server.run(asked).await
     })
+}
+
+/// What is printed when the server listens.
+fn announcement(server: &Server) -> String {
+    let mut lines = vec![format!("Visavis signaling server on {}", server.address())];
+    lines.extend(server.urls().iter().map(|url| format!("  open {url}")));
+    if let Some(fingerprint) = server.fingerprint() {
+        lines.push(format!("  certificate SHA-256 {fingerprint}"));
+    }
+    if let Some(address) = server.relay_address() {
+        let relayed: Vec<_> = server.relayed_addresses().iter().map(IpAddr::to_string).collect();
+        lines.push(format!("  relay on {address}, UDP and TCP, from {}", relayed.join(" and ")));
+    }
+    if let Some(address) = server.metrics_address() {
+        lines.push(format!("  metrics at http://{address}/metrics"));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Ready at the first SIGINT or SIGTERM (elsewhere: Ctrl-C).

@@ -106,6 +106,33 @@ fn every_codec_goes_both_ways_whoever_waits() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_page_shows_main_profile_on_a_narrow_line() -> anyhow::Result<()> {
+    const LINE: &str = "(async () => {
+        const report = await benchConnections.at(-1).getStats();
+        const video = [...report.values()].find((s) => s.type === 'inbound-rtp' && s.kind === 'video');
+        return report.get(video.codecId).sdpFmtpLine;
+    })()";
+    const FRAMES: &str =
+        "document.getElementById('remote').getVideoPlaybackQuality().totalVideoFrames";
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    browser.before_pages(KEEP_CONNECTIONS)?;
+    let flags = ["--size", "640x360", "--video-codecs", "h264", "--max-bitrate", "250000"];
+    let (mut peer, page) = call(&server, &browser, &flags)?;
+    let line = page.run_async(LINE)?;
+    assert!(line.as_str().is_some_and(|line| line.contains("=4d001f")), "{line}");
+    // CABAC comes three seconds into the call.
+    page.wait_for(&format!("{FRAMES} > 180"), LIMIT)?;
+    page.wait_for_peer(LIMIT)?;
+    expect_colours_on(&page)?;
+    peer.terminate()?;
+    let summary = peer.wait_event("summary", LIMIT)?;
+    assert_eq!(summary["video_sent"]["coding"], "CABAC");
+    expect_within(&summary, "video_sent.keyframes", 1.0..=4.0)?;
+    Ok(())
+}
+
 /// The narrow line is what the browser's statistics say of it; what follows is real.
 #[test]
 fn a_page_changes_its_codec_with_the_line() -> anyhow::Result<()> {

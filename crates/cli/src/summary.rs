@@ -45,6 +45,7 @@ pub(crate) fn summary(
         "refused_datagrams": snapshot.refused_datagrams,
         "video_sent": (sent.frames > 0).then(|| json!({
             "codec": sent.codec,
+            "coding": sent.coding,
             "codec_reason": sent.codec_reason,
             "width": sent.width_px,
             "height": sent.height_px,

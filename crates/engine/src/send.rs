@@ -13,10 +13,12 @@ use visavis_media::adaptation::{
 use visavis_media::audio::protection::{AudioProtection, ProtectionControl};
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::codec::opus::{AudioContent, OpusEncoder, OpusEncoderConfig};
-use visavis_media::codec::{VideoEncoder, VideoEncoderConfig, video_encoder};
+use visavis_media::codec::{Latitude, VideoEncoder, VideoEncoderConfig, video_encoder};
 use visavis_media::codec_choice::{CodecCause, CodecChoice, CodecConditions};
+use visavis_media::effort::{CabacChoice, Effort, EffortConditions};
 use visavis_media::large_pictures::{LargeConditions, LargePictures};
 use visavis_media::scale::{Fit, Scaler};
+use visavis_media::scene_cut::SceneCuts;
 use visavis_media::{AudioFrame, Bitrate, Size, VideoCodec, VideoFrame};
 use visavis_rtc::{AudioSender, MediaClock, SendOutcome, VideoSender};
 
@@ -43,6 +45,8 @@ pub(crate) struct VideoSendCounts {
     pub(crate) skipped: u64,
     /// The last change of size or frame rate.
     pub(crate) decision: Option<Decision>,
+    /// What of the codec is used beyond the usual.
+    pub(crate) coding: Option<&'static str>,
     /// Why it is that codec.
     pub(crate) codec_cause: Option<CodecCause>,
     /// The last change of codec.
@@ -225,11 +229,16 @@ impl VideoEncode {
             bitrate: ceiling(self.max_bitrate, self.limit),
             frame_rate: self.fps as f32,
             content: Content::Camera,
+            cabac: false,
         };
         let mut choice = CodecChoice::default();
         // The codec of the last frame with its encoder.
-        let mut encoder: Option<((VideoCodec, Bitrate), Box<dyn VideoEncoder>)> = None;
+        let mut encoder: Option<((VideoCodec, Bitrate, bool), Box<dyn VideoEncoder>)> = None;
         let mut scaler = Scaler::new();
+        let (mut cuts, mut effort) = (SceneCuts::default(), Effort::default());
+        let mut cabac = CabacChoice::default();
+        // What was last logged of how it is coded.
+        let mut coding_told = None;
         let mut adaptation = Adaptation::new(AdaptationLimits {
             bitrate: config.max_bitrate,
             frame_rate: self.fps as f32,
@@ -239,6 +248,8 @@ impl VideoEncode {
         let mut usable = Vec::with_capacity(VideoCodec::ALL.len());
         let mut last_keyframe: Option<Instant> = None;
         let mut last_target: Option<VideoTarget> = None;
+        // Whether the path carried more than the last frame's bitrate.
+        let mut roomy = false;
         // The newest picture while a connection is coming about, for the moment at which it is
         // there: the next one may be a frame's length away.
         let mut held: Option<(VideoFrame, Instant)> = None;
@@ -284,6 +295,7 @@ impl VideoEncode {
                 encode_time,
                 decoder_overloaded: choice.current().is_some_and(overloaded),
                 on_battery: self.power.on_battery(),
+                quality_first: roomy && config.max_bitrate > ceiling(None, source),
             };
             if let Some(change) = choice.plan(frame.time, &codec_conditions) {
                 self.note_codec(change, codec_conditions.bitrate);
@@ -332,12 +344,13 @@ impl VideoEncode {
                 Plan::Encode(target) | Plan::Keyframe(target) => target,
             };
             last_target = Some(target);
+            roomy = adaptation.has_room(&conditions);
+            let taken = codec == VideoCodec::H264 && sender.takes_cabac();
+            config.cabac = cabac.plan(frame.time, taken, target.bitrate, source);
+            let kind = (codec, config.max_bitrate, config.cabac);
             let encoder = match &mut encoder {
-                Some((present, encoder)) if *present == (codec, config.max_bitrate) => encoder,
-                other => {
-                    let made = video_encoder(codec, &config);
-                    &mut other.insert(((codec, config.max_bitrate), made)).1
-                }
+                Some((present, encoder)) if *present == kind => encoder,
+                other => &mut other.insert((kind, video_encoder(codec, &config))).1,
             };
             if matches!(plan, Plan::Keyframe(_)) {
                 encoder.request_keyframe();
@@ -349,6 +362,29 @@ impl VideoEncode {
             let spaced = last_keyframe.is_none_or(|at| begun >= at + spacing);
             if spaced && self.keyframe.swap(false, Ordering::Relaxed) {
                 encoder.request_keyframe();
+            }
+            let thorough = effort.plan(
+                frame.time,
+                &EffortConditions {
+                    codec,
+                    encode_time,
+                    frame_rate: target.frame_rate,
+                    on_battery: codec_conditions.on_battery,
+                },
+            );
+            let coding = match (config.cabac, thorough) {
+                (true, _) => Some("CABAC"),
+                (_, true) => Some("thorough"),
+                _ => None,
+            };
+            if coding != coding_told {
+                coding_told = coding;
+                tracing::info!(%codec, coding = coding.unwrap_or("as usual"), ?encode_time, "coding");
+            }
+            encoder.set_latitude(Latitude { uneven: roomy, thorough });
+            // A picture that is blurred for half a second is worse than a burst where the path has room for one.
+            if cuts.is_cut(frame.time, &frame.buffer) && roomy {
+                encoder.begin_scene();
             }
             encoder.set_bitrate(target.bitrate);
             encoder.set_frame_rate(target.frame_rate);
@@ -367,6 +403,7 @@ impl VideoEncode {
                     meters.counts.bytes += encoded.data.len() as u64;
                     meters.counts.keyframes += u64::from(encoded.keyframe);
                     meters.counts.codec = Some(encoded.codec);
+                    meters.counts.coding = coding;
                     meters.counts.size = Some(encoded.size);
                     meters.counts.target_bps = target.bitrate.as_bps();
                     drop(meters);

@@ -162,6 +162,7 @@ pub(crate) fn fill_sent(
 ) {
     let sent = &mut snapshot.video_sent;
     sent.codec = video.codec.map(|codec| codec.to_string());
+    sent.coding = video.coding;
     sent.codec_reason = video.codec_cause.map(CodecCause::as_str);
     if let Some(size) = video.size {
         (sent.width_px, sent.height_px) = (size.width_px, size.height_px);

@@ -74,6 +74,7 @@ const BASE: H264EncoderConfig = H264EncoderConfig {
     frame_skip: false,
     complexity: Complexity::Low,
     slices: 1,
+    cabac: false,
 };
 
 /// Each codec at each size and bitrate, on what a camera sees.

@@ -301,6 +301,12 @@ impl Adaptation {
         Some(Bitrate::from_bps(video))
     }
 
+    /// Whether the path carries the ceiling of the bitrate, so probably more.
+    pub fn has_room(&self, conditions: &Conditions) -> bool {
+        let left = self.left_for_video(conditions);
+        left.is_none_or(|left| left.as_bps() * 50 >= self.limits.bitrate.as_bps() * 49)
+    }
+
     fn follow_network(&mut self, now: MediaTime, bitrate: Bitrate, source: Size) -> Option<Cause> {
         let ladder = self.ladder();
         let bps = bitrate.as_bps();

@@ -28,6 +28,9 @@ pub struct CodecConditions<'a> {
     pub decoder_overloaded: bool,
     /// Whether the machine runs on its battery.
     pub on_battery: bool,
+    /// Whether quality counts more than work: somebody raised the ceiling of the bitrate beyond the usual one, and the path
+    /// carries it.
+    pub quality_first: bool,
 }
 
 /// Why a codec was chosen.
@@ -177,25 +180,27 @@ impl CodecChoice {
         if conditions.on_battery {
             return (cheapest.unwrap_or(current), CodecCause::Battery);
         }
-        // Between the two bounds whatever is in use stays.
         let large = is_large(conditions.source);
         let millibits = if large { H264_ENOUGH_LARGE_MILLIBITS } else { H264_ENOUGH_MILLIBITS };
         let enough = conditions.source.pixels() * millibits / 1000;
         let bps = conditions.bitrate.as_bps();
-        let h264 = conditions.usable.contains(&VideoCodec::H264);
-        if h264 && bps > enough * 9 / 8 {
-            return (VideoCodec::H264, CodecCause::BitrateRecovered);
+        let plenty = bps > enough;
+        // Another codec still looks a little better there.
+        let nothing_gained =
+            !conditions.quality_first || large || bps > enough * QUALITY_FIRST_TENTHS / 10;
+        if plenty && nothing_gained && conditions.usable.contains(&VideoCodec::H264) {
+            // Between the two bounds whatever is in use stays.
+            let codec = if bps > enough * 9 / 8 { VideoCodec::H264 } else { current };
+            return (codec, CodecCause::BitrateRecovered);
         }
-        if h264 && bps > enough {
-            return (current, CodecCause::Bitrate);
-        }
+        let affordable = if plenty { AFFORDABLE_WITH_PLENTY } else { AFFORDABLE };
         let fits = |codec: VideoCodec| {
             if codec == current {
                 return true;
             }
             let blocked = self.blocked.iter().any(|(c, until, _)| *c == codec && now < *until);
             let expected = conditions.encode_time.mul_f32(cost(codec) / cost(current));
-            !blocked && !expected.is_zero() && load(expected, conditions.frame_rate) < AFFORDABLE
+            !blocked && !expected.is_zero() && load(expected, conditions.frame_rate) < affordable
         };
         let best = by_quality(conditions.usable).find(|codec| fits(*codec));
         (best.unwrap_or(current), CodecCause::Bitrate)
@@ -236,11 +241,15 @@ const FIRST_PICTURE: [VideoCodec; 4] =
 const H264_ENOUGH_MILLIBITS: u64 = 2_390;
 /// The same for large pictures: 3.9 Mbps at 1920x1080.
 const H264_ENOUGH_LARGE_MILLIBITS: u64 = 1_880;
+/// Up to how many tenths of that another codec is used where quality comes first: 3.75 Mbps at 1280x720.
+const QUALITY_FIRST_TENTHS: u64 = 17;
 /// How long another codec has to be wanted, and the present one to have been in use.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Share of a picture's time that coding may take, and that it may be expected to take before it is tried.
 const OVERLOAD: f32 = 0.7;
 const AFFORDABLE: f32 = 0.5;
+/// The same where H.264 would be good enough.
+const AFFORDABLE_WITH_PLENTY: f32 = 0.3;
 const OVERLOAD_TIME: Duration = Duration::from_secs(1);
 /// How long a codec that was too slow is not tried again.
 const MIN_BLOCKED: Duration = Duration::from_secs(60);
@@ -258,6 +267,7 @@ mod tests {
         now_ms: u64,
         on_battery: bool,
         decoder_overloaded: bool,
+        quality_first: bool,
         /// Milliseconds to code a picture.
         encode_ms: fn(VideoCodec) -> u64,
     }
@@ -279,6 +289,7 @@ mod tests {
                 now_ms: 0,
                 on_battery: false,
                 decoder_overloaded: false,
+                quality_first: false,
                 encode_ms: quick,
             }
         }
@@ -297,6 +308,7 @@ mod tests {
                     encode_time: Duration::from_millis(ms),
                     decoder_overloaded: self.decoder_overloaded,
                     on_battery: self.on_battery,
+                    quality_first: self.quality_first,
                 };
                 let now = MediaTime::from_micros(self.now_ms * 1000);
                 changes.extend(self.choice.plan(now, &conditions));
@@ -316,6 +328,24 @@ mod tests {
         assert_eq!(call.run(20, 2_300), []);
         assert_eq!(call.run(20, 2_500), [(VideoCodec::H264, CodecCause::BitrateRecovered)]);
         assert_eq!(call.run(20, 2_300), []);
+    }
+
+    #[test]
+    fn where_quality_comes_first_a_quick_machine_goes_on_with_the_best_codec() {
+        let mut call = Call::new(&VideoCodec::ALL);
+        call.quality_first = true;
+        assert_eq!(call.run(1, 3_000).len(), 1);
+        assert_eq!(call.run(10, 3_000), [(VideoCodec::Av1, CodecCause::Bitrate)]);
+        assert_eq!(call.run(10, 5_000), [(VideoCodec::H264, CodecCause::BitrateRecovered)]);
+        assert_eq!(call.run(10, 3_000), [(VideoCodec::Av1, CodecCause::Bitrate)]);
+        call.quality_first = false;
+        assert_eq!(call.run(10, 3_000), [(VideoCodec::H264, CodecCause::BitrateRecovered)]);
+        // 7 ms of 33 are expected to become 11, which a narrow line is worth, but not one with room.
+        let mut slower = Call::new(&VideoCodec::ALL);
+        (slower.quality_first, slower.encode_ms) = (true, |codec| 7 * quick(codec) / 4);
+        slower.usable.retain(|codec| *codec != VideoCodec::Vp9);
+        assert_eq!(slower.run(10, 3_000).len(), 1);
+        assert_eq!(slower.run(10, 2_000), [(VideoCodec::Av1, CodecCause::Bitrate)]);
     }
 
     #[test]

@@ -288,8 +288,8 @@ const VIDEO_FORMATS: [VideoFormat; 6] = [
     VideoFormat { codec: VideoCodec::Av1, payload_type: 45, rtx: 46, parameters: "profile=0" },
     // RFC 9628 §7.
     VideoFormat { codec: VideoCodec::Vp9, payload_type: 98, rtx: 99, parameters: "profile-id=0" },
-    // RFC 6184 §8.1: constrained baseline, level 3.1 at least and more where both can. Main and High are for
-    // peers that have nothing else; what is sent to them is constrained baseline all the same.
+    // RFC 6184 §8.1: constrained baseline, level 3.1 at least and more where both can. Main is what is sent where
+    // both have it, for its CABAC; High is for peers that have nothing else.
     VideoFormat {
         codec: VideoCodec::H264,
         payload_type: 102,

@@ -2,7 +2,7 @@
 
 use visavis_media::VideoCodec;
 
-use crate::sdp::Section;
+use crate::sdp::{Section, VideoFormat};
 
 /// Video codecs in an order of preference, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +54,8 @@ pub(crate) struct SentType {
     pub(crate) payload_type: u8,
     /// The remote peer's number for its retransmissions.
     pub(crate) rtx: Option<u8>,
+    /// Whether it may be coded with CABAC (H.264).
+    pub(crate) cabac: bool,
 }
 
 /// What a received payload type means.
@@ -148,12 +150,14 @@ pub(crate) fn sent_types(
     let order: VideoCodecs = theirs.iter().map(|format| format.codec).collect();
     let sent = |codec| {
         let theirs = || theirs.iter().filter(move |format| format.codec == codec);
-        let exact = theirs().find(|format| ours.iter().any(|ours| ours.is_same(format)));
+        let common = || theirs().filter(|format| ours.iter().any(|ours| ours.is_same(format)));
+        let exact = common().find(|format| format.has_cabac()).or_else(|| common().next());
+        let cabac = exact.is_some_and(VideoFormat::has_cabac);
         // The stack's matching takes another profile of H.264 where there is nothing better.
         let similar = || theirs().next().filter(|_| ours.iter().any(|ours| ours.codec == codec));
         let format = exact.or_else(similar)?;
         let (payload_type, rtx) = (format.payload_type, format.rtx);
-        Some(SentType { codec, carrier: carrier(codec)?, payload_type, rtx })
+        Some(SentType { codec, carrier: carrier(codec)?, payload_type, rtx, cabac })
     };
     order.iter().filter_map(sent).collect()
 }
@@ -198,10 +202,48 @@ pub(crate) mod tests {
                 _ => None,
             });
         let expected = [
-            SentType { codec: VideoCodec::Vp8, carrier: 96, payload_type: 100, rtx: Some(101) },
-            SentType { codec: VideoCodec::H264, carrier: 102, payload_type: 121, rtx: None },
+            SentType {
+                codec: VideoCodec::Vp8,
+                carrier: 96,
+                payload_type: 100,
+                rtx: Some(101),
+                cabac: false,
+            },
+            SentType {
+                codec: VideoCodec::H264,
+                carrier: 102,
+                payload_type: 121,
+                rtx: None,
+                cabac: false,
+            },
         ];
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn main_profile_is_sent_where_both_have_it() {
+        let format = |number: u8, profile: &str| {
+            format!(
+                "a=rtpmap:{number} H264/90000\r\n\
+                 a=fmtp:{number} packetization-mode=1;profile-level-id={profile}\r\n"
+            )
+        };
+        let section = |profiles: &[(u8, &str)]| {
+            let line = profiles.iter().map(|(number, _)| format!(" {number}")).collect::<String>();
+            let formats = profiles.iter().map(|(n, p)| format(*n, p)).collect::<String>();
+            format!("m=video 9 UDP/TLS/RTP/SAVPF{line}\r\n{formats}")
+        };
+        let ours = section(&[(102, "42e01f"), (112, "4d001f")]);
+        let sent = |remote: &[(u8, &str)]| {
+            let remote = section(remote);
+            let types =
+                sent_types(Section { text: &ours }, Section { text: &remote }, |_| Some(102));
+            (types[0].payload_type, types[0].cabac)
+        };
+        assert_eq!(sent(&[(97, "42e01f"), (98, "4D0028"), (99, "64001f")]), (98, true));
+        assert_eq!(sent(&[(97, "42001f"), (98, "42e01f")]), (98, false));
+        // Another profile than ours is sent constrained baseline.
+        assert_eq!(sent(&[(97, "64001f")]), (97, false));
     }
 
     #[test]

@@ -327,6 +327,11 @@ impl VideoFormat<'_> {
         profile.is_none_or(|profile| profile == "0")
     }
 
+    /// Whether it is Main or High profile of H.264, which may be coded with CABAC.
+    pub(crate) fn has_cabac(&self) -> bool {
+        self.configuration().is_some_and(|(profile, _)| profile == "4d00" || profile == "6400")
+    }
+
     /// Whether both mean the same configuration (RFC 6184 §8.2.2): of H.264 the level may differ.
     pub(crate) fn is_same(&self, other: &VideoFormat<'_>) -> bool {
         self.codec == other.codec && self.configuration() == other.configuration()

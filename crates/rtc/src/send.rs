@@ -16,7 +16,7 @@ use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
 use visavis_media::red::{RedEncoder, Redundancy};
-use visavis_media::{Bitrate, EncodedAudioFrame, EncodedVideoFrame, MediaTime};
+use visavis_media::{Bitrate, EncodedAudioFrame, EncodedVideoFrame, MediaTime, VideoCodec};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
@@ -114,6 +114,11 @@ impl VideoSender {
         } else {
             VideoCodecs::default()
         }
+    }
+
+    /// Whether the remote peer takes H.264 with CABAC, in Main profile.
+    pub fn takes_cabac(&self) -> bool {
+        self.0.outlet.session.video_types().sent(VideoCodec::H264).is_some_and(|sent| sent.cabac)
     }
 
     /// What is known of the path; cheap enough to ask for each picture.
@@ -419,8 +424,13 @@ mod tests {
         let local = crate::session::LocalStreams { audio: 1, video: 2, rtx: 4, parity: 3 };
         let session =
             Arc::new(Session::new(crate::MediaClock::default(), local, events, false, false));
-        let sent =
-            |codec, carrier, payload_type| SentType { codec, carrier, payload_type, rtx: None };
+        let sent = |codec, carrier, payload_type| SentType {
+            codec,
+            carrier,
+            payload_type,
+            rtx: None,
+            cabac: false,
+        };
         let types = [sent(VideoCodec::H264, 102, 120), sent(VideoCodec::Vp8, 96, 121)];
         session.video_types().set_sent(&types);
         let mut packetizer = Packetizer::new(session, 0, 65_535);

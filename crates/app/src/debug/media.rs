@@ -49,7 +49,10 @@ fn video_sent(s: &CallSnapshot) -> Vec<Fact> {
     vec![
         (
             "Codec",
-            or_unknown(v.codec.clone(), |c| c),
+            or_unknown(v.codec.clone(), |c| match v.coding {
+                Some(coding) => format!("{c}, {coding}"),
+                None => c,
+            }),
             v.codec_reason.unwrap_or("Of the last frame; may change at any keyframe."),
         ),
         ("Resolution", format::size(v.width_px, v.height_px), "frameWidth × frameHeight"),

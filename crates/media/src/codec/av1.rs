@@ -16,7 +16,7 @@ use super::limits::{
     BT470BG, MIN_BITRATE, OUTPUT_BYTES, SMPTE170M, SizeChanges, check_coded_bytes,
     check_decoded_size, copy_plane, encoded_size, limit_range, usable_frame_rate,
 };
-use super::{VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig};
+use super::{Latitude, VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig};
 use crate::adaptation::Content;
 use crate::error::MediaError;
 use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
@@ -32,6 +32,7 @@ pub struct Av1Encoder {
     config: VideoEncoderConfig,
     raw: Option<(Size, RawEncoder)>,
     keyframe_requested: bool,
+    latitude: Latitude,
     /// Where coded pictures are put, one behind the other; its memory comes back once they are sent.
     output: BytesMut,
 }
@@ -45,6 +46,7 @@ impl Av1Encoder {
             config: VideoEncoderConfig { bitrate, frame_rate, ..*config },
             raw: None,
             keyframe_requested: false,
+            latitude: Latitude::default(),
             output: BytesMut::with_capacity(OUTPUT_BYTES),
         }
     }
@@ -62,7 +64,8 @@ impl VideoEncoder for Av1Encoder {
         };
         let (rate, keyframe) = (self.config.frame_rate, self.keyframe_requested);
         let coded = raw
-            .encode(&frame.buffer, size, rate, keyframe, &mut self.output)
+            .set_latitude(size, self.latitude, self.config.content)
+            .and_then(|()| raw.encode(&frame.buffer, size, rate, keyframe, &mut self.output))
             .inspect_err(|_| self.raw = None)?;
         let Some((data, keyframe)) = coded else { return Ok(None) };
         if keyframe {
@@ -94,6 +97,15 @@ impl VideoEncoder for Av1Encoder {
     fn request_keyframe(&mut self) {
         self.keyframe_requested = true;
     }
+
+    fn set_latitude(&mut self, latitude: Latitude) {
+        self.latitude = latitude;
+    }
+
+    /// libaom takes half a second over a new scene unless it is a keyframe, for which it has other bounds.
+    fn begin_scene(&mut self) {
+        self.keyframe_requested = true;
+    }
 }
 
 /// libaom's encoder, initialised.
@@ -101,6 +113,7 @@ struct RawEncoder {
     /// In a place of its own, which libaom may point to.
     context: Box<aom::aom_codec_ctx_t>,
     config: Box<aom::aom_codec_enc_cfg_t>,
+    latitude: Latitude,
     /// Presentation time of the next picture. Not the capture time, which may stand still: libaom takes the frame rate from
     /// the distance of the times.
     next_at: i64,
@@ -145,23 +158,55 @@ impl RawEncoder {
             (code, context.assume_init())
         };
         check("initialize", code)?;
-        let mut this = Self { context, config, next_at: 0 };
-        for (name, control, value) in controls(size, settings) {
-            // SAFETY: live encoder; each control takes one integer of this width.
-            let code =
-                unsafe { aom::aom_codec_control(&raw mut *this.context, control as c_int, value) };
-            check(name, code)?;
+        let latitude = Latitude::default();
+        let mut this = Self { context, config, latitude, next_at: 0 };
+        let adapted = adapted_controls(size, latitude, settings.content);
+        for (name, control, value) in controls(size, settings).into_iter().chain(adapted) {
+            this.set(name, control, value)?;
         }
         Ok(this)
     }
 
+    fn set(
+        &mut self,
+        name: &'static str,
+        control: aom::aome_enc_control_id,
+        value: c_int,
+    ) -> Result<(), MediaError> {
+        // SAFETY: live encoder; each control takes one integer of this width.
+        let code =
+            unsafe { aom::aom_codec_control(&raw mut *self.context, control as c_int, value) };
+        check(name, code)
+    }
+
+    fn set_latitude(
+        &mut self,
+        size: Size,
+        latitude: Latitude,
+        content: Content,
+    ) -> Result<(), MediaError> {
+        if latitude == self.latitude {
+            return Ok(());
+        }
+        self.latitude = latitude;
+        for (name, control, value) in adapted_controls(size, latitude, content) {
+            self.set(name, control, value)?;
+        }
+        set_buffer(&mut self.config, latitude);
+        self.apply_config("set buffer")
+    }
+
     fn set_bitrate(&mut self, bitrate: Bitrate) -> Result<(), MediaError> {
         self.config.rc_target_bitrate = kbps(bitrate);
+        self.apply_config("set bitrate")
+    }
+
+    fn apply_config(&mut self, operation: &'static str) -> Result<(), MediaError> {
         // SAFETY: live encoder and complete configuration, which it copies.
         let code = unsafe {
             aom::aom_codec_enc_config_set(&raw mut *self.context, &raw const *self.config)
         };
-        check("set bitrate", code)
+        check(operation, code)
     }
 
     fn encode(
@@ -258,36 +303,46 @@ fn fill_config(config: &mut aom::aom_codec_enc_cfg_t, size: Size, settings: &Vid
     config.rc_max_quantizer = 63;
     config.rc_undershoot_pct = 50;
     config.rc_overshoot_pct = 50;
-    config.rc_buf_sz = 600;
-    config.rc_buf_initial_sz = 300;
-    config.rc_buf_optimal_sz = 300;
+    set_buffer(config, Latitude::default());
+}
+
+/// Milliseconds of the bitrate that the rate control takes for the path's buffer; libwebrtc has 1000, 600, 600.
+fn set_buffer(config: &mut aom::aom_codec_enc_cfg_t, latitude: Latitude) {
+    let (all, optimal) = if latitude.uneven { (1000, 600) } else { (600, 300) };
+    config.rc_buf_sz = all;
+    config.rc_buf_initial_sz = optimal;
+    config.rc_buf_optimal_sz = optimal;
+}
+
+type Control = (&'static str, aom::aome_enc_control_id, c_int);
+
+/// What may change while the encoder works.
+fn adapted_controls(size: Size, latitude: Latitude, content: Content) -> [Control; 2] {
+    let pixels = size.width_px * size.height_px;
+    let cpu_used = match pixels {
+        ..=QUARTER_CIF_PIXELS => 8,
+        // Not 10: it now and then misses that small flat areas change.
+        ..=HD_PIXELS => 9,
+        _ => 10,
+    } - if latitude.thorough { 2 } else { 0 };
+    // Refreshing a part of each frame makes sizes uneven (p95 1.8 times the mean, without 1.15), which costs 20 ms on
+    // a narrow line; text on a screen overshoots without.
+    let refresh = latitude.uneven || content == Content::Screen;
+    [
+        ("cpu-used", aom::AOME_SET_CPUUSED, cpu_used),
+        ("adaptive quantization", aom::AV1E_SET_AQ_MODE, if refresh { 3 } else { 0 }),
+    ]
 }
 
 /// As libwebrtc's `libaom_av1_encoder.cc`: which speed, and no tool that costs more time than it saves bits there.
-fn controls(
-    size: Size,
-    settings: &VideoEncoderConfig,
-) -> Vec<(&'static str, aom::aome_enc_control_id, c_int)> {
+fn controls(size: Size, settings: &VideoEncoderConfig) -> Vec<Control> {
     let screen = settings.content == Content::Screen;
-    let pixels = size.width_px * size.height_px;
-    let cpu_used = if pixels <= QUARTER_CIF_PIXELS {
-        8
-    } else if pixels <= HD_PIXELS {
-        // Not 10: it now and then misses that small flat areas change.
-        9
-    } else {
-        10
-    };
     let tile_columns_log2 = if threads(size) > 1 { 1 } else { 0 };
     vec![
-        ("cpu-used", aom::AOME_SET_CPUUSED, cpu_used),
         ("max intra bitrate", aom::AOME_SET_MAX_INTRA_BITRATE_PCT, 300),
         ("content", aom::AV1E_SET_TUNE_CONTENT, screen.into()),
         ("palette", aom::AV1E_SET_ENABLE_PALETTE, screen.into()),
         ("intra block copy", aom::AV1E_SET_ENABLE_INTRABC, 0),
-        // Refreshing a part of each frame makes sizes uneven (p95 1.8 times the mean, without 1.15), which costs 20 ms on
-        // a narrow line; text on a screen overshoots without.
-        ("adaptive quantization", aom::AV1E_SET_AQ_MODE, if screen { 3 } else { 0 }),
         ("delta quantizers", aom::AV1E_SET_DELTAQ_MODE, 0),
         ("noise sensitivity", aom::AV1E_SET_NOISE_SENSITIVITY, 0),
         ("tile columns", aom::AV1E_SET_TILE_COLUMNS, tile_columns_log2),

@@ -29,7 +29,7 @@ pub enum VideoCodec {
     Av1,
     /// VP9, profile 0.
     Vp9,
-    /// H.264, constrained baseline when sent.
+    /// H.264, constrained baseline or Main when sent.
     #[default]
     H264,
     /// VP8.
@@ -74,6 +74,8 @@ pub struct VideoEncoderConfig {
     pub frame_rate: f32,
     /// What the pictures show.
     pub content: Content,
+    /// Whether H.264 may be coded with CABAC, in Main profile.
+    pub cabac: bool,
 }
 
 impl Default for VideoEncoderConfig {
@@ -83,6 +85,7 @@ impl Default for VideoEncoderConfig {
             bitrate: Bitrate::from_kbps(1_500),
             frame_rate: 30.0,
             content: Content::Camera,
+            cabac: false,
         }
     }
 }
@@ -94,6 +97,7 @@ pub fn video_encoder(codec: VideoCodec, config: &VideoEncoderConfig) -> Box<dyn 
             max_bitrate: config.max_bitrate,
             bitrate: config.bitrate,
             frame_rate: config.frame_rate,
+            cabac: config.cabac,
             ..h264::H264EncoderConfig::default()
         })),
         VideoCodec::Vp8 => Box::new(vpx::VpxEncoder::vp8(config)),
@@ -131,6 +135,22 @@ pub trait VideoEncoder: Send {
 
     /// Makes the next picture a keyframe.
     fn request_keyframe(&mut self);
+
+    /// What the encoder may take beyond its bitrate, from the next picture on. Does nothing where that changes nothing.
+    fn set_latitude(&mut self, _latitude: Latitude) {}
+
+    /// The next picture has nothing to do with the last one, and may take many times the usual bits. Does nothing where
+    /// the rate control lets such a picture be large by itself.
+    fn begin_scene(&mut self) {}
+}
+
+/// See [`VideoEncoder::set_latitude`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latitude {
+    /// Coded pictures may differ in size more than is good for a path that carries no more than the bitrate.
+    pub uneven: bool,
+    /// Coding may take half as long again.
+    pub thorough: bool,
 }
 
 /// Turns coded pictures into pictures.

@@ -119,6 +119,29 @@ fn every_picture_comes_out_of_the_decoder_at_once_with_its_time_code() {
 }
 
 #[test]
+fn main_profile_takes_fewer_bits_and_says_that_it_is_one() {
+    let bits = |cabac| {
+        let config =
+            H264EncoderConfig { bitrate: Bitrate::from_kbps(300), cabac, ..Default::default() };
+        let (mut encoder, mut decoder) = (H264Encoder::new(config), H264Decoder::new());
+        let mut source = Source::new(Size::new(640, 360));
+        let coded = encode(&mut encoder, &mut source, 1);
+        let sps = parse_sps(nal_units(&coded[0].data).next().unwrap()).unwrap();
+        let first = decoder.decode(&coded[0].data).unwrap().unwrap();
+        assert_eq!(read_time_code(&first), Some(code(1)));
+        for n in 2..=30 {
+            let coded = encoder.encode(&source.next()).unwrap().unwrap();
+            let picture = decoder.decode(&coded.data).unwrap().unwrap();
+            assert_eq!(read_time_code(&picture), Some(code(n)));
+        }
+        (sps.profile_idc, coded[0].data.len())
+    };
+    let ((baseline, plain), (main, arithmetic)) = (bits(false), bits(true));
+    assert_eq!((baseline, main), (66, 77));
+    assert!(arithmetic * 20 < plain * 19, "{arithmetic} {plain}");
+}
+
+#[test]
 fn keyframes_come_first_and_on_request_only_with_parameter_sets() {
     let mut encoder = H264Encoder::new(H264EncoderConfig::default());
     let mut source = Source::new(Size::new(640, 360));

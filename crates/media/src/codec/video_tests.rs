@@ -10,7 +10,8 @@ use super::av1::Av1Decoder;
 use super::limits::MAX_SIZE_CHANGES;
 use super::vpx::VpxDecoder;
 use super::{
-    VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig, video_decoder, video_encoder,
+    Latitude, VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig, video_decoder,
+    video_encoder,
 };
 use crate::adaptation::Content;
 use crate::error::MediaError;
@@ -142,6 +143,24 @@ fn bitrate_and_frame_rate_change_without_a_keyframe() {
             println!("{codec}: {kbps} kbps for {expected} at {frame_rate} Hz");
             let range = expected * 80 / 100..=expected * 120 / 100;
             assert!(range.contains(&kbps), "{codec}: {kbps} kbps for a target of {expected}");
+        }
+    }
+}
+
+#[test]
+fn latitude_changes_between_pictures_without_a_keyframe() {
+    for codec in VideoCodec::ALL {
+        let mut encoder = encoder(codec, 600);
+        let (mut source, mut decoder) =
+            (Source::with_grain(Size::new(640, 360)), video_decoder(codec));
+        for n in 0..24 {
+            let (uneven, thorough) = (n / 6 % 2 == 1, n / 3 % 2 == 1);
+            encoder.set_latitude(Latitude { uneven, thorough });
+            let frame = source.next();
+            let coded = encoder.encode(&frame).unwrap().unwrap();
+            assert_eq!(coded.keyframe, n == 0, "{codec} {n}");
+            let shown = decoder.decode(&coded.data).unwrap().unwrap();
+            assert!(psnr(&shown, &frame.buffer) > 25.0, "{codec} {n}");
         }
     }
 }
