@@ -113,23 +113,30 @@ impl Generation {
             .then_some(NominationReason::ShorterRoundTrip { from: old, to: new })
     }
 
-    fn follow(&self, shared: &Shared, now: Instant) -> Option<(usize, NominationReason)> {
-        let dead =
-            |pair: &Pair| pair.dead_at(shared.config.switch_after).is_some_and(|at| at <= now);
+    fn follow(&mut self, shared: &Shared, now: Instant) -> Option<(usize, NominationReason)> {
+        let switch_after = shared.config.switch_after;
+        let dead = |pair: &Pair| pair.dead_at(switch_after).is_some_and(|at| at <= now);
+        let is_lost = self.selected.is_none() && self.last_switch.is_some();
+        if is_lost && self.renominates() {
+            // Older nominations were overruled by the one of the pair that is gone.
+            self.overruled = self.pairs.iter().filter_map(|pair| pair.remote_nomination).max();
+        }
+        let overruled = self.overruled.unwrap_or(0);
         let nominated = self.pairs.iter().enumerate().filter_map(|(at, pair)| {
             let nomination = pair.remote_nomination.filter(|_| pair.is_proven())?;
             // Of nominations with one number, or none, the highest priority counts among those that answer.
-            Some(((nomination, !dead(pair), pair.priority(shared.role)), at, pair))
+            let order = (nomination, !dead(pair), pair.priority(shared.role));
+            (nomination == 0 || nomination > overruled).then_some((order, at, pair))
         });
         if let Some(((nomination, ..), at, pair)) = nominated.max_by_key(|(order, ..)| *order) {
             let nomination = Some(nomination).filter(|number| *number > 0);
-            return (self.selected != Some(pair.id))
-                .then_some((at, NominationReason::RemoteNominated { nomination }));
+            let reason = NominationReason::RemoteNominated { nomination };
+            return (self.selected != Some(pair.id)).then_some((at, reason));
         }
-        // The nominated pair is gone. Until the remote peer nominates another one, data goes by what answers.
-        if self.selected.is_some() || self.last_switch.is_none() {
+        if !is_lost {
             return None;
         }
+        // Until the remote peer nominates another pair, data goes by what answers.
         let proven = self.pairs.iter().enumerate().filter(|(_, p)| p.is_proven() && answers(p));
         let (at, _) = proven.min_by_key(|(_, pair)| pair.rank(shared.role))?;
         Some((at, self.first_reason()))
@@ -175,6 +182,7 @@ impl Generation {
     pub(crate) fn on_role_change(&mut self) {
         let highest = self.pairs.iter().filter_map(|pair| pair.remote_nomination).max();
         self.nomination = self.nomination.max(highest.unwrap_or(0).saturating_add(1));
+        self.overruled = None;
         for pair in &mut self.pairs {
             pair.remote_nomination = None;
             pair.acknowledged = None;

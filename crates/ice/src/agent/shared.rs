@@ -143,11 +143,13 @@ struct AnswerBudget {
 impl AnswerBudget {
     fn take(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        let refilled =
-            now.saturating_duration_since(since).as_millis() / ANSWER_INTERVAL.as_millis();
-        if refilled > 0 {
-            self.used = self.used.saturating_sub(u32::try_from(refilled).unwrap_or(u32::MAX));
-            self.since = Some(now);
+        let elapsed = now.saturating_duration_since(since).as_nanos();
+        let refilled = u32::try_from(elapsed / ANSWER_INTERVAL.as_nanos()).unwrap_or(u32::MAX);
+        if refilled >= MAX_ANSWERS {
+            *self = Self { used: 0, since: Some(now) };
+        } else if refilled > 0 {
+            self.used = self.used.saturating_sub(refilled);
+            self.since = Some(since + ANSWER_INTERVAL * refilled);
         }
         let may = self.used < MAX_ANSWERS;
         self.used += u32::from(may);

@@ -66,8 +66,7 @@ fn without_a_relay_kinds_of_nat_connect_that_can() {
 
 /// When the controlling side knows the remote peer, and when it selected a pair.
 fn answer_and_selection(world: &mut World) -> (Instant, Instant) {
-    let now = world.now;
-    let started = world.ours(0).agent.snapshot(now).generations[0].started.unwrap();
+    let started = world.snapshot(0).generations[0].started.unwrap();
     (started, world.ours(0).first_selected().unwrap())
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct Link {
     pub(crate) direct_blocked: bool,
     /// Nothing passes by a relay.
     pub(crate) relay_blocked: bool,
+    /// What comes to this socket takes longer.
+    pub(crate) detour: Option<(SocketAddr, Duration)>,
 }
 
 impl Default for Link {
@@ -150,6 +152,7 @@ impl Default for Link {
             signaling: 30 * MS,
             direct_blocked: false,
             relay_blocked: false,
+            detour: None,
         }
     }
 }
@@ -231,6 +234,11 @@ impl World {
 
     pub(crate) fn ours(&mut self, side: usize) -> &mut Ours {
         self.ends[side].as_ours().unwrap()
+    }
+
+    pub(crate) fn snapshot(&mut self, side: usize) -> visavis_ice::IceSnapshot {
+        let now = self.now;
+        self.ours(side).agent.snapshot(now)
     }
 
     fn gather(&mut self, at: usize) {
@@ -474,7 +482,11 @@ impl World {
             0 => Duration::ZERO,
             jitter => Duration::from_micros(self.rng.below(jitter)),
         };
-        let at = self.now + delay + jitter;
+        let detour = match self.link.detour {
+            Some((base, detour)) if path == (Path::Udp { base }) => detour,
+            _ => Duration::ZERO,
+        };
+        let at = self.now + delay + jitter + detour;
         self.happen(at, Happening::Datagram { to, path, source, bytes });
     }
 
