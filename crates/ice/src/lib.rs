@@ -1,7 +1,7 @@
 //! Interactive Connectivity Establishment (RFC 8445) without I/O.
 //!
 //! [`Agent`] takes candidates, descriptions, datagrams and the time, and gives datagrams, events and a deadline.
-//! [`Gatherer`] asks STUN servers for reflexive candidates in the same way. Neither has a socket, a clock or a
+//! [`Gatherer`] asks STUN servers for reflexive candidates in the same way, [`TurnClient`] a relay. None has a socket, a clock or a
 //! random source of its own, so a whole call runs on virtual time in a test.
 //!
 //! Everything that the agent knows, each check and each decision with its reason, is readable as
@@ -18,6 +18,7 @@ mod io;
 mod random;
 mod snapshot;
 mod stun;
+mod turn;
 
 pub use address::may_be_dialled;
 pub use agent::Agent;
@@ -36,6 +37,7 @@ pub use snapshot::{
     IceSnapshot, LocalCandidateSnapshot, NominationRecord, PairPriority, PairSnapshot, PairState,
     RemoteCandidateSnapshot,
 };
+pub use turn::{TurnClient, TurnConfig, TurnEvent, TurnFramer, TurnOutput, TurnReceived};
 
 /// Some moment, to count virtual time from.
 #[cfg(test)]

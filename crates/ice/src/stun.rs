@@ -1,6 +1,7 @@
 //! STUN messages: the only place that writes or reads them. Encoding and integrity are those of `stun-types`.
 
 mod attributes;
+pub(crate) mod turn;
 
 use std::net::SocketAddr;
 
@@ -72,15 +73,23 @@ pub(crate) fn is_stun(bytes: &[u8]) -> bool {
 impl<'a> Parsed<'a> {
     /// Reads a Binding message; `None` for anything else, or if its fingerprint is wrong.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return None;
+        }
+        Self::read_any(bytes).filter(|parsed| parsed.message.method() == BINDING)
+    }
+
+    /// Reads a message of any method.
+    fn read_any(bytes: &'a [u8]) -> Option<Self> {
         // Lengths are looked at first: `stun-types` takes trailing bytes for attributes and logs a line for
         // each message that is too short.
         let length = usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]));
         let whole = bytes.len() == HEADER_BYTES + length && length.is_multiple_of(4);
-        if !is_stun(bytes) || !whole || bytes.len() > MAX_MESSAGE_BYTES {
+        if !is_stun(bytes) || !whole {
             return None;
         }
         let message = Message::from_bytes(bytes).ok()?;
-        (message.method() == BINDING).then_some(Self { message })
+        Some(Self { message })
     }
 
     pub(crate) fn transaction(&self) -> u128 {

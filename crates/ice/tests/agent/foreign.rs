@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use is::stun::{StunMessage, StunPacket};
@@ -40,9 +40,9 @@ impl Rtc {
             disconnected_timeout: Some(3 * SECOND),
             failed_timeout: Some(25 * SECOND),
             keepalive_interval: Some(SECOND),
-            host_acceptance_min_wait: Some(MS * 0),
+            host_acceptance_min_wait: Some(Duration::ZERO),
             srflx_acceptance_min_wait: Some(100 * MS),
-            prflx_acceptance_min_wait: Some(MS * 0),
+            prflx_acceptance_min_wait: Some(Duration::ZERO),
             relay_acceptance_min_wait: Some(300 * MS),
             ..AgentConfig::default()
         };
