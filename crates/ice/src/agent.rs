@@ -122,7 +122,7 @@ impl Agent {
     /// Where data goes; `None` before a pair is selected and after consent was lost.
     #[must_use]
     pub fn selected(&self) -> Option<SelectedPair> {
-        self.shared.selected
+        self.data_pair().map(Pair::selected)
     }
 
     /// The smoothed round trip of the selected pair.
@@ -205,8 +205,11 @@ impl Agent {
         let local = Credentials::generate(&mut self.shared.random);
         let next = Generation::new(self.current.number + 1, local);
         let mut old = std::mem::replace(&mut self.current, next);
-        // A restart on top of an unfinished one keeps the pair that carries data.
-        if old.selected.is_some() {
+        // What has worked goes on working or looking for another way, also below an unfinished restart. After
+        // failure nothing is left of it.
+        if self.state == State::Failed {
+            self.previous = None;
+        } else if old.last_switch.is_some() {
             old.superseded = true;
             old.triggered.clear();
             self.previous = Some(old);

@@ -140,7 +140,7 @@ struct Plan {
     consent_interval: Duration,
     keepalive_interval: Duration,
     tcp_opens: Option<Instant>,
-    /// Another generation's pair carries data and this one is only kept until it is replaced.
+    /// ICE restarts, so that nothing new is tried as long as there is a selected pair.
     superseded: bool,
 }
 
@@ -201,7 +201,7 @@ impl Plan {
                 None
             };
         }
-        if self.superseded {
+        if self.superseded && self.selected.is_some() {
             return None;
         }
         let age =

@@ -42,7 +42,7 @@ pub(crate) struct Generation {
     pub(crate) remote_ended: bool,
     /// Another generation has a selected pair; until then checks are still answered and data is taken.
     pub(crate) drained_at: Option<Instant>,
-    /// ICE restarted since; only pairs that work are kept.
+    /// ICE restarts; this generation goes on until the next one has a pair.
     pub(crate) superseded: bool,
     /// The selected pair went with its path.
     pub(crate) lost_path: bool,

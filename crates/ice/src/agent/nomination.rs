@@ -114,8 +114,17 @@ impl Generation {
     }
 
     fn follow(&mut self, shared: &Shared, now: Instant) -> Option<(usize, NominationReason)> {
-        let switch_after = shared.config.switch_after;
-        let dead = |pair: &Pair| pair.dead_at(switch_after).is_some_and(|at| at <= now);
+        // One number for two pairs is mostly one pair behind a NAT that has forgotten it and maps it anew: then
+        // the one that answers is taken early. Without numbers the remote peer may have left neither.
+        let renominates = self.renominates();
+        let dead = |pair: &Pair| {
+            let at = if renominates {
+                pair.suspect_at()
+            } else {
+                pair.dead_at(shared.config.switch_after)
+            };
+            at.is_some_and(|at| at <= now)
+        };
         let is_lost = self.selected.is_none() && self.last_switch.is_some();
         if is_lost && self.renominates() {
             // Older nominations were overruled by the one of the pair that is gone.

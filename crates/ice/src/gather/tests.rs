@@ -19,12 +19,15 @@ fn gatherer() -> Gatherer {
     Gatherer::new(GathererConfig::default(), random)
 }
 
-/// Time, base, server and transaction of everything sent within `span`, and what was told.
+/// Time, base, server and transaction.
+type Sent = (Instant, SocketAddr, SocketAddr, u128);
+
+/// Everything sent within `span`, and what was told.
 fn run(
     gatherer: &mut Gatherer,
     now: &mut Instant,
     span: Duration,
-) -> (Vec<(Instant, SocketAddr, SocketAddr, u128)>, Vec<GatherEvent>) {
+) -> (Vec<Sent>, Vec<GatherEvent>) {
     let end = *now + span;
     let (mut sent, mut events) = (Vec::new(), Vec::new());
     loop {

@@ -8,7 +8,6 @@ use stun_types::message::{
     IntegrityAlgorithm, LongTermCredentials, Message, MessageClass, MessageType, MessageWrite,
     MessageWriteExt, MessageWriteVec, Method,
 };
-use stun_types::prelude::*;
 use turn_types::attribute::{ChannelNumber, Data, Lifetime, XorPeerAddress, XorRelayedAddress};
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, DATA, REFRESH, SEND};
 

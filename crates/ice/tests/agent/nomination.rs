@@ -302,3 +302,30 @@ fn nothing_that_connects_is_called_failed() {
     world.run(2 * SECOND);
     assert_eq!(world.ours(0).agent.state(), State::Failed);
 }
+
+#[test]
+fn a_nat_that_maps_anew_is_followed_by_either_role() {
+    for side in [0, 1] {
+        for other in [NatKind::Open, NatKind::PortRestricted, NatKind::FullCone] {
+            let mut places =
+                [Place::new(0, NatKind::PortRestricted), Place::new(1, NatKind::PortRestricted)];
+            places[1 - side] = Place::new(1 - side, other);
+            let mut world = World::pair(14, Link::default(), places);
+            assert!(world.connect(SECOND));
+            world.run(5 * SECOND);
+            world.nats[side].forget();
+            let forgot = world.now;
+            let agreed = world.run_until(8 * SECOND, |world| world.is_agreed());
+            // A port-restricted NAT on the other side lets in nobody from a new port, whom nothing was sent to.
+            assert_eq!(agreed, other != NatKind::PortRestricted, "{side} {other:?}");
+            if agreed {
+                println!(
+                    "side {side}, {other:?} on the other: {:?} after the NAT forgot",
+                    world.now - forgot
+                );
+                assert!(!world.ours(0).gap && !world.ours(1).gap);
+                assert!(world.now - forgot < 3 * SECOND);
+            }
+        }
+    }
+}

@@ -170,3 +170,29 @@ fn without_renomination_restarts_work_as_well() {
     assert!(world.is_agreed() && !world.ours(0).gap && !world.ours(1).gap);
     assert_eq!(generation(&mut world, 1), 1);
 }
+
+#[test]
+fn another_network_is_used_before_the_restart_for_it_is_through() {
+    for side in [0, 1] {
+        let places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
+        let mut places = places.clone();
+        places[side].hosts.push(crate::sim::address("203.0.113.55:5000"));
+        let mut world = World::pair(9, Link::default(), places);
+        assert!(world.connect(2 * SECOND));
+        let other = visavis_ice::Path::Udp { base: crate::sim::address("203.0.113.55:5000") };
+        world.act(side, |ours, now| ours.input(now, Input::PathRemoved(other)));
+        world.run(2 * SECOND);
+        world.link.signaling = 10 * SECOND;
+        // The network is gone, another one is there, and the program restarts ICE for it.
+        let gone = world.ours(side).agent.selected().unwrap().path;
+        world.act(side, |ours, now| ours.input(now, Input::PathRemoved(gone)));
+        let base = crate::sim::address("203.0.113.55:5000");
+        let found = visavis_ice::LocalCandidate::Host { base, preference: 1, name: None };
+        restart(&mut world, side);
+        world.act(side, |ours, now| ours.input(now, Input::LocalCandidate(found)));
+        assert!(world.run_until(SECOND * 4, |world| world.is_agreed()), "side {side}");
+        world.run(25 * SECOND);
+        assert_eq!((generation(&mut world, 0), generation(&mut world, 1)), (1, 1));
+        assert!(world.is_agreed() && world.ends.iter().all(|end| end.is_connected()));
+    }
+}

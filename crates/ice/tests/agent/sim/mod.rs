@@ -169,7 +169,7 @@ pub(crate) struct World {
     pub(crate) link: Link,
     pub(crate) ends: [Box<dyn Endpoint>; 2],
     places: [Place; 2],
-    nats: [Nat; 2],
+    pub(crate) nats: [Nat; 2],
     /// Relayed address to owner and path.
     relays: HashMap<SocketAddr, (usize, Path)>,
     permissions: HashSet<(SocketAddr, IpAddr)>,
@@ -340,8 +340,8 @@ impl World {
                 let happening = self.happenings.remove(&id).unwrap();
                 self.deliver(happening);
             }
-            for side in 0..2 {
-                if deadlines[side].is_some_and(|at| at <= self.now) {
+            for (side, deadline) in deadlines.into_iter().enumerate() {
+                if deadline.is_some_and(|at| at <= self.now) {
                     self.ends[side].timeout(self.now);
                     self.drain(side);
                     // One that stays in the past would be a loop without end in a real program.

@@ -68,6 +68,13 @@ impl Nat {
         Some(SocketAddr::new(self.public, port))
     }
 
+    /// The NAT forgets everything and uses other ports from now on.
+    pub(crate) fn forget(&mut self) {
+        self.mappings.clear();
+        self.inside.clear();
+        self.contacted.clear();
+    }
+
     /// Where a packet from outside goes to; `None` if it is not let in.
     pub(crate) fn inward(&self, to: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
         if to.ip() != self.public || matches!(self.kind, NatKind::Open | NatKind::NoUdp) {
