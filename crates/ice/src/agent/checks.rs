@@ -4,6 +4,7 @@
 //! belongs to and how long it took. How soon a pair is checked again follows from its state alone, so the plan
 //! is made anew after each input; pacing (RFC 8445 §14) then lets one check out at a time, whatever the plan.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::generation::Generation;
@@ -64,14 +65,28 @@ impl Generation {
             }
         }
         let due = || self.pairs.iter().enumerate().filter(|(_, pair)| is_due(pair));
-        // First checks before repetitions, by priority. One in four goes to the best pair that is not direct
-        // UDP, so that many interfaces do not keep the relay waiting.
+        // First checks before repetitions, by priority. One in four goes to what is not direct UDP, so that many
+        // interfaces do not keep relays waiting; of these in turn to pairs with a relay of ours and with one
+        // of theirs, as either may be the one that works.
         let first = || due().filter(|(_, pair)| pair.first_check.is_none());
-        let by_priority = |(_, pair): &(usize, &Pair)| pair.priority(shared.role);
-        let other = || first().filter(|(_, pair)| pair.class() != PathClass::DirectUdp);
-        let chosen =
-            if self.first_checks % 4 == 3 { other().max_by_key(by_priority) } else { None };
-        let chosen = chosen.or_else(|| first().max_by_key(by_priority));
+        let worth = |pair: &Pair| (!pair.is_unlikely(), pair.priority(shared.role));
+        let is_other = |pair: &Pair| pair.class() != PathClass::DirectUdp;
+        let by_own_relay = |pair: &Pair| matches!(pair.path, Path::Relay { .. });
+        let tried = |by_own: bool| {
+            let tried =
+                self.pairs.iter().filter(|pair| is_other(pair) && pair.first_check.is_some());
+            tried.filter(|pair| by_own_relay(pair) == by_own).count()
+        };
+        let chosen = if self.first_checks % 4 == 3 {
+            let tried = [tried(false), tried(true)];
+            let other = first().filter(|(_, pair)| is_other(pair));
+            other.max_by_key(|(_, pair)| {
+                (worth(pair).0, Reverse(tried[usize::from(by_own_relay(pair))]), worth(pair).1)
+            })
+        } else {
+            None
+        };
+        let chosen = chosen.or_else(|| first().max_by_key(|(_, pair)| worth(pair)));
         if let Some((at, _)) = chosen {
             self.first_checks = self.first_checks.wrapping_add(1);
             return Some(at);

@@ -13,7 +13,7 @@ use crate::candidate::{
 use crate::config::{AddressPolicy, MAX_PAIRS, MAX_REMOTE_CANDIDATES};
 use crate::credentials::Credentials;
 use crate::error::IceError;
-use crate::io::{Event, PairId, Path};
+use crate::io::{Event, PairId, Path, PathClass, Role};
 use crate::snapshot::CandidateOrigin;
 use crate::stun::{Key, Request};
 
@@ -46,6 +46,8 @@ pub(crate) struct Generation {
     pub(crate) superseded: bool,
     /// The selected pair went with its path.
     pub(crate) lost_path: bool,
+    /// Where among the pairs the one is by which data came last.
+    pub(crate) data_hint: usize,
     pub(crate) first_checks: u32,
     pub(crate) pairs_left_out: u64,
 }
@@ -98,6 +100,7 @@ impl Generation {
             drained_at: None,
             superseded: false,
             lost_path: false,
+            data_hint: 0,
             first_checks: 0,
             pairs_left_out: 0,
         }
@@ -346,23 +349,37 @@ impl Generation {
             (local.path, local.priority),
             (remote.address, remote.kind, remote.priority),
         );
-        if self.pairs.len() >= MAX_PAIRS {
-            // RFC 8445 §6.1.2.5: the lowest are left out; but what has proven itself stays.
-            let role = shared.role;
-            let idle = self.pairs.iter().enumerate().filter(|(_, old)| {
-                !old.is_proven() && old.last_request.is_none() && self.selected != Some(old.id)
-            });
-            let lowest = idle.map(|(at, old)| (old.priority(role), at)).min();
-            self.pairs_left_out += 1;
-            match lowest {
-                Some((priority, at)) if priority < pair.priority(role) => {
-                    self.pairs.remove(at);
-                }
-                _ => return None,
-            }
+        if self.pairs.len() >= MAX_PAIRS && !self.make_room(shared.role, &pair) {
+            return None;
         }
         self.pairs.push(pair);
         Some(self.pairs.len() - 1)
+    }
+
+    /// Takes a pair out for a better one.
+    ///
+    /// RFC 8445 §6.1.2.5 leaves out those of lowest priority. These are the relayed ones, without which the many
+    /// addresses of a machine with virtual bridges may lead nowhere, so each of the two kinds has its share. What
+    /// has proven itself stays.
+    fn make_room(&mut self, role: Role, new: &Pair) -> bool {
+        self.pairs_left_out += 1;
+        let is_direct = |pair: &Pair| pair.class() == PathClass::DirectUdp;
+        let direct = self.pairs.iter().filter(|pair| is_direct(pair)).count();
+        let of_direct = direct >= DIRECT_PAIRS;
+        let worth = |pair: &Pair| (!pair.is_unlikely(), pair.priority(role));
+        let idle = self.pairs.iter().enumerate().filter(|(_, old)| {
+            is_direct(old) == of_direct
+                && !old.is_proven()
+                && old.last_request.is_none()
+                && self.selected != Some(old.id)
+        });
+        let lowest = idle.map(|(at, old)| (worth(old), at)).min();
+        let Some((lowest, at)) = lowest else { return false };
+        let makes_room = is_direct(new) != of_direct || lowest < worth(new);
+        if makes_room {
+            self.pairs.remove(at);
+        }
+        makes_room
     }
 
     /// The pair by which a signed check came, made if there is room.
@@ -403,3 +420,7 @@ impl Generation {
         lost
     }
 }
+
+/// Of [`MAX_PAIRS`], for UDP without a relay; the rest is for relays and TCP. Where one kind needs less, the other
+/// one has more.
+const DIRECT_PAIRS: usize = 64;

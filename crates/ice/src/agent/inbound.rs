@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Agent;
 use super::generation::{EarlyRequest, Generation};
+use super::pair::Pair;
 use super::shared::Shared;
 use crate::address::canonical;
 use crate::io::{Event, Path, Received, Role};
@@ -34,7 +35,12 @@ impl Agent {
     fn classify(&mut self, now: Instant, path: Path, source: SocketAddr) -> Received {
         let generations = [Some(&mut self.current), self.previous.as_mut()];
         for generation in generations.into_iter().flatten() {
-            if let Some(at) = generation.find(path, source) {
+            // Mostly it is the pair by which data came before.
+            let is_it = |pair: &Pair| pair.path == path && pair.remote == source;
+            let hint = Some(generation.data_hint)
+                .filter(|at| generation.pairs.get(*at).is_some_and(is_it));
+            if let Some(at) = hint.or_else(|| generation.find(path, source)) {
+                generation.data_hint = at;
                 let pair = &mut generation.pairs[at];
                 // A signed answer or a signed check showed that the remote peer is there.
                 if pair.last_answer.is_some() || pair.last_request.is_some() {

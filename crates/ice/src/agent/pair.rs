@@ -1,7 +1,7 @@
 //! One candidate pair: state, history and priority.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::candidate::{CandidateKind, MAX_RELAY_PRIORITY, relay_transport};
@@ -146,6 +146,12 @@ impl Pair {
         if relayed { local.max(of_relay(relay_transport(self.remote_priority))) } else { local }
     }
 
+    /// From a relay to an address that is only reached within a local network.
+    pub(crate) fn is_unlikely(&self) -> bool {
+        let Path::Relay { relayed, .. } = self.path else { return false };
+        is_local(self.remote.ip()) && !is_local(relayed.ip())
+    }
+
     pub(crate) fn is_proven(&self) -> bool {
         self.state == PairState::Succeeded
     }
@@ -227,6 +233,14 @@ impl Pair {
 
     pub(crate) fn selected(&self) -> SelectedPair {
         SelectedPair { id: self.id, path: self.path, remote: self.remote, class: self.class() }
+    }
+}
+
+/// RFC 1918, RFC 3927 and RFC 4193.
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

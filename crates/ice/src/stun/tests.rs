@@ -73,6 +73,24 @@ fn a_message_without_integrity_is_signed_by_nobody() {
     assert!(!Parsed::read(&bytes).unwrap().is_signed_by(&key()));
 }
 
+/// RFC 8489 §14.5.
+#[test]
+fn what_follows_the_signature_is_not_read() {
+    let wanted = Request { use_candidate: false, nomination: None, ..check() };
+    let mut bytes = request(&wanted, &key()).unwrap();
+    bytes.truncate(bytes.len() - 8);
+    let signature = bytes[bytes.len() - 24..].to_vec();
+    for more in [&[0, 0x25, 0, 0][..], &[0xc0, 1, 0, 4, 0, 0, 0, 9], &signature] {
+        let mut longer = [&bytes[..], more].concat();
+        let length = (longer.len() - 20) as u16;
+        longer[2..4].copy_from_slice(&length.to_be_bytes());
+        let parsed = Parsed::read(&longer).unwrap();
+        if parsed.is_signed_by(&key()) {
+            assert_eq!(parsed.request(), Some(wanted.clone()));
+        }
+    }
+}
+
 #[test]
 fn what_is_no_whole_binding_message_is_not_read() {
     let bytes = request(&check(), &key()).unwrap();

@@ -176,6 +176,44 @@ fn data_counts_only_from_addresses_that_are_proven() {
     assert!(matches!(agent.poll_output(), Output::Deadline(_)));
 }
 
+#[test]
+fn data_from_a_signaled_address_does_not_count_before_a_check_has_proven_it() {
+    let places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
+    let link = Link { one_way: 100 * MS, ..Link::default() };
+    let mut world = World::pair(12, link, places);
+    world.run(MS);
+    world.offer();
+    world.run(61 * MS);
+    let peer = address("203.0.113.2:5000");
+    assert!(
+        world.snapshot(0).generations[0]
+            .pairs
+            .iter()
+            .any(|pair| pair.remote == peer && pair.sent > 0)
+    );
+    let now = world.now;
+    assert_eq!(world.ours(0).agent.receive(now, base(), peer, b"\x16\xfe\xff"), Received::Unproven);
+    world.run(120 * MS);
+    let now = world.now;
+    assert!(matches!(world.ours(0).agent.receive(now, base(), peer, b"\x16"), Received::Data(_)));
+}
+
+#[test]
+fn a_check_that_names_another_generation_of_the_sender_makes_no_pair() {
+    let mut world = connected(13);
+    let ours = world.ours(0).agent.local_credentials().clone();
+    let username = format!("{}:other", ours.ufrag());
+    let attributes = [PRIORITY, USE_CANDIDATE, (CONTROLLED, &[9; 8][..])];
+    let bytes =
+        message(MessageClass::Request, 3, Some(&username), &attributes, Some(ours.password()));
+    let now = world.now;
+    let source = address("203.0.113.99:9");
+    world.ours(0).agent.receive(now, base(), source, &bytes);
+    let answered = world.ours(0).drain(now).transmits;
+    assert_eq!(answered.len(), 1, "it may be a restart whose description is under way");
+    assert_eq!(world.snapshot(0).generations[0].pairs.len(), 1);
+}
+
 fn many_candidates(count: usize) -> Vec<String> {
     let line = |n: usize| {
         format!(
@@ -237,7 +275,17 @@ fn twelve_hundred_candidates_are_bounded_and_paced() {
 
 #[test]
 fn a_flood_of_signed_checks_is_bounded_and_the_path_stays() {
-    let mut world = connected(5);
+    flood(connected(5));
+    // A relay's candidate has the lowest priority and makes no room for others while it is in use.
+    let places = [0, 1].map(|side| Place::new(side, NatKind::Open).with_relay());
+    let link = Link { direct_blocked: true, ..Link::default() };
+    let mut world = World::pair(5, link, places);
+    assert!(world.connect(SECOND));
+    world.run(SECOND);
+    flood(world);
+}
+
+fn flood(mut world: World) {
     let ours = world.ours(0).agent.local_credentials().clone();
     let theirs = world.ours(1).agent.local_credentials().ufrag().to_owned();
     let username = format!("{}:{theirs}", ours.ufrag());
@@ -264,7 +312,7 @@ fn a_flood_of_signed_checks_is_bounded_and_the_path_stays() {
     }
     // One second: 500 of them and the 200 that are answered at once.
     assert!((600..=720).contains(&answers), "{answers}");
-    assert!(checks <= 201, "{checks}");
+    assert!(checks <= 205, "{checks}");
     let snapshot = world.snapshot(0);
     let generation = &snapshot.generations[0];
     assert!(generation.candidates.len() <= MAX_REMOTE_CANDIDATES);

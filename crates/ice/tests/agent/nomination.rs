@@ -329,3 +329,90 @@ fn a_nat_that_maps_anew_is_followed_by_either_role() {
         }
     }
 }
+
+#[test]
+fn a_break_of_everything_is_no_reason_to_change() {
+    let mut world = World::pair(15, Link::default(), relayed_places());
+    assert!(world.connect(SECOND));
+    world.run(5 * SECOND);
+    let before = world.ours(0).selections().len();
+    (world.link.direct_blocked, world.link.relay_blocked) = (true, true);
+    world.run(6 * SECOND);
+    (world.link.direct_blocked, world.link.relay_blocked) = (false, false);
+    world.run(6 * SECOND);
+    let after = world.ours(0).selections();
+    assert!(after.len() <= before + 2, "{after:?}");
+    assert_eq!(world.ours(0).agent.selected().unwrap().class, PathClass::DirectUdp);
+    // While nothing answered, nothing was changed.
+    let during =
+        |(at, _): &&(Instant, _)| *at + 12 * SECOND > world.now && *at + 6 * SECOND < world.now;
+    assert_eq!(after.iter().filter(during).count(), 0);
+}
+
+#[test]
+fn a_path_that_has_died_in_one_direction_is_left() {
+    for deaf in [0, 1] {
+        let mut world = World::pair(16, Link::default(), relayed_places());
+        assert!(world.connect(SECOND));
+        world.run(5 * SECOND);
+        world.link.deaf = Some(deaf);
+        let silence = longest_silence(&mut world, 8 * SECOND);
+        assert!(silence < 2500 * MS, "{silence:?}");
+        assert_eq!(world.ours(0).agent.selected().unwrap().class, PathClass::RelayUdp);
+        assert!(world.is_agreed(), "deaf {deaf}");
+    }
+}
+
+#[test]
+fn changes_for_a_shorter_round_trip_are_some_time_apart() {
+    let mut places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
+    places[0].hosts.push(address("203.0.113.11:5000"));
+    let mut world = World::pair(17, Link::default(), places);
+    assert!(world.connect(SECOND));
+    for _ in 0..30 {
+        let base = world.ours(0).agent.selected().unwrap().path.base();
+        world.link.detour = Some((base, 300 * MS));
+        world.run(4 * SECOND);
+    }
+    let times: Vec<Instant> = world.ours(0).selections().iter().map(|(at, _)| *at).collect();
+    assert!(times.len() > 3);
+    assert!(times.windows(2).all(|two| two[1] - two[0] >= 10 * SECOND), "{times:?}");
+}
+
+#[test]
+fn the_relay_does_not_wait_for_all_pairs_of_many_interfaces() {
+    let mut places = relayed_places();
+    for (side, place) in places.iter_mut().enumerate() {
+        for n in 0..8 {
+            place.hosts.push(address(&format!("172.{}.0.{}:1", 17 + n, side + 1)));
+        }
+    }
+    let link = Link { direct_blocked: true, ..Link::default() };
+    let mut world = World::pair(18, link, places);
+    world.run(100 * MS);
+    assert!(world.connect(2 * SECOND));
+    let snapshot = world.snapshot(0);
+    let took = world.ours(0).first_selected().unwrap() - snapshot.generations[0].started.unwrap();
+    assert!(took < 130 * MS, "{took:?}");
+    assert!(snapshot.generations[0].pairs.len() > 60);
+}
+
+#[test]
+fn a_relay_that_was_not_signaled_is_not_taken_for_a_direct_path() {
+    let places = [NatKind::Open, NatKind::PortRestricted];
+    let places = [Place::new(0, places[0]), Place::new(1, places[1]).with_relay()];
+    let link = Link { direct_blocked: true, ..Link::default() };
+    let mut world = World::pair(19, link, places);
+    world.ours(1).trickles = false;
+    world.offer();
+    world.run(2 * SECOND);
+    let snapshot = world.snapshot(0);
+    let relay = address("198.51.100.11:40000");
+    let pairs = &snapshot.generations[0].pairs;
+    let reflexive: Vec<_> = pairs.iter().filter(|pair| pair.remote == relay).collect();
+    assert!(!reflexive.is_empty());
+    for pair in reflexive {
+        assert_eq!(pair.remote_kind, visavis_ice::CandidateKind::PeerReflexive);
+        assert_eq!(pair.class, PathClass::RelayUdp);
+    }
+}

@@ -196,3 +196,66 @@ fn another_network_is_used_before_the_restart_for_it_is_through() {
         assert!(world.is_agreed() && world.ends.iter().all(|end| end.is_connected()));
     }
 }
+
+#[test]
+fn data_that_was_under_way_on_the_old_path_still_counts() {
+    let place = |side| Place::new(side, NatKind::PortRestricted).with_relay();
+    let link =
+        Link { direct_blocked: true, relayed: 200 * MS, signaling: 5 * MS, ..Link::default() };
+    let mut world = World::pair(10, link, [place(0), place(1)]);
+    assert!(world.connect(4 * SECOND));
+    world.run(200 * MS);
+    world.link.direct_blocked = false;
+    restart(&mut world, 0);
+    for side in 0..2 {
+        world.ours(side).received.clear();
+    }
+    for _ in 0..100 {
+        assert!(world.send_data(0) && world.send_data(1));
+        world.run(10 * MS);
+    }
+    world.run(SECOND);
+    for side in 0..2 {
+        assert_eq!(
+            world.ours(side).agent.selected().unwrap().class,
+            visavis_ice::PathClass::DirectUdp
+        );
+        let received = &world.ours(side).received;
+        assert_eq!(received.len(), 100);
+        assert!(
+            received.iter().all(|r| matches!(r, visavis_ice::Received::Data(_))),
+            "side {side}"
+        );
+    }
+}
+
+#[test]
+fn a_new_generation_full_of_dead_candidates_does_not_starve_the_path_in_use() {
+    let mut places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
+    for n in 0..6 {
+        places[0].hosts.push(crate::sim::address(&format!("203.0.113.{}:5000", 60 + n)));
+    }
+    let mut world = World::pair(11, Link::default(), places);
+    assert!(world.connect(2 * SECOND));
+    world.run(2 * SECOND);
+    let selected = world.ours(0).agent.selected().unwrap();
+    world.act(0, |ours, now| ours.input(now, Input::Restart));
+    let mut answer = Ours::new(99, false).description();
+    for n in 0..32 {
+        answer
+            .candidates
+            .push(format!("candidate:1 1 udp 2122252543 203.0.113.{} 9 typ host", 100 + n));
+    }
+    world.act(0, |ours, now| ours.signal(now, Signal::Answer(answer)));
+    let from = world.now;
+    world.run(25 * SECOND);
+    assert_eq!(world.ours(0).agent.selected(), Some(selected));
+    let snapshot = world.snapshot(0);
+    assert_eq!(snapshot.generations[0].pairs.len(), 100);
+    let pair = snapshot.generations[1].pairs.iter().find(|pair| pair.selected).unwrap();
+    let mut times = vec![from];
+    times.extend(pair.checks.iter().map(|check| check.at).filter(|at| *at > from));
+    let longest = times.windows(2).map(|two| two[1] - two[0]).skip(1).max().unwrap();
+    assert!(longest < 740 * MS, "{longest:?}");
+    assert_eq!(pair.lost, 0);
+}

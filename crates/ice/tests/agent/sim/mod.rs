@@ -138,6 +138,8 @@ pub(crate) struct Link {
     pub(crate) direct_blocked: bool,
     /// Nothing passes by a relay.
     pub(crate) relay_blocked: bool,
+    /// Nothing comes to this side without a relay.
+    pub(crate) deaf: Option<usize>,
     /// What comes to this socket takes longer.
     pub(crate) detour: Option<(SocketAddr, Duration)>,
 }
@@ -152,6 +154,7 @@ impl Default for Link {
             signaling: 30 * MS,
             direct_blocked: false,
             relay_blocked: false,
+            deaf: None,
             detour: None,
         }
     }
@@ -472,7 +475,7 @@ impl World {
         let blocked = if relayed {
             self.link.relay_blocked
         } else {
-            self.link.direct_blocked && !path.is_tcp()
+            (self.link.direct_blocked || self.link.deaf == Some(to)) && !path.is_tcp()
         };
         if blocked {
             return;
