@@ -108,6 +108,18 @@ fn restricted_nats_take_one_round_trip_as_well() {
 }
 
 #[test]
+fn a_check_is_answered_by_one_the_other_way_at_once() {
+    // By the time of the answer the controlled side's own checks have become rare, and its NAT was closed to them.
+    let places = [0, 1].map(|side| Place::new(side, NatKind::PortRestricted));
+    let link = Link { one_way: 5 * MS, signaling: 300 * MS, ..Link::default() };
+    let mut world = World::pair(1, link, places);
+    world.run(50 * MS);
+    assert!(world.connect(2 * SECOND));
+    let selected = [0, 1].map(|side| world.ours(side).first_selected().unwrap());
+    assert_eq!(selected[1] - selected[0], 5 * MS);
+}
+
+#[test]
 fn loss_of_a_tenth_delays_but_does_not_hinder() {
     let mut slowest = Duration::ZERO;
     for seed in 0..60 {

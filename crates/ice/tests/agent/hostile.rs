@@ -277,7 +277,7 @@ fn twelve_hundred_candidates_are_bounded_and_paced() {
 fn a_flood_of_signed_checks_is_bounded_and_the_path_stays() {
     flood(connected(5));
     // A relay's candidate has the lowest priority and makes no room for others while it is in use.
-    let places = [0, 1].map(|side| Place::new(side, NatKind::Open).with_relay());
+    let places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open).with_relay()];
     let link = Link { direct_blocked: true, ..Link::default() };
     let mut world = World::pair(5, link, places);
     assert!(world.connect(SECOND));

@@ -383,7 +383,7 @@ fn changes_for_a_shorter_round_trip_are_some_time_apart() {
 fn the_relay_does_not_wait_for_all_pairs_of_many_interfaces() {
     let mut places = relayed_places();
     for (side, place) in places.iter_mut().enumerate() {
-        for n in 0..8 {
+        for n in 0..12 {
             place.hosts.push(address(&format!("172.{}.0.{}:1", 17 + n, side + 1)));
         }
     }

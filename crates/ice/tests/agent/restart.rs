@@ -175,13 +175,10 @@ fn without_renomination_restarts_work_as_well() {
 fn another_network_is_used_before_the_restart_for_it_is_through() {
     for side in [0, 1] {
         let places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
-        let mut places = places.clone();
-        places[side].hosts.push(crate::sim::address("203.0.113.55:5000"));
         let mut world = World::pair(9, Link::default(), places);
         assert!(world.connect(2 * SECOND));
-        let other = visavis_ice::Path::Udp { base: crate::sim::address("203.0.113.55:5000") };
-        world.act(side, |ours, now| ours.input(now, Input::PathRemoved(other)));
         world.run(2 * SECOND);
+        world.add_host(side, crate::sim::address("203.0.113.55:5000"));
         world.link.signaling = 10 * SECOND;
         // The network is gone, another one is there, and the program restarts ICE for it.
         let gone = world.ours(side).agent.selected().unwrap().path;

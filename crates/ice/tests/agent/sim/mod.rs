@@ -239,6 +239,11 @@ impl World {
         self.ends[side].as_ours().unwrap()
     }
 
+    /// A socket on another network.
+    pub(crate) fn add_host(&mut self, side: usize, base: SocketAddr) {
+        self.places[side].hosts.push(base);
+    }
+
     pub(crate) fn snapshot(&mut self, side: usize) -> visavis_ice::IceSnapshot {
         let now = self.now;
         self.ours(side).agent.snapshot(now)
