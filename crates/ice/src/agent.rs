@@ -204,14 +204,12 @@ impl Agent {
     fn restart(&mut self) {
         let local = Credentials::generate(&mut self.shared.random);
         let next = Generation::new(self.current.number + 1, local);
-        let mut old = std::mem::replace(&mut self.current, next);
+        let old = std::mem::replace(&mut self.current, next);
         // What has worked goes on working or looking for another way, also below an unfinished restart. After
         // failure nothing is left of it.
         if self.state == State::Failed {
             self.previous = None;
         } else if old.last_switch.is_some() {
-            old.superseded = true;
-            old.triggered.clear();
             self.previous = Some(old);
         } else if self.previous.as_ref().is_some_and(|previous| previous.drained_at.is_some()) {
             self.previous = None;
@@ -226,9 +224,8 @@ impl Agent {
 
     fn cancel_restart(&mut self) {
         if self.current.remote.is_none()
-            && let Some(mut previous) = self.previous.take_if(|p| p.drained_at.is_none())
+            && let Some(previous) = self.previous.take_if(|p| p.drained_at.is_none())
         {
-            previous.superseded = false;
             self.current = previous;
         }
     }

@@ -155,8 +155,6 @@ struct Plan {
     consent_interval: Duration,
     keepalive_interval: Duration,
     tcp_opens: Option<Instant>,
-    /// ICE restarts, so that nothing new is tried as long as there is a selected pair.
-    superseded: bool,
 }
 
 impl Plan {
@@ -184,7 +182,6 @@ impl Plan {
             consent_interval: shared.config.consent_interval,
             keepalive_interval: shared.config.keepalive_interval,
             tcp_opens: generation.started.map(|at| at + shared.config.tcp_delay),
-            superseded: generation.superseded,
         }
     }
 
@@ -215,9 +212,6 @@ impl Plan {
             } else {
                 None
             };
-        }
-        if self.superseded && self.selected.is_some() {
-            return None;
         }
         let age =
             pair.first_check.map_or(Duration::ZERO, |first| now.saturating_duration_since(first));

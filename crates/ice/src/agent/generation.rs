@@ -42,8 +42,6 @@ pub(crate) struct Generation {
     pub(crate) remote_ended: bool,
     /// Another generation has a selected pair; until then checks are still answered and data is taken.
     pub(crate) drained_at: Option<Instant>,
-    /// ICE restarts; this generation goes on until the next one has a pair.
-    pub(crate) superseded: bool,
     /// The selected pair went with its path.
     pub(crate) lost_path: bool,
     /// Where among the pairs the one is by which data came last.
@@ -98,7 +96,6 @@ impl Generation {
             last_switch: None,
             remote_ended: false,
             drained_at: None,
-            superseded: false,
             lost_path: false,
             data_hint: 0,
             first_checks: 0,
@@ -365,7 +362,7 @@ impl Generation {
         self.pairs_left_out += 1;
         let is_direct = |pair: &Pair| pair.class() == PathClass::DirectUdp;
         let direct = self.pairs.iter().filter(|pair| is_direct(pair)).count();
-        let of_direct = direct >= DIRECT_PAIRS;
+        let of_direct = direct + usize::from(is_direct(new)) > DIRECT_PAIRS;
         let worth = |pair: &Pair| (!pair.is_unlikely(), pair.priority(role));
         let idle = self.pairs.iter().enumerate().filter(|(_, old)| {
             is_direct(old) == of_direct

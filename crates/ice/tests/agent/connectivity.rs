@@ -92,6 +92,12 @@ fn a_host_pair_is_selected_one_round_trip_after_both_know_each_other() {
         assert_eq!(first, Some(NominationReason::First));
         // Nothing more is sent than checks at ends: no second nomination for one pair.
         assert_eq!(world.ours(0).selections().len(), 1);
+        world.run(200 * MS);
+        let snapshot = world.snapshot(0);
+        let nominations =
+            snapshot.generations[0].pairs[0].checks.iter().map(|check| check.nomination);
+        assert!(one_way > 5 || nominations.clone().count() <= 2);
+        assert!(nominations.clone().all(|nomination| nomination == Some(1)));
     }
 }
 

@@ -324,7 +324,8 @@ fn a_nat_that_maps_anew_is_followed_by_either_role() {
                     world.now - forgot
                 );
                 assert!(!world.ours(0).gap && !world.ours(1).gap);
-                assert!(world.now - forgot < 3 * SECOND);
+                let bound = if side == 0 { 900 * MS } else { 2 * SECOND };
+                assert!(world.now - forgot < bound);
             }
         }
     }
@@ -394,7 +395,9 @@ fn the_relay_does_not_wait_for_all_pairs_of_many_interfaces() {
     let snapshot = world.snapshot(0);
     let took = world.ours(0).first_selected().unwrap() - snapshot.generations[0].started.unwrap();
     assert!(took < 130 * MS, "{took:?}");
-    assert!(snapshot.generations[0].pairs.len() > 60);
+    let pairs = &snapshot.generations[0].pairs;
+    let relayed = pairs.iter().filter(|pair| pair.class != PathClass::DirectUdp).count();
+    assert_eq!((pairs.len() - relayed, relayed), (64, 36));
 }
 
 #[test]
