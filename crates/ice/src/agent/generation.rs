@@ -34,8 +34,6 @@ pub(crate) struct Generation {
     pub(crate) selected: Option<PairId>,
     /// The number of our last nomination.
     pub(crate) nomination: u32,
-    /// Nominations of the remote peer up to this number count no more.
-    pub(crate) overruled: Option<u32>,
     /// When the remote description came.
     pub(crate) started: Option<Instant>,
     pub(crate) last_switch: Option<Instant>,
@@ -91,7 +89,6 @@ impl Generation {
             early: VecDeque::new(),
             selected: None,
             nomination: 1,
-            overruled: None,
             started: None,
             last_switch: None,
             remote_ended: false,
@@ -413,6 +410,7 @@ impl Generation {
         if lost {
             self.selected = None;
             self.lost_path = true;
+            self.forget_nominations();
         }
         lost
     }

@@ -86,6 +86,7 @@ impl Agent {
             pair.state = PairState::Failed;
             let lost = pair.selected();
             generation.selected = None;
+            generation.forget_nominations();
             if shared.selected.is_some_and(|selected| selected.id == lost.id) {
                 shared.selected = None;
                 self.lost_at = Some(last);

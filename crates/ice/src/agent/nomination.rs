@@ -69,7 +69,7 @@ impl Generation {
                     || self.last_switch.is_some()
                     || self.is_relay_time(shared, now)
             };
-            let usable = proven().filter(|(_, pair)| answers(pair) && usable(pair));
+            let usable = proven().filter(|(_, pair)| pair.answers(now) && usable(pair));
             return usable.min_by_key(rank).map(|(at, _)| (at, self.first_reason()));
         };
         let others = || proven().filter(|(_, pair)| pair.id != selected.id);
@@ -80,7 +80,7 @@ impl Generation {
                 return Some((at, NominationReason::PreviousDied));
             }
         }
-        let alive = |pair: &Pair| answers(pair) && !pair.is_held(now);
+        let alive = |pair: &Pair| pair.answers(now) && !pair.is_held(now);
         let better = others().filter(|(_, pair)| alive(pair)).filter_map(|(at, pair)| {
             self.is_better(shared, now, pair, selected).map(|reason| (at, pair, reason))
         });
@@ -113,7 +113,7 @@ impl Generation {
             .then_some(NominationReason::ShorterRoundTrip { from: old, to: new })
     }
 
-    fn follow(&mut self, shared: &Shared, now: Instant) -> Option<(usize, NominationReason)> {
+    fn follow(&self, shared: &Shared, now: Instant) -> Option<(usize, NominationReason)> {
         // One number for two pairs is mostly one pair behind a NAT that has forgotten it and maps it anew: then
         // the one that answers is taken early. Without numbers the remote peer may have left neither.
         let renominates = self.renominates();
@@ -125,28 +125,25 @@ impl Generation {
             };
             at.is_some_and(|at| at <= now)
         };
-        let is_lost = self.selected.is_none() && self.last_switch.is_some();
-        if is_lost && self.renominates() {
-            // Older nominations were overruled by the one of the pair that is gone.
-            self.overruled = self.pairs.iter().filter_map(|pair| pair.remote_nomination).max();
-        }
-        let overruled = self.overruled.unwrap_or(0);
-        let nominated = self.pairs.iter().enumerate().filter_map(|(at, pair)| {
-            let nomination = pair.remote_nomination.filter(|_| pair.is_proven())?;
+        // One that fell silent since it was proven has to answer again first: its consent may be over.
+        let usable =
+            |pair: &Pair| self.selected == Some(pair.id) || (pair.is_proven() && pair.answers(now));
+        let nominated = self.pairs.iter().enumerate().filter(|(_, pair)| usable(pair));
+        let nominated = nominated.filter_map(|(at, pair)| {
+            let nomination = pair.remote_nomination?;
             // Of nominations with one number, or none, the highest priority counts among those that answer.
-            let order = (nomination, !dead(pair), pair.priority(shared.role));
-            (nomination == 0 || nomination > overruled).then_some((order, at, pair))
+            Some(((nomination, !dead(pair), pair.priority(shared.role)), at, pair))
         });
         if let Some(((nomination, ..), at, pair)) = nominated.max_by_key(|(order, ..)| *order) {
             let nomination = Some(nomination).filter(|number| *number > 0);
             let reason = NominationReason::RemoteNominated { nomination };
             return (self.selected != Some(pair.id)).then_some((at, reason));
         }
-        if !is_lost {
+        if self.selected.is_some() || self.last_switch.is_none() {
             return None;
         }
         // Until the remote peer nominates another pair, data goes by what answers.
-        let proven = self.pairs.iter().enumerate().filter(|(_, p)| p.is_proven() && answers(p));
+        let proven = self.pairs.iter().enumerate().filter(|(_, p)| p.is_proven() && p.answers(now));
         let (at, _) = proven.min_by_key(|(_, pair)| pair.rank(shared.role))?;
         Some((at, self.first_reason()))
     }
@@ -187,21 +184,23 @@ impl Generation {
         shared.select(now, pair, reason);
     }
 
+    /// The selected pair is gone. Nominations with numbers were overruled by the one of that pair, which the
+    /// remote peer repeats with each check as long as it means it.
+    pub(crate) fn forget_nominations(&mut self) {
+        if self.renominates() {
+            self.pairs.iter_mut().for_each(|pair| pair.remote_nomination = None);
+        }
+    }
+
     /// From now on we are the controlling side: our numbers go on after those of the other.
     pub(crate) fn on_role_change(&mut self) {
         let highest = self.pairs.iter().filter_map(|pair| pair.remote_nomination).max();
         self.nomination = self.nomination.max(highest.unwrap_or(0).saturating_add(1));
-        self.overruled = None;
         for pair in &mut self.pairs {
             pair.remote_nomination = None;
             pair.acknowledged = None;
         }
     }
-}
-
-/// Whether its last checks were answered, or may still be.
-fn answers(pair: &Pair) -> bool {
-    pair.unanswered < 3
 }
 
 fn is_direct(pair: &Pair) -> bool {

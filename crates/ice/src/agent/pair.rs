@@ -146,6 +146,11 @@ impl Pair {
         if relayed { local.max(of_relay(relay_transport(self.remote_priority))) } else { local }
     }
 
+    /// Whether its last checks were answered, or may still be, and consent is there for a while.
+    pub(crate) fn answers(&self, now: Instant) -> bool {
+        self.unanswered < 3 && self.last_answer.is_some_and(|last| now < last + FRESH)
+    }
+
     /// From a relay to an address that is only reached within a local network.
     pub(crate) fn is_unlikely(&self) -> bool {
         let Path::Relay { relayed, .. } = self.path else { return false };
@@ -249,6 +254,8 @@ pub(crate) fn pair_priority((g, d): (u32, u32)) -> u64 {
     (u64::from(g.min(d)) << 32) + 2 * u64::from(g.max(d)) + u64::from(g > d)
 }
 
+/// Half of what consent lasts. Fallbacks are checked each 5 s; others have to be proven anew before they are used.
+const FRESH: Duration = Duration::from_secs(15);
 /// Two checks and a round trip that has grown.
 const SUSPECT_AFTER: Duration = Duration::from_millis(300);
 /// A check that was not answered by then is counted as lost; its answer is still taken while it is

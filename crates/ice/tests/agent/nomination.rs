@@ -419,3 +419,44 @@ fn a_relay_that_was_not_signaled_is_not_taken_for_a_direct_path() {
         assert_eq!(pair.class, PathClass::RelayUdp);
     }
 }
+
+#[test]
+fn a_pair_that_is_nominated_again_after_a_long_silence_has_to_answer_first() {
+    // The direct pair was the first one, was dead for longer than consent lasts, and is nominated again.
+    for seed in 0..20 {
+        let mut world = World::pair(seed, Link { loss: 0.3, ..Link::default() }, relayed_places());
+        assert!(world.connect(5 * SECOND));
+        world.run(3 * SECOND);
+        world.link.direct_blocked = true;
+        world.run(40 * SECOND);
+        world.link.direct_blocked = false;
+        world.run(2 * SECOND);
+        world.link.loss = 0.0;
+        world.run(8 * SECOND);
+        assert!(world.is_agreed(), "seed {seed}");
+        assert!(!world.ours(0).gap && !world.ours(1).gap, "seed {seed}");
+        for side in 0..2 {
+            let lost =
+                world.ours(side).events.iter().any(|(_, e)| matches!(e, Event::ConsentLost { .. }));
+            assert!(!lost, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_fallback_that_was_not_kept_alive_is_proven_anew_before_it_is_used() {
+    // Three ways by one socket, of which one fallback is kept; and both fall away by their addresses.
+    let mut places = [Place::new(0, NatKind::Open), Place::new(1, NatKind::Open)];
+    places[1].hosts.push(address("203.0.113.12:5000"));
+    places[1].hosts.push(address("203.0.113.13:5000"));
+    let mut world = World::pair(20, Link::default(), places);
+    assert!(world.connect(SECOND));
+    world.run(60 * SECOND);
+    for _ in 0..2 {
+        let gone = world.ours(1).agent.selected().unwrap().path;
+        world.act(1, |ours, now| ours.input(now, Input::PathRemoved(gone)));
+        assert!(world.run_until(5 * SECOND, |world| world.is_agreed()));
+        let lost = |(_, event): &(Instant, Event)| matches!(event, Event::ConsentLost { .. });
+        assert!(!world.ours(1).events.iter().any(lost));
+    }
+}

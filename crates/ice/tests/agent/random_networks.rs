@@ -5,6 +5,13 @@ use std::time::Duration;
 use crate::sim::nat::{ALL, NatKind};
 use crate::sim::{Link, Place, Rng, SECOND, World, address};
 
+/// `VISAVIS_ICE_SEEDS=FROM-TO` for a longer or another walk.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let Ok(range) = std::env::var("VISAVIS_ICE_SEEDS") else { return 0..count };
+    let (from, to) = range.split_once('-').unwrap();
+    from.parse().unwrap()..to.parse().unwrap()
+}
+
 struct Drawn {
     link: Link,
     places: [Place; 2],
@@ -58,7 +65,7 @@ fn draw(seed: u64) -> Drawn {
 #[test]
 fn where_there_is_a_way_both_find_the_same() {
     let (mut connected, mut slowest) = (0, (Duration::ZERO, 0));
-    for seed in 0..400 {
+    for seed in seeds(400) {
         let Drawn { link, places, connects } = draw(seed);
         if !connects {
             continue;
@@ -84,12 +91,12 @@ fn where_there_is_a_way_both_find_the_same() {
         "{connected} networks, the slowest by seed {}: {:?} beside signaling",
         slowest.1, slowest.0
     );
-    assert!(connected > 200);
+    assert!(connected > 200 || std::env::var_os("VISAVIS_ICE_SEEDS").is_some());
 }
 
 #[test]
 fn breaks_and_restarts_at_random_never_end_on_different_pairs() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let mut rng = Rng(seed);
         let kinds = [ALL[rng.below(5) as usize], ALL[rng.below(5) as usize]];
         let places = [Place::new(0, kinds[0]).with_relay(), Place::new(1, kinds[1]).with_relay()];
@@ -102,6 +109,8 @@ fn breaks_and_restarts_at_random_never_end_on_different_pairs() {
                     let side = rng.below(2) as usize;
                     world.act(side, |ours, now| ours.input(now, visavis_ice::Input::Restart));
                     world.offer_from(side);
+                    // One negotiation at a time.
+                    world.run(world.link.signaling * 3);
                 }
                 2 => world.link.loss = [0.0, 0.1, 0.3][rng.below(3) as usize],
                 _ => {}
