@@ -1,4 +1,4 @@
-//! Candidates, their priorities and foundations. The candidate line of SDP is in [`line`](self).
+//! Candidates, their priorities and foundations. The candidate line of SDP is in `line`.
 
 mod line;
 

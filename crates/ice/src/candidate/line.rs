@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use super::{Candidate, CandidateAddress, CandidateKind, LocalName, MAX_PRIORITY, Transport};
 use crate::error::IceError;
@@ -108,6 +109,14 @@ impl Candidate {
             related,
             extensions,
         })
+    }
+}
+
+impl FromStr for Candidate {
+    type Err = IceError;
+
+    fn from_str(line: &str) -> Result<Self, IceError> {
+        Self::parse(line)
     }
 }
 
