@@ -4,6 +4,9 @@
 //! a permission first where there is none, and through [`TurnClient::wrap`] once the peer has a channel. What comes
 //! from the relay goes through [`TurnClient::receive`]. A stream's bytes are cut into messages by [`TurnFramer`].
 //!
+//! It is written on `turn-types` and not on `turn-client-proto` 0.7, which does not pad ChannelData on a stream as
+//! RFC 8656 §12.5 demands, and draws transaction identifiers from the system.
+//!
 //! Refusals are told in words ([`TurnEvent::Refused`]): servers say them, and their users can do something about
 //! most of them.
 
