@@ -15,6 +15,7 @@ use visavis_media::audio::voice::RenderReference;
 use visavis_media::codec::opus::{AudioContent, OpusEncoder, OpusEncoderConfig};
 use visavis_media::codec::{Latitude, VideoEncoder, VideoEncoderConfig, video_encoder};
 use visavis_media::codec_choice::{CodecCause, CodecChoice, CodecConditions};
+use visavis_media::content::ContentDetector;
 use visavis_media::effort::{CabacChoice, Effort, EffortConditions};
 use visavis_media::large_pictures::{LargeConditions, LargePictures};
 use visavis_media::scale::{Fit, Scaler};
@@ -233,10 +234,11 @@ impl VideoEncode {
         };
         let mut choice = CodecChoice::default();
         // The codec of the last frame with its encoder.
-        let mut encoder: Option<((VideoCodec, Bitrate, bool), Box<dyn VideoEncoder>)> = None;
+        let mut encoder: Option<((VideoCodec, Bitrate, bool, Content), Box<dyn VideoEncoder>)> =
+            None;
         let mut scaler = Scaler::new();
         let (mut cuts, mut effort) = (SceneCuts::default(), Effort::default());
-        let mut cabac = CabacChoice::default();
+        let (mut cabac, mut content) = (CabacChoice::default(), ContentDetector::default());
         // What was last logged of how it is coded.
         let mut coding_told = None;
         let mut adaptation = Adaptation::new(AdaptationLimits {
@@ -347,7 +349,10 @@ impl VideoEncode {
             roomy = adaptation.has_room(&conditions);
             let taken = codec == VideoCodec::H264 && sender.takes_cabac();
             config.cabac = cabac.plan(frame.time, taken, target.bitrate, source);
-            let kind = (codec, config.max_bitrate, config.cabac);
+            // Only AV1 has tools for it that are worth it.
+            let content = content.plan(frame.time, &frame.buffer);
+            config.content = if codec == VideoCodec::Av1 { content } else { Content::Camera };
+            let kind = (codec, config.max_bitrate, config.cabac, config.content);
             let encoder = match &mut encoder {
                 Some((present, encoder)) if *present == kind => encoder,
                 other => &mut other.insert((kind, video_encoder(codec, &config))).1,
@@ -372,10 +377,12 @@ impl VideoEncode {
                     on_battery: codec_conditions.on_battery,
                 },
             );
-            let coding = match (config.cabac, thorough) {
-                (true, _) => Some("CABAC"),
-                (_, true) => Some("thorough"),
-                _ => None,
+            let coding = match (config.cabac, config.content, thorough) {
+                (true, ..) => Some("CABAC"),
+                (_, Content::Screen, false) => Some("screen"),
+                (_, Content::Screen, true) => Some("screen, thorough"),
+                (_, Content::Camera, true) => Some("thorough"),
+                (_, Content::Camera, false) => None,
             };
             if coding != coding_told {
                 coding_told = coding;

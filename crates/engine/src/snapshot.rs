@@ -240,7 +240,8 @@ pub struct PairInfo {
 pub struct VideoSentStats {
     /// Of the last frame: `AV1`, `VP9`, `H264` or `VP8`.
     pub codec: Option<String>,
-    /// `CABAC` (H.264 in Main profile) or `thorough` (AV1 with more time for fewer bits); `None` as usual.
+    /// `CABAC` (H.264 in Main profile), `thorough` (AV1 with more time for fewer bits), `screen` (AV1 with its tools for
+    /// text) or the latter two; `None` as usual.
     pub coding: Option<&'static str>,
     /// Why it was chosen, in words.
     pub codec_reason: Option<&'static str>,

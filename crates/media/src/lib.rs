@@ -8,6 +8,7 @@ pub mod assembler;
 pub mod audio;
 pub mod codec;
 pub mod codec_choice;
+pub mod content;
 pub mod convert;
 pub mod depacketize;
 pub mod effort;

@@ -172,10 +172,18 @@ impl Estimator {
             // What came as it was sent may be sent a little closer together next time.
             burst => {
                 let room = burst.map_or(0.0, |burst| burst.bps * BURST_PACING);
-                (self.target_bps() * PACING_FACTOR).max(room)
+                let rate = (self.target_bps() * PACING_FACTOR).max(room);
+                // Small frames of few packets tell nothing of bursts; the large one after them should not wait
+                // where the path carries all that is asked of it.
+                if self.is_at_ceiling() { rate.max(CEILING_PACING_BPS) } else { rate }
             }
         };
         rate.min(MAX_PACING_BPS.max(self.target_bps() * SPREAD_PACING))
+    }
+
+    /// Whether the path carries as much as may be sent, without a queue.
+    fn is_at_ceiling(&self) -> bool {
+        self.target_bps >= self.limits.max_bps * 0.98 && self.queue_ms < 0.5 * self.threshold_ms()
     }
 
     /// Queuing delay on the path, milliseconds.
@@ -529,6 +537,8 @@ const BURST_PACING: f64 = 1.5;
 /// Enough for a picture to leave before the next one.
 const SPREAD_PACING: f64 = 1.2;
 const MAX_PACING_BPS: f64 = 25e6;
+/// A frame of 40 kB, a page of text, leaves within 80 ms. A slower path shows by how the burst arrives.
+const CEILING_PACING_BPS: f64 = 4e6;
 /// Share of a burst's rate that is believed to last.
 const BURST_TRUST: f64 = 0.85;
 /// Growth a second, as an exponent, by how much more than the target bursts get through with.
