@@ -122,8 +122,8 @@ fn a_page_shows_main_profile_on_a_narrow_line() -> anyhow::Result<()> {
     let (mut peer, page) = call(&server, &browser, &flags)?;
     let line = page.run_async(LINE)?;
     assert!(line.as_str().is_some_and(|line| line.contains("=4d001f")), "{line}");
-    // CABAC comes three seconds into the call.
-    page.wait_for(&format!("{FRAMES} > 180"), LIMIT)?;
+    // CABAC comes five seconds into the call.
+    page.wait_for(&format!("{FRAMES} > 240"), LIMIT)?;
     page.wait_for_peer(LIMIT)?;
     expect_colours_on(&page)?;
     peer.terminate()?;

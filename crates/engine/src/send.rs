@@ -202,6 +202,10 @@ impl Drop for VideoSend {
     }
 }
 
+/// What an encoder was made for: its codec and ceiling, whether with CABAC, and what the pictures show. Another one takes
+/// another encoder.
+type EncoderKind = (VideoCodec, Bitrate, bool, Content);
+
 struct VideoEncode {
     slot: Arc<FrameSlot>,
     target: Arc<Mutex<Option<VideoSender>>>,
@@ -234,8 +238,7 @@ impl VideoEncode {
         };
         let mut choice = CodecChoice::default();
         // The codec of the last frame with its encoder.
-        let mut encoder: Option<((VideoCodec, Bitrate, bool, Content), Box<dyn VideoEncoder>)> =
-            None;
+        let mut encoder: Option<(EncoderKind, Box<dyn VideoEncoder>)> = None;
         let mut scaler = Scaler::new();
         let (mut cuts, mut effort) = (SceneCuts::default(), Effort::default());
         let (mut cabac, mut content) = (CabacChoice::default(), ContentDetector::default());
@@ -350,7 +353,7 @@ impl VideoEncode {
             let taken = codec == VideoCodec::H264 && sender.takes_cabac();
             config.cabac = cabac.plan(frame.time, taken, target.bitrate, source);
             // Only AV1 has tools for it that are worth it.
-            let content = content.plan(frame.time, &frame.buffer);
+            let content = content.plan(frame.time, &frame.buffer, roomy);
             config.content = if codec == VideoCodec::Av1 { content } else { Content::Camera };
             let kind = (codec, config.max_bitrate, config.cabac, config.content);
             let encoder = match &mut encoder {
@@ -374,7 +377,7 @@ impl VideoEncode {
                     codec,
                     encode_time,
                     frame_rate: target.frame_rate,
-                    on_battery: codec_conditions.on_battery,
+                    allowed: roomy && !codec_conditions.on_battery,
                 },
             );
             let coding = match (config.cabac, config.content, thorough) {

@@ -15,11 +15,12 @@ pub struct ContentDetector {
 }
 
 impl ContentDetector {
-    /// What the frame captured at `now` shows, and those before it.
-    pub fn plan(&mut self, now: MediaTime, frame: &I420Buffer) -> Content {
+    /// What the frame captured at `now` shows, and those before it. A change takes bits: it becomes a screen only where the
+    /// path has room (`roomy`).
+    pub fn plan(&mut self, now: MediaTime, frame: &I420Buffer, roomy: bool) -> Content {
         let share = equal_neighbours(frame);
         let other = match self.content {
-            Content::Camera if share >= SCREEN_SHARE => Content::Screen,
+            Content::Camera if roomy && share >= SCREEN_SHARE => Content::Screen,
             Content::Screen if share < CAMERA_SHARE => Content::Camera,
             content => content,
         };
@@ -81,7 +82,7 @@ mod tests {
         let mut seconds = |from: u64, n| {
             let frames = (0..150).map(|k| MediaTime::from_micros((from * 30 + k) * 33_333));
             frames
-                .map(|now| detector.plan(now, &frame(n)))
+                .map(|now| detector.plan(now, &frame(n), true))
                 .filter(|c| *c == Content::Screen)
                 .count()
         };
@@ -90,5 +91,10 @@ mod tests {
         assert!((85..95).contains(&seconds(5, 64)));
         assert_eq!(seconds(10, 64), 150);
         assert!((55..65).contains(&seconds(15, 1)));
+        let now = MediaTime::from_micros(60_000_000);
+        let narrow = (0..9).map(|second| now + Duration::from_secs(second));
+        assert!(
+            narrow.map(|now| detector.plan(now, &frame(64), false)).all(|c| c == Content::Camera)
+        );
     }
 }

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn scenes_that_follow_each_other_quickly_are_one_cut() {
         let mut cuts = SceneCuts::default();
-        let flicker = |n: u64| frame(u32::from(n % 2 == 0), 0);
+        let flicker = |n: u64| frame(u32::from(n.is_multiple_of(2)), 0);
         let found = (0..50).filter(|n| cuts.is_cut(at(*n), &flicker(*n))).count();
         assert_eq!(found, 1);
     }

@@ -319,12 +319,15 @@ type Control = (&'static str, aom::aome_enc_control_id, c_int);
 /// What may change while the encoder works.
 fn adapted_controls(size: Size, latitude: Latitude, content: Content) -> [Control; 2] {
     let pixels = size.width_px * size.height_px;
-    let cpu_used = match pixels {
-        ..=QUARTER_CIF_PIXELS => 8,
+    let usual = if pixels <= QUARTER_CIF_PIXELS {
+        8
+    } else if pixels <= HD_PIXELS {
         // Not 10: it now and then misses that small flat areas change.
-        ..=HD_PIXELS => 9,
-        _ => 10,
-    } - if latitude.thorough { 2 } else { 0 };
+        9
+    } else {
+        10
+    };
+    let cpu_used = if latitude.thorough { usual - 2 } else { usual };
     // Refreshing a part of each frame makes sizes uneven (p95 1.8 times the mean, without 1.15), which costs 20 ms on
     // a narrow line; text on a screen overshoots without.
     let refresh = latitude.uneven || content == Content::Screen;
