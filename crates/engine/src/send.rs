@@ -523,7 +523,7 @@ pub(crate) struct AudioSendCounts {
     pub(crate) level_dbfs: f32,
     /// What the network takes from us now.
     pub(crate) protection: AudioProtection,
-    /// Channels of the last packet; `None` while nothing is sent.
+    /// Channels of the last packet; `None` before the first.
     pub(crate) channels: Option<u8>,
 }
 
@@ -541,6 +541,8 @@ struct AudioState {
     encoder: Option<OpusEncoder>,
     control: ProtectionControl,
     protection: AudioProtection,
+    /// Of the last packet.
+    channels: Option<u8>,
     bytes: RateMeter,
     peak: f32,
     peak_since: Option<Instant>,
@@ -563,6 +565,7 @@ impl AudioSend {
                 encoder: None,
                 control: ProtectionControl::default(),
                 protection: AudioProtection::default(),
+                channels: None,
                 bytes: RateMeter::default(),
                 peak: 0.0,
                 peak_since: None,
@@ -577,8 +580,13 @@ impl AudioSend {
 
     /// The peer to send to.
     pub(crate) fn set_target(&self, sender: Option<AudioSender>) {
+        let mut state = lock(&self.state);
+        state.control = ProtectionControl::default();
+        if sender.is_some() {
+            state.channels = None;
+        }
+        drop(state);
         *lock(&self.target) = sender;
-        lock(&self.state).control = ProtectionControl::default();
     }
 
     /// A receiver report came: the share of packets lost since the one before, 0 to 1.
@@ -615,6 +623,8 @@ impl AudioSend {
         match state.encode(frame, content, sender.takes_stereo()) {
             Ok(Some(packet)) => {
                 state.bytes.add(now, packet.data.len() as u64);
+                let stereo = state.encoder.as_ref().is_some_and(OpusEncoder::is_stereo);
+                state.channels = Some(if stereo { 2 } else { 1 });
                 drop(state);
                 // Lost on the way out is lost like on the wire: the other side conceals it.
                 let _ = sender.send(&packet);
@@ -648,7 +658,7 @@ impl AudioSend {
             bitrate_bps: (state.bytes.per_second(now) * 8.0) as u64,
             level_dbfs: state.level_dbfs,
             protection: state.protection,
-            channels: state.encoder.as_ref().map(|e| if e.is_stereo() { 2 } else { 1 }),
+            channels: state.channels,
         }
     }
 }

@@ -378,7 +378,7 @@ pub struct AudioSentStats {
     pub redundancy_reach: usize,
     /// See `redundancy_depth`.
     pub target_bitrate_bps: u64,
-    /// Channels of what is sent now.
+    /// Channels of the last packet; `None` before the first.
     pub channels: Option<u8>,
 }
 
