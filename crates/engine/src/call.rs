@@ -24,6 +24,7 @@ use visavis_signaling_protocol::{
     CallCode, ControlMessage, IceServer, PeerId, ResumeToken, SdpType, SignalPayload,
 };
 
+use crate::audio_send::AudioSend;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::MediaWatch;
@@ -32,7 +33,7 @@ use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::{Internal, Tag};
 use crate::seat_file::SeatFile;
-use crate::send::{AudioSend, VideoSend};
+use crate::send::VideoSend;
 use crate::shared::{Shared, lock};
 use crate::stats::Priorities;
 use crate::{

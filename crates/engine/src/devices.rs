@@ -15,10 +15,10 @@ use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, PlayoutBlock, 
 use visavis_rtc::MediaClock;
 use visavis_signaling_protocol::clean_name;
 
+use crate::audio_send::AudioSend;
 use crate::paced::Paced;
 use crate::receive::{AudioReceive, unix_ms};
 use crate::run_loop::Internal;
-use crate::send::AudioSend;
 use crate::shared::FrameSlot;
 use crate::{
     CameraSource, DeviceId, DeviceInfo, DeviceList, MicrophoneSource, SpeakerSink, VideoSlot,

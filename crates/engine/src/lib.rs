@@ -3,6 +3,7 @@
 //! A user interface holds an [`Engine`]: it sends [`Command`]s, reads one [`CallSnapshot`] and
 //! [`Event`]s, and takes the newest pictures from [`VideoSlot`]s. None of these calls wait.
 
+mod audio_send;
 mod call;
 mod clock_sync;
 mod devices;

@@ -13,6 +13,7 @@ use visavis_media::files::Y4mWriter;
 use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
 use visavis_signaling_client::SignalingEvent;
 
+use crate::audio_send::AudioSend;
 use crate::call::{Call, CallContext, Closing};
 use crate::devices::{
     CameraWish, Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener,
@@ -21,7 +22,7 @@ use crate::devices::{
 use crate::diagnostics::Log;
 use crate::receive::AudioReceive;
 use crate::seat_file::SeatFile;
-use crate::send::{AudioSend, VideoSend};
+use crate::send::VideoSend;
 use crate::shared::Shared;
 use crate::{
     CallEndReason, CallSnapshot, CameraSource, Command, DeviceList, DisplaySink, EngineConfig,

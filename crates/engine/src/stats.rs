@@ -6,8 +6,9 @@ use std::time::Duration;
 use visavis_media::codec_choice::CodecCause;
 use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
 
+use crate::audio_send::AudioSendCounts;
 use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
-use crate::send::{AudioSendCounts, VideoSendCounts};
+use crate::send::VideoSendCounts;
 use crate::{CallSnapshot, CandidateInfo, NetworkStats, PairInfo};
 
 /// Candidates remembered; a remote side cannot fill our memory with them.

@@ -316,7 +316,7 @@ fn a_nat_that_maps_anew_is_followed_by_either_role() {
             world.nats[side].forget();
             let forgot = world.now;
             let agreed = world.run_until(8 * SECOND, |world| world.is_agreed());
-            // A port-restricted NAT on the other side lets in nobody from a new port, whom nothing was sent to.
+            // A port-restricted NAT of the remote peer lets in nobody from a new port, whom nothing was sent to.
             assert_eq!(agreed, other != NatKind::PortRestricted, "{side} {other:?}");
             if agreed {
                 println!(
