@@ -384,8 +384,7 @@ impl Leg {
             events_in,
             move |rtp| drop(video.try_send(Media::Video(rtp))),
             move |rtp| drop(audio.try_send(Media::Audio(rtp))),
-        )
-        .await?;
+        )?;
         Ok(Self { peer: Arc::new(peer), clock, events, media })
     }
 

@@ -133,16 +133,15 @@ impl IdlePeer {
                 decode(packet);
             }
         };
-        let peer = Peer::new(config, events_in, video_sink, audio_sink)
-            .await
-            .map_err(|e| e.to_string())?;
+        let peer =
+            Peer::new(config, events_in, video_sink, audio_sink).map_err(|e| e.to_string())?;
         let peer = Arc::new(peer);
         Ok(Self { peer, video, sync, jitter, audio, reporter, events, gate, offer: None })
     }
 
     /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
     pub(crate) async fn offer_ahead(&mut self) -> Result<(), String> {
-        let offer = self.peer.offer_ahead().await.map_err(|e| e.to_string())?;
+        let offer = self.peer.create_offer(false).await.map_err(|e| e.to_string())?;
         self.offer = Some(offer);
         Ok(())
     }

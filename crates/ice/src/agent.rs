@@ -18,6 +18,7 @@ mod view;
 
 use std::time::Instant;
 
+use crate::candidate::Candidate;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::error::IceError;
@@ -107,6 +108,20 @@ impl Agent {
         &self.current.local
     }
 
+    /// The local candidates as they are signaled, for a description. After a restart they are the same, with other
+    /// credentials.
+    pub fn local_candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.shared.candidates.iter().filter_map(|record| record.signaled.as_ref())
+    }
+
+    /// Sets the role, which is known from the first description: who offers is controlling (RFC 8445 §6.1.1).
+    /// Without effect once the remote peer is described.
+    pub fn set_role(&mut self, role: Role) {
+        if self.current.remote.is_none() && self.previous.is_none() {
+            self.shared.role = role;
+        }
+    }
+
     /// The state.
     #[must_use]
     pub fn state(&self) -> State {
@@ -173,7 +188,7 @@ impl Agent {
     fn add_all(
         &mut self,
         now: Instant,
-        candidates: Vec<crate::Candidate>,
+        candidates: Vec<Candidate>,
         to_previous: bool,
     ) -> Result<(), IceError> {
         let mut result = Ok(());
@@ -189,7 +204,7 @@ impl Agent {
         result
     }
 
-    fn add_remote(&mut self, now: Instant, candidate: crate::Candidate) -> Result<(), IceError> {
+    fn add_remote(&mut self, now: Instant, candidate: Candidate) -> Result<(), IceError> {
         let named = candidate.extension("ufrag");
         let is_previous = |generation: &Generation| {
             let remote = generation.remote.as_ref();

@@ -247,6 +247,12 @@ impl Gatherer {
         false
     }
 
+    /// Whether a server may still give a candidate.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.tasks.iter().any(|task| task.state == TaskState::Asking)
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
@@ -304,8 +310,7 @@ impl Gatherer {
                 self.send(now, at);
             }
         }
-        let asking = self.tasks.iter().any(|task| task.state == TaskState::Asking);
-        if !self.done && !asking && !self.tasks.is_empty() {
+        if !self.done && !self.is_asking() && !self.tasks.is_empty() {
             self.done = true;
             self.outputs.push_back(GatherOutput::Event(GatherEvent::Done));
         }

@@ -45,7 +45,7 @@ pub enum RtcError {
 }
 
 impl RtcError {
-    pub(crate) fn stack(operation: &'static str) -> impl FnOnce(webrtc::error::Error) -> Self {
+    pub(crate) fn stack(operation: &'static str) -> impl FnOnce(rtc::shared::error::Error) -> Self {
         move |e| Self::Stack { operation, message: e.to_string() }
     }
 }

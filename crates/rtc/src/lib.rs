@@ -1,28 +1,25 @@
 //! WebRTC behind one type: [`Peer`] is one connection to one other person.
 //!
-//! The `webrtc` and `rtc` crates do ICE, DTLS, SRTP and SCTP. This crate decides how they are set
-//! up (`codecs`, `ice`), puts its own interceptors between SRTP and the application
-//! (`send`, `receive`, `nack`, `rtcp_tap`) and gathers what they know (`stats`).
+//! The `rtc` crate does DTLS, SRTP, SCTP and SDP, `visavis-ice` ICE. This crate puts them together: `connection` is
+//! one connection as a state machine without I/O, with interceptors of our own between SRTP and the application (`send`,
+//! `receive`, `nack`, `rtcp_tap`, `congestion`, `parity`); `driver` gives it sockets and the time.
 //!
-//! Threads: everything runs on the tokio runtime that called [`Peer::new`]. One task, the driver
-//! of the `webrtc` crate, owns sockets and timers; interceptors and with them the packet callbacks
-//! run inside it and must not wait. Sending handles ([`VideoSender`], [`AudioSender`]) may be used
-//! from any thread.
+//! Threads: everything runs in one task for each peer, on the tokio runtime that called [`Peer::new`]; interceptors and
+//! with them the packet callbacks run inside it and must not wait. Sending handles ([`VideoSender`], [`AudioSender`])
+//! may be used from any thread.
 
-pub mod answer;
+mod answer;
 mod clock;
 mod codecs;
 mod congestion;
-mod direct;
-mod disclosure;
+mod connection;
+mod driver;
 mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
-mod ice;
 mod interceptor;
-mod local_names;
 mod nack;
 mod packetize;
 mod parity;
@@ -30,16 +27,12 @@ mod payload_types;
 mod peer;
 mod receive;
 mod rtcp_tap;
-mod runtime;
 mod sdp;
 mod sections;
 mod send;
 mod session;
 mod stats;
-mod stream;
 mod stream_stats;
-mod tcp;
-mod turn;
 mod types;
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub(crate) mod tests {
         let take = move |rtp| video_tx.try_send(rtp).unwrap_or(());
         let (audio_tx, audio) = mpsc::channel(8192);
         let take_audio = move |rtp| audio_tx.try_send(rtp).unwrap_or(());
-        let peer = Peer::new(config, events_tx, take, take_audio).await.unwrap();
+        let peer = Peer::new(config, events_tx, take, take_audio).unwrap();
         Side { peer: Arc::new(peer), events, video, audio, clock }
     }
 

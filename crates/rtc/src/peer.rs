@@ -1,42 +1,27 @@
-//! [`Peer`]: one connection. Its methods may be called from any task of the runtime it was made
-//! on; they wait for the driver's lock only, never for the network.
+//! [`Peer`]: one connection, as its owner sees it. Its methods may be called from any task of the runtime it was made
+//! on; they wait for the connection's task, never for the network.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use rtc::data_channel::RTCDataChannelInit;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use visavis_media::{Bitrate, ReceivedRtp, VideoCodec};
-use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::peer_connection::{PeerConnection, PeerConnectionBuilder, StatsSelector};
 
 use crate::clock::MediaClock;
-use crate::codecs;
 use crate::congestion::NetworkEstimate;
-use crate::disclosure::Disclosure;
+use crate::connection::{Connection, ConnectionConfig, Server};
+use crate::driver::{Command, Driver, interfaces};
 use crate::error::RtcError;
-use crate::ice::{self, IceGeneration, LocalAddresses};
-use crate::payload_types::VideoCodecs;
-use crate::receive::RtpCallback;
-use crate::runtime::NetRuntime;
 use crate::send::{AudioSender, VideoSender};
 use crate::session::{LocalStreams, Session};
-use crate::stats::{self, PeerStats};
-use crate::turn::StreamRelays;
-use crate::types::{AddressPolicy, Arrivals, IceServer, MediaKind, PeerEvent};
+use crate::stats::PeerStats;
+use crate::types::{AddressPolicy, Arrivals, Candidate, Description, IceServer, PeerEvent};
 
-use events::{Handler, run_channel};
-use negotiation::Negotiation;
-
-mod events;
 #[cfg(test)]
 mod hostile_tests;
-mod negotiation;
 
 /// How TLS to relays is done and what it trusts.
 pub type RelayTls = Arc<rustls::ClientConfig>;
@@ -78,41 +63,32 @@ impl Default for PeerConfig {
     }
 }
 
-/// One connection to one other person: a sendrecv audio and a sendrecv video stream and a data
-/// channel, there from the start. Dropping it closes the connection without saying goodbye;
-/// [`Peer::close`] is polite.
+/// One connection to one remote peer: a sendrecv audio and a sendrecv video stream and a data channel, there from the
+/// start. Dropping it closes the connection; [`Peer::close`] also waits until that is done.
 pub struct Peer {
-    pc: Arc<dyn PeerConnection>,
     session: Arc<Session>,
-    relays: Arc<StreamRelays>,
+    commands: mpsc::Sender<Command>,
     video: VideoSender,
     audio: AudioSender,
-    video_track: Arc<TrackLocalStaticRTP>,
-    messages: mpsc::Sender<String>,
-    channel_open: Arc<AtomicBool>,
-    local_ice: Arc<Mutex<IceGeneration>>,
-    negotiation: tokio::sync::Mutex<Negotiation>,
     last_keyframe_request: Mutex<Option<Instant>>,
-    channel_task: tokio::task::JoinHandle<()>,
-    direct_task: Option<tokio::task::JoinHandle<()>>,
-    disclosure: Arc<Disclosure>,
-    policy: AddressPolicy,
-    video_codecs: VideoCodecs,
     /// The machine's addresses when it was made.
     addresses: Vec<SocketAddr>,
+    /// Its end tells the connection's task that the owner is gone.
+    _owner: oneshot::Sender<()>,
 }
 
 impl Peer {
-    /// Makes a connection in state `new`; nothing is sent before a description is set.
+    /// Makes a connection in state `new`; nothing is sent before a description is set. To be called on a tokio
+    /// runtime, which runs the connection's task.
     ///
     /// `events` is bounded by its maker; when it is full events are dropped and counted
-    /// ([`PeerStats::dropped_events`]). The two callbacks get every packet as it arrives, in the
-    /// network task: they must return at once.
+    /// ([`PeerStats::dropped_events`]). The two callbacks get every packet as it arrives, in the connection's task: they
+    /// must return at once.
     ///
     /// # Errors
     ///
-    /// [`RtcError::Stack`] if no socket can be bound or a server URL is malformed.
-    pub async fn new(
+    /// [`RtcError::Stack`] if a server URL is malformed or there are no random numbers.
+    pub fn new(
         config: PeerConfig,
         events: mpsc::Sender<PeerEvent>,
         video_rtp: impl Fn(ReceivedRtp) + Send + Sync + 'static,
@@ -121,91 +97,35 @@ impl Peer {
         let random = random_start()?;
         let [audio, video, rtx, parity] = random.ssrcs;
         let local = LocalStreams { audio, video, rtx, parity };
-        let video_codecs = config.video_codecs.into_iter().collect::<VideoCodecs>();
-        let mut ice_servers = config.ice_servers;
-        let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
-        let uses_turn = urls.any(|url| url.starts_with("turn"));
-        let relays = Arc::new(StreamRelays::divert(&mut ice_servers, config.relay_tls));
-        let relay_only = config.addresses == AddressPolicy::RelayOnly;
-        let session = Arc::new(Session::new(config.clock, local, events, uses_turn, relay_only));
-        let disclosure = Arc::new(Disclosure::new(config.addresses, relays.clone()));
-        let video_rtp: RtpCallback = Arc::new(video_rtp);
+        let session = Arc::new(Session::new(config.clock, local, events));
         if let Some(bitrate) = config.max_bitrate {
             session.set_max_video_bps(bitrate.as_bps());
         }
-        let registry =
-            codecs::interceptors(&session, video_rtp, Arc::new(audio_rtp), random.sequences);
-        #[cfg(test)]
-        let registry = crate::loss_tests::add_to(registry, config.lose.clone());
-
-        let local_ice = Arc::new(Mutex::new(IceGeneration::default()));
-        let handler = Handler {
-            session: session.clone(),
-            local_ice: local_ice.clone(),
-            disclosure: disclosure.clone(),
-            unasked_channels: AtomicUsize::new(0),
-        };
-        let pc = PeerConnectionBuilder::new()
-            .with_configuration(ice::configuration(&ice_servers, config.addresses))
-            .with_media_engine(codecs::media_engine(video_codecs)?)
-            .with_setting_engine(ice::settings(config.addresses))
-            .with_interceptor_registry(registry)
-            .with_handler(Arc::new(handler))
-            .with_runtime(Arc::new(NetRuntime::new(session.clone(), relays.clone())))
-            .with_udp_addrs(vec![LocalAddresses])
-            .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_BYTES)
-            .build()
-            .await
-            .map_err(RtcError::stack("creating the connection"))?;
-        let pc: Arc<dyn PeerConnection> = Arc::new(pc);
-
-        let add_track = async |kind| {
-            let track = Arc::new(TrackLocalStaticRTP::new(codecs::local_track(kind, local)));
-            pc.add_track(track.clone() as Arc<dyn TrackLocal>)
-                .await
-                .map_err(RtcError::stack("adding a track"))?;
-            Ok::<_, RtcError>(track)
-        };
-        let audio_track = add_track(MediaKind::Audio).await?;
-        let video_track = add_track(MediaKind::Video).await?;
-        let channel_init = RTCDataChannelInit {
-            ordered: true,
-            negotiated: Some(CHANNEL_ID),
-            ..Default::default()
-        };
-        let channel = pc
-            .create_data_channel(CHANNEL_LABEL, Some(channel_init))
-            .await
-            .map_err(RtcError::stack("creating the data channel"))?;
-
-        let (messages, outgoing) = mpsc::channel(MESSAGE_QUEUE);
-        let channel_open = Arc::new(AtomicBool::new(false));
-        let channel_task =
-            tokio::spawn(run_channel(channel, outgoing, session.clone(), channel_open.clone()));
-        let direct_task = (!relay_only).then(|| {
-            let (known, tell) = (session.clone(), session.clone());
-            let is_tcp = move |address| known.tcp.is_end(address);
-            let moved = move |direct| tell.emit(PeerEvent::DirectPath(direct));
-            tokio::spawn(session.direct.clone().run(pc.clone(), is_tcp, moved))
-        });
-        Ok(Self {
-            video: VideoSender::new(session.clone(), video_track.clone(), random.timestamps[0]),
-            audio: AudioSender::new(session.clone(), audio_track, random.timestamps[1]),
-            pc,
-            session,
-            relays,
-            video_track,
-            messages,
-            channel_open,
-            local_ice,
-            negotiation: tokio::sync::Mutex::default(),
-            last_keyframe_request: Mutex::new(None),
-            channel_task,
-            direct_task,
-            disclosure,
+        let setup = ConnectionConfig {
             policy: config.addresses,
-            video_codecs,
-            addresses: ice::local_addresses(),
+            servers: Server::parse_all(&config.ice_servers, config.addresses)?,
+            video_codecs: config.video_codecs.into_iter().collect(),
+            video_rtp: Arc::new(video_rtp),
+            audio_rtp: Arc::new(audio_rtp),
+            sequences: random.sequences,
+            random: || Box::new(system_random),
+            #[cfg(test)]
+            lose: config.lose,
+        };
+        let connection = Connection::new(Instant::now(), setup, session.clone())?;
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let (owner, gone) = oneshot::channel();
+        let driver = Driver::new(connection, config.addresses, config.relay_tls, queue, gone);
+        tokio::spawn(driver.run(session.clone()));
+        let [video_timestamp, audio_timestamp] = random.timestamps;
+        Ok(Self {
+            video: VideoSender::new(session.clone(), commands.clone(), video_timestamp),
+            audio: AudioSender::new(session.clone(), commands.clone(), audio_timestamp),
+            session,
+            commands,
+            last_keyframe_request: Mutex::new(None),
+            addresses: interfaces::local_addresses(),
+            _owner: owner,
         })
     }
 
@@ -219,6 +139,79 @@ impl Peer {
         self.audio.clone()
     }
 
+    /// Makes an offer and sets it as the local description (W3C `setLocalDescription()`). With `ice_restart` media
+    /// goes on by the old pair until a new one is selected.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `stable`.
+    pub async fn create_offer(&self, ice_restart: bool) -> Result<Description, RtcError> {
+        self.run("creating an offer", move |connection, now| {
+            connection.create_offer(now, ice_restart)
+        })
+        .await
+    }
+
+    /// Makes an offer with an ICE restart that is applied only by [`Peer::set_remote`] with its answer. Another offer,
+    /// ours or theirs, or [`Peer::rollback`] drops it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] if the stack makes none.
+    pub async fn offer_restart(&self) -> Result<Description, RtcError> {
+        self.run("creating an offer", Connection::offer_restart).await
+    }
+
+    /// Makes the answer to the remote offer and sets it as the local description.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::Stack`] in any signaling state but `have-remote-offer`.
+    pub async fn create_answer(&self) -> Result<Description, RtcError> {
+        self.run("creating an answer", Connection::create_answer).await
+    }
+
+    /// Sets the remote description and then adds the candidates that came before it.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidDescription`] if it cannot be parsed, [`RtcError::Stack`] if it does not fit: an offer while
+    /// ours is pending wants [`Peer::rollback`] first. [`RtcError::Broken`] means that the connection is to be given
+    /// up.
+    pub async fn set_remote(&self, description: Description) -> Result<(), RtcError> {
+        self.run("applying the remote description", move |connection, now| {
+            connection.set_remote(now, description)
+        })
+        .await
+    }
+
+    /// Takes back the pending offer, ours or theirs (W3C rollback).
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::NothingPending`] if there is none.
+    pub async fn rollback(&self) -> Result<(), RtcError> {
+        self.run("rolling back", Connection::rollback).await
+    }
+
+    /// Adds a remote candidate, or keeps it until there is a remote description. Candidates of an older ICE generation,
+    /// those that are of no use and the end-of-candidates mark are accepted and ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`RtcError::InvalidCandidate`] if it is malformed, [`RtcError::TooManyCandidates`] if there are too many.
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), RtcError> {
+        self.run("adding a candidate", move |connection, now| {
+            connection.add_candidate(now, candidate)
+        })
+        .await
+    }
+
+    /// Whether the machine has the addresses that candidates were gathered for.
+    pub fn has_current_addresses(&self) -> bool {
+        interfaces::local_addresses() == self.addresses
+    }
+
     /// Sends a text message on the data channel, in order with the others.
     ///
     /// # Errors
@@ -229,18 +222,17 @@ impl Peer {
         if text.len() > MAX_MESSAGE_BYTES {
             return Err(RtcError::MessageTooLong { bytes: text.len() });
         }
-        if !self.channel_open.load(Ordering::Relaxed) {
+        if !self.session.channel_open.load(Ordering::Relaxed) {
             return Err(RtcError::ChannelNotOpen);
         }
-        self.messages.try_send(text.to_owned()).map_err(|e| match e {
+        self.commands.try_send(Command::Message(text.to_owned())).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => RtcError::ChannelBusy,
             mpsc::error::TrySendError::Closed(_) => RtcError::ChannelNotOpen,
         })
     }
 
-    /// Asks the remote side for a keyframe (PLI, RFC 4585 §6.3.1). Requests sooner than
-    /// a round trip, and at least 150 ms, after the last one are left out;
-    /// says whether one was sent.
+    /// Asks the remote peer for a keyframe (PLI, RFC 4585 §6.3.1). Requests sooner than a round trip, and at least
+    /// 150 ms, after the last one are left out; says whether one was sent.
     pub fn request_keyframe(&self) -> bool {
         let media_ssrc = self.session.remote_video_ssrc.load(Ordering::Relaxed);
         if media_ssrc == 0 {
@@ -253,15 +245,14 @@ impl Peer {
             return false;
         }
         let pli = PictureLossIndication { sender_ssrc: self.session.local.video, media_ssrc };
-        let sent = self.video_track.write_rtcp(vec![Box::new(pli)]).now_or_never();
-        let sent = matches!(sent, Some(Ok(())));
+        let sent = self.commands.try_send(Command::Rtcp(Box::new(pli))).is_ok();
         if sent {
             *last = Some(now);
         }
         sent
     }
 
-    /// What is known of the path to the other side.
+    /// What is known of the path to the remote peer.
     pub fn network(&self) -> NetworkEstimate {
         self.session.network()
     }
@@ -273,51 +264,37 @@ impl Peer {
         Arrivals { packets: rtp + counters.rtcp_received, feedback: counters.feedback_received }
     }
 
-    /// A snapshot of everything known about the connection.
+    /// A snapshot of everything known about the connection; empty once it is closed.
     pub async fn stats(&self) -> PeerStats {
-        let report = self.pc.get_stats(Instant::now(), StatsSelector::None).await;
-        let mut candidates = (Vec::new(), Vec::new());
-        if let Some(sctp) = self.pc.sctp().await {
-            let ice = sctp.transport().ice_transport();
-            candidates = (
-                ice.get_local_candidates().await.unwrap_or_default(),
-                ice.get_remote_candidates().await.unwrap_or_default(),
-            );
-        }
-        let mut stats = stats::gather(&report, candidates, &self.session);
-        if let Some(active) = self.session.direct.active() {
-            stats::steer(&mut stats, &active);
-        }
-        stats::name_tcp(&mut stats, |address| self.session.tcp.is_end(address));
-        for candidate in stats.local_candidates.iter_mut().filter(|c| c.candidate_type == "relay") {
-            let address = candidate.address.parse().map(|ip| SocketAddr::new(ip, candidate.port));
-            if let Some(url) = address.ok().and_then(|address| self.relays.url_of(address)) {
-                candidate.url = url;
-            }
-        }
-        if let Some(rtt) = stats.selected_pair().and_then(|pair| pair.current_round_trip_time_s)
-            && stats.outbound_video.round_trip_time_s.is_none()
-            && stats.outbound_audio.round_trip_time_s.is_none()
-        {
-            // Who only receives has no report blocks to measure with.
-            self.session.set_rtt(Duration::from_secs_f64(rtt.clamp(0.0, 60.0)));
-        }
-        stats
+        let stats = self.run("statistics", |connection, now| Ok(connection.stats(now)));
+        stats.await.unwrap_or_default()
     }
 
     /// Closes the connection; no callback and no event comes after that.
     pub async fn close(&self) {
         self.session.closed.store(true, Ordering::Relaxed);
-        if let Err(error) = self.pc.close().await {
-            tracing::debug!(%error, "closing the connection");
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).await.is_ok() {
+            // Without an answer it has ended by itself.
+            let _ = closed.await;
         }
-        self.stop_tasks();
     }
 
-    fn stop_tasks(&self) {
-        self.channel_task.abort();
-        if let Some(task) = &self.direct_task {
-            task.abort();
+    /// Has the connection's task do something. If it broke on what the remote peer sent, [`RtcError::Broken`].
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Connection, Instant) -> Result<T, RtcError> + Send + 'static,
+    ) -> Result<T, RtcError> {
+        let (answer, answered) = oneshot::channel();
+        let work = move |connection: &mut Connection, now| {
+            // Who asked may be gone.
+            let _ = answer.send(work(connection, now));
+        };
+        let broken = RtcError::Broken { operation };
+        match self.commands.send(Command::Run(Box::new(work))).await {
+            Ok(()) => answered.await.unwrap_or(Err(broken)),
+            Err(_) => Err(broken),
         }
     }
 }
@@ -325,11 +302,6 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.session.closed.store(true, Ordering::Relaxed);
-        self.stop_tasks();
-        let pc = self.pc.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { pc.close().await });
-        }
     }
 }
 
@@ -358,13 +330,15 @@ fn random_start() -> Result<RandomStart, RtcError> {
     })
 }
 
-/// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.
-const CHANNEL_LABEL: &str = "visavis";
-const CHANNEL_ID: u16 = 0;
-/// Messages that may wait for the channel; when full [`RtcError::ChannelBusy`].
-const MESSAGE_QUEUE: usize = 64;
-/// Bytes SCTP may hold unacknowledged.
-const CHANNEL_BUFFER_BYTES: usize = 1 << 20;
+/// The system's random numbers. It has given some before ([`random_start`]); where it gives no more, the connection
+/// ends.
+fn system_random(bytes: &mut [u8]) {
+    #[expect(clippy::expect_used, reason = "nothing predictable may stand in")]
+    getrandom::fill(bytes).expect("the system gives random numbers");
+}
+
+/// What may wait for the connection's task: some ten frames, and the owner's operations.
+const COMMANDS: usize = 256;
 /// What every WebRTC peer accepts (RFC 8831 §6.6).
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Least time between two keyframe requests: an encoder's answer takes a frame or two.

@@ -288,7 +288,7 @@ mod tests {
 
         let (events, _receiver) = tokio::sync::mpsc::channel(8);
         let local = crate::session::LocalStreams { audio: 21, video: 22, rtx: 24, parity: 23 };
-        let session = Session::new(crate::MediaClock::default(), local, events, false, false);
+        let session = Session::new(crate::MediaClock::default(), local, events);
         *session.video_types() = payload_types::tests::all();
         let session = Arc::new(session);
         let (sender, received) = std::sync::mpsc::sync_channel(8);

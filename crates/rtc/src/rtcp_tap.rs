@@ -261,10 +261,6 @@ impl Stage for RtcpTap {
             _ => {}
         }
         queues.write.push_back(packet);
-        if self.session.turn {
-            // The stack sends what goes to a TURN server when the driver wakes up next.
-            self.session.wake.notify_one();
-        }
     }
 
     fn on_timeout(&mut self, now: Instant, queues: &mut Queues) {

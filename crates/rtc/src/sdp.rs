@@ -38,6 +38,14 @@ pub(crate) fn with_numbers_of(answer: &str, offer: &str) -> String {
     out
 }
 
+/// The value of the first line that begins with `name` outside of rejected sections, which is the bundle's.
+pub(crate) fn bundled<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
+    let (session, sections) = split(sdp);
+    let used = sections.into_iter().filter(|section| !section.is_rejected());
+    let mut texts = [session].into_iter().chain(used.map(|section| section.text));
+    texts.find_map(|text| text.lines().find_map(|line| line.strip_prefix(name))).map(str::trim)
+}
+
 impl<'a> Section<'a> {
     /// Media, port and transport protocol; empty words where it has less.
     fn words(self) -> impl Iterator<Item = &'a str> {

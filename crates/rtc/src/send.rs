@@ -5,25 +5,22 @@
 //! picture costs one wake-up of the driver instead of one for each packet, its packets leave in
 //! one batch (with UDP GSO in few system calls), and sequence numbers have no gaps of our own.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rtc::interceptor::{Packet, TaggedPacket};
 use rtc::rtp;
+use tokio::sync::mpsc;
 use visavis_media::red::{RedEncoder, Redundancy};
 use visavis_media::{Bitrate, EncodedAudioFrame, EncodedVideoFrame, MediaTime, VideoCodec};
-use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::congestion::NetworkEstimate;
+use crate::driver::Command;
 use crate::interceptor::{Queues, Stage};
 use crate::packetize::FramePacketizer;
-use crate::payload_types::{SentType, VideoCodecs};
+use crate::payload_types::VideoCodecs;
 use crate::rtcp_tap::ticks;
 use crate::session::{RtpAnchor, Session};
 use crate::types::{MediaKind, PeerEvent};
@@ -44,25 +41,17 @@ pub enum SendOutcome {
 /// What both handles need.
 struct Outlet {
     session: Arc<Session>,
-    track: Arc<TrackLocalStaticRTP>,
-    ssrc: u32,
+    commands: mpsc::Sender<Command>,
+    kind: MediaKind,
     /// Random start of the timestamps (RFC 3550 §5.1).
     timestamp_offset: u32,
 }
 
 impl Outlet {
-    fn new(
-        ssrc: u32,
-        session: Arc<Session>,
-        track: Arc<TrackLocalStaticRTP>,
-        timestamp_offset: u32,
-    ) -> Self {
-        Self { session, track, ssrc, timestamp_offset }
-    }
-
     /// The packetizer replaces the sequence number.
     fn header(&self, payload_type: u8, timestamp: u32) -> rtp::Header {
-        rtp::Header { version: 2, payload_type, timestamp, ssrc: self.ssrc, ..Default::default() }
+        let ssrc = self.session.local.ssrc(self.kind);
+        rtp::Header { version: 2, payload_type, timestamp, ssrc, ..Default::default() }
     }
 
     /// Before DTLS is up the stack passes RTP by the interceptors.
@@ -72,7 +61,7 @@ impl Outlet {
 
     fn write(&self, header: rtp::Header, payload: Bytes) -> bool {
         let packet = rtp::Packet { header, payload };
-        matches!(now_or_never(self.track.write_rtp(packet)), Some(Ok(())))
+        self.commands.try_send(Command::Rtp(self.kind, packet)).is_ok()
     }
 }
 
@@ -91,11 +80,11 @@ struct VideoInner {
 impl VideoSender {
     pub(crate) fn new(
         session: Arc<Session>,
-        track: Arc<TrackLocalStaticRTP>,
+        commands: mpsc::Sender<Command>,
         timestamp_offset: u32,
     ) -> Self {
         Self(Arc::new(VideoInner {
-            outlet: Outlet::new(session.local.video, session, track, timestamp_offset),
+            outlet: Outlet { session, commands, kind: MediaKind::Video, timestamp_offset },
             wait_for_keyframe: AtomicBool::new(false),
         }))
     }
@@ -160,15 +149,6 @@ impl VideoSender {
         session.set_anchor(MediaKind::Video, RtpAnchor { timestamp, time: frame.time });
         SendOutcome::Sent
     }
-
-    /// What is sent from now on.
-    pub(crate) fn set_types(&self, types: &[SentType]) {
-        let session = &self.0.outlet.session;
-        // Frames that a renegotiation swallowed must not count for ever.
-        let queued = session.frames_queued.load(Ordering::Relaxed);
-        session.frames_packetized.store(queued, Ordering::Relaxed);
-        session.video_types().set_sent(types);
-    }
 }
 
 /// Sends Opus packets; clones share one stream. May be used from any thread, does not block.
@@ -179,20 +159,17 @@ pub struct AudioSender(Arc<AudioInner>);
 
 struct AudioInner {
     outlet: Outlet,
-    /// Negotiated payload type; 0 while sound is not to be sent.
-    payload_type: AtomicU8,
     timeline: Mutex<AudioTimeline>,
 }
 
 impl AudioSender {
     pub(crate) fn new(
         session: Arc<Session>,
-        track: Arc<TrackLocalStaticRTP>,
+        commands: mpsc::Sender<Command>,
         timestamp_offset: u32,
     ) -> Self {
         Self(Arc::new(AudioInner {
-            outlet: Outlet::new(session.local.audio, session, track, timestamp_offset),
-            payload_type: AtomicU8::new(0),
+            outlet: Outlet { session, commands, kind: MediaKind::Audio, timestamp_offset },
             timeline: Mutex::new(AudioTimeline::new(timestamp_offset)),
         }))
     }
@@ -203,7 +180,7 @@ impl AudioSender {
     }
 
     fn payload_type(&self) -> Option<u8> {
-        let payload_type = self.0.payload_type.load(Ordering::Relaxed);
+        let payload_type = self.0.outlet.session.audio_carrier.load(Ordering::Relaxed);
         (payload_type != 0 && self.0.outlet.is_connected()).then_some(payload_type)
     }
 
@@ -247,10 +224,6 @@ impl AudioSender {
         }
         outlet.session.set_anchor(MediaKind::Audio, RtpAnchor { timestamp, time: frame.time });
         SendOutcome::Sent
-    }
-
-    pub(crate) fn set_payload_type(&self, payload_type: Option<u8>) {
-        self.0.payload_type.store(payload_type.unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -309,14 +282,6 @@ fn nudge(due: MediaTime, time: MediaTime) -> MediaTime {
 
 fn since_zero(time: MediaTime) -> Duration {
     time.saturating_since(MediaTime::default())
-}
-
-/// Polls a future once and gives it up if it would wait.
-fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
 }
 
 /// The interceptor next to the application: numbers audio packets and puts redundancy into them,
@@ -409,6 +374,7 @@ const MAX_AHEAD: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload_types::SentType;
     use visavis_media::VideoCodec;
 
     const FRAME: Duration = Duration::from_millis(20);
@@ -422,8 +388,7 @@ mod tests {
     fn packets_leave_with_the_remote_peers_number_and_follow_each_other_over_a_change_of_codec() {
         let (events, _receiver) = tokio::sync::mpsc::channel(8);
         let local = crate::session::LocalStreams { audio: 1, video: 2, rtx: 4, parity: 3 };
-        let session =
-            Arc::new(Session::new(crate::MediaClock::default(), local, events, false, false));
+        let session = Arc::new(Session::new(crate::MediaClock::default(), local, events));
         let sent = |codec, carrier, payload_type| SentType {
             codec,
             carrier,

@@ -2,19 +2,17 @@
 //! instructions only; nothing here waits.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use visavis_media::MediaTime;
 
 use crate::clock::MediaClock;
 use crate::congestion::NetworkEstimate;
-use crate::direct::DirectPath;
-use crate::payload_types::VideoTypes;
+use crate::payload_types::{SentType, VideoTypes};
 use crate::sdp::OpusWishes;
 use crate::stream_stats::{InboundStats, OutboundStats};
-use crate::tcp::TcpCandidates;
 use crate::types::{MediaKind, PeerEvent};
 
 /// The SSRCs we send with.
@@ -131,16 +129,12 @@ pub(crate) struct Session {
     pub(crate) transport_cc: AtomicU8,
     /// Copies of earlier packets in each audio packet ([`visavis_media::red::Redundancy`]).
     pub(crate) redundancy: AtomicU16,
-    /// The way without a relay while the stack's goes over one.
-    pub(crate) direct: Arc<DirectPath>,
-    /// Candidates of TCP.
-    pub(crate) tcp: TcpCandidates,
-    /// Whether a TURN server may be in the path.
-    pub(crate) turn: bool,
+    /// Negotiated payload type of audio that is sent; 0 while it is not to be sent.
+    pub(crate) audio_carrier: AtomicU8,
+    /// Whether the data channel is open.
+    pub(crate) channel_open: AtomicBool,
     /// Whether DTLS is up; it stays so until the end.
     pub(crate) connected: AtomicBool,
-    /// Ends the driver's sleep, or the next one if it does not sleep now.
-    pub(crate) wake: Notify,
     /// Set when the owner closes the connection: nothing is told after that.
     pub(crate) closed: AtomicBool,
 }
@@ -150,8 +144,6 @@ impl Session {
         clock: MediaClock,
         local: LocalStreams,
         events: mpsc::Sender<PeerEvent>,
-        turn: bool,
-        relay_only: bool,
     ) -> Self {
         Self {
             clock,
@@ -173,19 +165,11 @@ impl Session {
             video_types: Mutex::default(),
             transport_cc: AtomicU8::new(0),
             redundancy: AtomicU16::new(0),
-            direct: Arc::default(),
-            tcp: TcpCandidates::new(!relay_only),
-            turn,
+            audio_carrier: AtomicU8::new(0),
+            channel_open: AtomicBool::new(false),
             connected: AtomicBool::new(false),
-            wake: Notify::new(),
             closed: AtomicBool::new(false),
         }
-    }
-
-    /// ICE starts anew.
-    pub(crate) fn restart_ice(&self) {
-        self.direct.reset();
-        self.tcp.reset();
     }
 
     /// Tells the owner. When its queue is full the event is dropped and counted, because the
@@ -208,6 +192,19 @@ impl Session {
     pub(crate) fn set_audio_types(&self, types: Option<AudioTypes>) {
         *self.audio_types.lock().unwrap_or_else(PoisonError::into_inner) =
             types.unwrap_or_default();
+    }
+
+    /// Payload type of what is sent of audio from now on; `None`: nothing.
+    pub(crate) fn set_audio_carrier(&self, payload_type: Option<u8>) {
+        self.audio_carrier.store(payload_type.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// What is sent of video from now on.
+    pub(crate) fn set_sent_video(&self, types: &[SentType]) {
+        // Frames that a renegotiation swallowed must not count for ever.
+        let queued = self.frames_queued.load(Ordering::Relaxed);
+        self.frames_packetized.store(queued, Ordering::Relaxed);
+        self.video_types().set_sent(types);
     }
 
     pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {

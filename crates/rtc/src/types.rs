@@ -197,7 +197,7 @@ macro_rules! states {
 
 states! {
     /// W3C `RTCSignalingState`.
-    SignalingState from webrtc::peer_connection::RTCSignalingState {
+    SignalingState from rtc::peer_connection::state::RTCSignalingState {
         Stable = "stable",
         HaveLocalOffer = "have-local-offer",
         HaveRemoteOffer = "have-remote-offer",
@@ -209,7 +209,7 @@ states! {
 
 states! {
     /// W3C `RTCIceGatheringState`.
-    IceGatheringState from webrtc::peer_connection::RTCIceGatheringState {
+    IceGatheringState from rtc::peer_connection::state::RTCIceGatheringState {
         New = "new",
         Gathering = "gathering",
         Complete = "complete",
@@ -218,7 +218,7 @@ states! {
 
 states! {
     /// W3C `RTCIceConnectionState`.
-    IceConnectionState from webrtc::peer_connection::RTCIceConnectionState {
+    IceConnectionState from rtc::peer_connection::state::RTCIceConnectionState {
         New = "new",
         Checking = "checking",
         Connected = "connected",
@@ -231,7 +231,7 @@ states! {
 
 states! {
     /// W3C `RTCPeerConnectionState`.
-    PeerConnectionState from webrtc::peer_connection::RTCPeerConnectionState {
+    PeerConnectionState from rtc::peer_connection::state::RTCPeerConnectionState {
         New = "new",
         Connecting = "connecting",
         Connected = "connected",

@@ -58,17 +58,17 @@ impl Agent {
             related: found.related,
             extensions: Vec::new(),
         };
-        let told = self.told(&candidate, found.name);
+        let signaled = self.signaled(&candidate, found.name);
         self.shared.candidates.push(LocalRecord {
             candidate,
             address: found.address,
             path: found.path,
             server: found.server,
             via: found.via,
-            told: told.is_some(),
+            signaled: signaled.clone(),
         });
-        if let Some(told) = told {
-            self.shared.event(Event::LocalCandidate(told));
+        if let Some(signaled) = signaled {
+            self.shared.event(Event::LocalCandidate(signaled));
         }
         if found.kind != CandidateKind::ServerReflexive {
             // RFC 8445 §7.1.1 asks for the priority of a peer-reflexive candidate. A relay keeps its own:
@@ -158,7 +158,7 @@ impl Agent {
     }
 
     /// A candidate as it is signaled, if it is.
-    fn told(&self, candidate: &Candidate, name: Option<LocalName>) -> Option<Candidate> {
+    fn signaled(&self, candidate: &Candidate, name: Option<LocalName>) -> Option<Candidate> {
         let mut told = candidate.clone();
         match (self.shared.config.addresses, candidate.kind) {
             (AddressPolicy::All, _) => {

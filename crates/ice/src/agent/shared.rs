@@ -52,8 +52,8 @@ pub(crate) struct LocalRecord {
     pub(crate) path: Path,
     pub(crate) server: Option<SocketAddr>,
     pub(crate) via: Option<RelayTransport>,
-    /// Whether it was signaled.
-    pub(crate) told: bool,
+    /// As it was signaled, if it was.
+    pub(crate) signaled: Option<Candidate>,
 }
 
 impl Shared {

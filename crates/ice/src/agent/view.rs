@@ -42,7 +42,7 @@ impl Agent {
                     path: record.path,
                     server: record.server,
                     via: record.via,
-                    told: record.told,
+                    told: record.signaled.is_some(),
                 })
                 .collect(),
             generations: generations.into_iter().flatten().map(|g| g.view(shared, now)).collect(),

@@ -422,7 +422,7 @@ mod tests {
         rtcp: impl Fn(u64) -> Vec<Box<dyn rtc::rtcp::Packet>>,
     ) -> u64 {
         let (events, _receiver) = mpsc::channel(8);
-        let session = Session::new(MediaClock::default(), LOCAL, events, false, false);
+        let session = Session::new(MediaClock::default(), LOCAL, events);
         session.transport_cc.store(extension, Ordering::Relaxed);
         let session = Arc::new(session);
         let mut control = CongestionControl::new(session.clone());

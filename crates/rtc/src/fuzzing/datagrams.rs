@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rtc::crypto::{RTCCryptoProvider, default_provider};
 use rtc::datachannel::data_channel::{DataChannel, DataChannelConfig, DataChannelMessage};
+use rtc::dtls as rtc_dtls;
 use rtc::dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc::dtls::crypto::Certificate;
 use rtc::dtls::endpoint::EndpointEvent;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::ice::agent::Agent;
-use rtc::ice::agent::agent_config::AgentConfig;
-use rtc::ice::candidate::unmarshal_candidate;
 use rtc::sansio::Protocol;
 use rtc::sctp::{self, PayloadProtocolIdentifier};
 use rtc::shared::TransportProtocol;
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{Message, Setter};
-use rtc::{dtls as rtc_dtls, turn};
 
-use super::{LOCAL, REMOTE, STRANGER, Step, pause, received, steps};
-use crate::direct::frames;
-use crate::direct::stun::{self, Generation};
-use crate::guard::{Guard, HandshakePhase, Verdict};
+use visavis_ice::{
+    Agent, Candidate, Config, Credentials, Input, LocalCandidate, Output, Path, RelayTransport,
+    RemoteDescription, Role, TurnClient, TurnConfig, TurnEvent, TurnOutput,
+};
+
+use super::{LOCAL, REMOTE, STRANGER, Step, pause, steps};
+use crate::guard::{HandshakePhase, Records, is_dtls};
 
 fn crypto() -> Option<Arc<dyn RTCCryptoProvider>> {
     default_provider().ok()
@@ -206,28 +206,27 @@ pub fn dtls(input: &[u8]) {
 /// The same behind the filter that stands in front of the stack.
 struct Guarded {
     pair: Dtls,
-    guards: [Guard; 2],
+    records: [Records; 2],
     phases: [HandshakePhase; 2],
     received: [usize; 2],
 }
 
 impl Guarded {
-    fn check(&mut self, now: Instant, to: usize, from: SocketAddr, datagram: &[u8]) {
-        match self.guards[to].check(now, from, datagram, self.phases[to]) {
-            Verdict::Pass => self.read(now, to, from, datagram),
-            Verdict::Replace(from, passed) => {
-                passed.iter().for_each(|datagram| self.read(now, to, from, datagram));
-            }
-            Verdict::Drop => {}
+    fn check(&mut self, now: Instant, to: usize, datagram: &[u8]) {
+        // Other data is not DTLS's.
+        if !is_dtls(datagram) {
+            return;
+        }
+        if Records::passes_untouched(self.phases[to], datagram) {
+            return self.read(now, to, datagram);
+        }
+        for passed in self.records[to].filter(now, self.phases[to], datagram) {
+            self.read(now, to, &passed);
         }
     }
 
-    fn read(&mut self, now: Instant, to: usize, from: SocketAddr, datagram: &[u8]) {
-        // The stack's ICE takes these.
-        if !frames::is_dtls(datagram) {
-            return;
-        }
-        assert_eq!(from, SocketAddr::from([REMOTE, LOCAL][to]), "a stranger's DTLS");
+    fn read(&mut self, now: Instant, to: usize, datagram: &[u8]) {
+        let from = [REMOTE, LOCAL][to].into();
         for event in self.pair.ends[to].read(now, from, None, datagram.into()).unwrap_or_default() {
             match event {
                 EndpointEvent::HandshakeComplete => {
@@ -245,8 +244,7 @@ impl Guarded {
 
 impl Pair for Guarded {
     fn deliver(&mut self, now: Instant, to: usize, datagram: &[u8]) {
-        self.check(now, to, [REMOTE, LOCAL][to].into(), datagram);
-        self.check(now, to, STRANGER.into(), datagram);
+        self.check(now, to, datagram);
     }
 
     fn collect(&mut self, now: Instant, from: usize) -> Vec<Bytes> {
@@ -262,24 +260,14 @@ impl Pair for Guarded {
     }
 }
 
-/// A DTLS handshake through the filter, with somebody in between who forges the addresses of both. What is
-/// established stays so: data still goes both ways at the end.
+/// A DTLS handshake through the filter, with somebody in between who forges what both send. What is established stays
+/// so: data still goes both ways at the end.
 pub fn dtls_guarded(input: &[u8]) {
     let Some(pair) = dtls_pair(8192) else { return };
-    let generation = Generation {
-        local_ufrag: "theirs".into(),
-        remote_ufrag: "ours".into(),
-        remote_password: LOCAL_PASSWORD.into(),
-    };
-    let Some((_, proof)) = stun::request(&generation, true, true, 1) else { return };
-    let guards = <[Guard; 2]>::default();
-    let phases = [HandshakePhase::UnderWay; 2];
-    let mut pair = Guarded { pair, guards, phases, received: [0; 2] };
     let mut now = Instant::now();
-    for to in 0..2 {
-        pair.guards[to].local_credentials("ours", LOCAL_PASSWORD);
-        pair.check(now, to, [REMOTE, LOCAL][to].into(), &proof);
-    }
+    let records = [Records::new(now), Records::new(now)];
+    let phases = [HandshakePhase::UnderWay; 2];
+    let mut pair = Guarded { pair, records, phases, received: [0; 2] };
     play(&mut pair, input);
     if pair.phases.contains(&HandshakePhase::UnderWay) {
         return;
@@ -292,7 +280,7 @@ pub fn dtls_guarded(input: &[u8]) {
         let sent = pair.pair.ends[from].write(now, [REMOTE, LOCAL][from].into(), b"data");
         assert!(sent.is_ok(), "an association is gone");
         for datagram in pair.collect(now, from) {
-            pair.check(now, to, [REMOTE, LOCAL][to].into(), &datagram);
+            pair.check(now, to, &datagram);
         }
         assert!(pair.received[to] > before, "data does not arrive");
     }
@@ -497,98 +485,137 @@ fn note(transactions: &mut Vec<[u8; 12]>, datagram: &[u8]) {
     }
 }
 
-/// An ICE agent while it checks pairs and after that, with strangers and with a peer that knows the password.
+/// Predictable, so that an input always does the same.
+fn random() -> impl FnMut(&mut [u8]) + Send {
+    let mut next = 7_u8;
+    move |bytes: &mut [u8]| {
+        for byte in bytes {
+            next = next.wrapping_mul(31).wrapping_add(11);
+            *byte = next;
+        }
+    }
+}
+
+/// Our ICE agent while it checks pairs and after that, with strangers and with a peer that knows the password.
 pub fn ice_agent(input: &[u8]) {
-    let Some(provider) = crypto() else { return };
     let mut now = Instant::now();
-    let config = AgentConfig {
-        local_ufrag: "near".into(),
-        local_pwd: LOCAL_PASSWORD.into(),
-        check_interval: Duration::from_millis(5),
-        ..Default::default()
+    let controlling = input.first().is_some_and(|first| first & 0x40 != 0);
+    let role = if controlling { Role::Controlling } else { Role::Controlled };
+    let mut agent = Agent::new(Config::default(), role, random());
+    let base = LOCAL.into();
+    let host = LocalCandidate::Host { base, preference: 1, name: None };
+    let _ = agent.handle_input(now, Input::LocalCandidate(host));
+    let relay = LocalCandidate::Relay {
+        relayed: STRANGER.into(),
+        via: RelayTransport::Tcp,
+        mapped: LOCAL.into(),
+        server: STRANGER.into(),
+        preference: 1,
     };
-    let Ok(mut agent) = Agent::new(now, Arc::new(config), provider) else { return };
-    let candidate = |line: &str| unmarshal_candidate(line).ok();
-    let (Some(local), Some(remote)) = (
-        candidate("1 1 udp 2130706431 192.0.2.1 1000 typ host"),
-        candidate("2 1 udp 2130706431 192.0.2.2 2000 typ host"),
+    let _ = agent.handle_input(now, Input::LocalCandidate(relay));
+    let (Ok(credentials), Ok(candidate)) = (
+        Credentials::new("farside", REMOTE_PASSWORD),
+        Candidate::parse("candidate:2 1 udp 2130706431 192.0.2.2 2000 typ host"),
     ) else {
         return;
     };
-    let _ = agent.add_local_candidate(local);
-    let _ = agent.add_remote_candidate(remote);
-    let controlling = input.first().is_some_and(|first| first & 0x40 != 0);
-    let (ufrag, password) = ("far".to_owned(), REMOTE_PASSWORD.to_owned());
-    if agent.start_connectivity_checks(now, controlling, ufrag, password).is_err() {
-        return;
-    }
+    let description = RemoteDescription {
+        credentials,
+        lite: false,
+        renomination: true,
+        candidates: vec![candidate],
+    };
+    let local = agent.local_credentials().password().to_owned();
+    let _ = agent.handle_input(now, Input::RemoteDescription(description.clone()));
     let mut transactions = Vec::new();
     for step in steps(input) {
-        while let Some(sent) = agent.poll_write() {
-            note(&mut transactions, &sent.message);
+        loop {
+            match agent.poll_output() {
+                Output::Transmit(sent) => note(&mut transactions, &sent.bytes),
+                Output::Event(_) => {}
+                Output::Deadline(_) => break,
+            }
         }
-        while agent.poll_event().is_some() {}
-        let from = if step.action & 0x80 == 0 { REMOTE } else { STRANGER };
-        let datagram = match step.action & 3 {
-            0 => Some(step.bytes.to_vec()),
-            1 => signed(step.bytes, &transactions, LOCAL_PASSWORD),
-            2 => signed(step.bytes, &transactions, REMOTE_PASSWORD),
+        let from: SocketAddr = if step.action & 0x80 == 0 { REMOTE } else { STRANGER }.into();
+        let path = if step.action & 0x20 == 0 {
+            Path::Udp { base }
+        } else {
+            Path::Relay { relayed: STRANGER.into(), via: RelayTransport::Tcp }
+        };
+        let datagram = match step.action & 7 {
+            0 => step.bytes.to_vec(),
+            1 | 5 => signed(step.bytes, &transactions, &local).unwrap_or_default(),
+            2 => signed(step.bytes, &transactions, REMOTE_PASSWORD).unwrap_or_default(),
+            4 => {
+                if let Ok(line) = std::str::from_utf8(step.bytes)
+                    && let Ok(candidate) = Candidate::parse(line)
+                {
+                    let _ = agent.handle_input(now, Input::RemoteCandidate(candidate));
+                }
+                continue;
+            }
+            6 => {
+                let restart = [Input::Restart, Input::CancelRestart];
+                let [restart, cancel] = restart;
+                let input = if step.action & 0x10 == 0 { restart } else { cancel };
+                let _ = agent.handle_input(now, input);
+                continue;
+            }
             _ => {
                 now += pause(step, Duration::from_millis(20));
-                let _ = agent.handle_timeout(now);
-                None
+                let _ = agent.handle_input(now, Input::Timeout);
+                continue;
             }
         };
-        if let Some(datagram) = datagram {
-            let _ = agent.handle_read(received(now, from, &datagram));
-        }
+        agent.receive(now, path, from, &datagram);
     }
-    assert!(agent.get_remote_candidates().len() <= 1 + super::MAX_STEPS);
+    let snapshot = agent.snapshot(now);
+    for generation in &snapshot.generations {
+        assert!(generation.candidates.len() <= visavis_ice::MAX_REMOTE_CANDIDATES);
+        assert!(generation.pairs.len() <= visavis_ice::MAX_PAIRS);
+    }
 }
 
 const LOCAL_PASSWORD: &str = "passwordofthenearside00";
 const REMOTE_PASSWORD: &str = "passwordofthefarside000";
 
-/// A TURN client that asks for an allocation, and for a permission once it has one.
+/// Our TURN client that asks for an allocation, and for a permission once it has one.
 pub fn turn_client(input: &[u8]) {
-    let Some(provider) = crypto() else { return };
     let mut now = Instant::now();
-    let config = turn::client::ClientConfig {
-        turn_serv_addr: "192.0.2.2:2000".into(),
-        stun_serv_addr: "192.0.2.2:2000".into(),
-        local_addr: LOCAL.into(),
+    let stream = input.first().is_some_and(|first| first & 0x40 != 0);
+    let config = TurnConfig {
+        server: REMOTE.into(),
+        via: if stream { RelayTransport::Tcp } else { RelayTransport::Udp },
         username: "name".into(),
-        password: "password".into(),
-        ..Default::default()
+        password: LOCAL_PASSWORD.into(),
+        ipv6: false,
+        preference: 1,
+        unix_time: Some(Duration::from_secs(1_800_000_000)),
     };
-    let Ok(mut client) = turn::client::Client::new(config, provider) else { return };
-    let _ = client.allocate(now);
-    let _ = client.send_binding_request(now);
+    let mut client = TurnClient::new(now, config, random());
     let mut transactions = Vec::new();
     for step in steps(input) {
-        while let Some(sent) = client.poll_write() {
-            note(&mut transactions, &sent.message);
-        }
-        while let Some(event) = client.poll_event() {
-            if let turn::client::Event::AllocateResponse(_, relayed, ..) = event
-                && let Ok(mut relay) = client.relay(relayed)
-            {
-                let _ = relay.create_permission(now, STRANGER.into());
-                let _ = relay.send_to(now, b"data", STRANGER.into());
+        loop {
+            match client.poll_output() {
+                TurnOutput::Transmit(sent) => note(&mut transactions, &sent),
+                TurnOutput::Event(TurnEvent::Allocated(_)) => {
+                    let _ = client.send(now, STRANGER.into(), b"data");
+                    let _ = client.bind_channel(now, STRANGER.into());
+                }
+                TurnOutput::Event(_) => {}
+                TurnOutput::Deadline(_) => break,
             }
         }
-        let from = if step.action & 0x80 == 0 { REMOTE } else { STRANGER };
-        let datagram = match step.action & 3 {
-            0 => Some(step.bytes.to_vec()),
-            1 | 2 => signed(step.bytes, &transactions, "password"),
+        match step.action & 3 {
+            0 => drop(client.receive(now, step.bytes)),
+            1 | 2 => {
+                let answer = signed(step.bytes, &transactions, LOCAL_PASSWORD);
+                let _ = client.receive(now, &answer.unwrap_or_default());
+            }
             _ => {
                 now += pause(step, Duration::from_millis(500));
-                let _ = client.handle_timeout(now);
-                None
+                client.handle_timeout(now);
             }
-        };
-        if let Some(datagram) = datagram {
-            let _ = client.handle_read(received(now, from, &datagram));
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::session::{AudioTypes, LocalStreams, Session};
 fn session() -> Arc<Session> {
     let (events, _) = mpsc::channel(8);
     let local = LocalStreams { audio: OUR_AUDIO, video: OUR_VIDEO, rtx: 24, parity: 23 };
-    let session = Session::new(MediaClock::default(), local, events, false, false);
+    let session = Session::new(MediaClock::default(), local, events);
     session.parity.store(true, Ordering::Relaxed);
     let types = (Some(111), Some(63));
     session.set_audio_types(Some(AudioTypes {

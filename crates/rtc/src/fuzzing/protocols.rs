@@ -31,8 +31,11 @@ use super::{received, steps};
 
 /// A STUN or TURN message, read by the stack and by us.
 pub fn stun(input: &[u8]) {
-    crate::direct::read_any(input);
-    crate::turn::read_any(input);
+    let (now, path) = (Instant::now(), visavis_ice::Path::Udp { base: super::LOCAL.into() });
+    let role = visavis_ice::Role::Controlled;
+    let zeros = |bytes: &mut [u8]| bytes.fill(0);
+    let mut agent = visavis_ice::Agent::new(visavis_ice::Config::default(), role, zeros);
+    agent.receive(now, path, super::REMOTE.into(), input);
     if !is_stun_message(input) {
         return;
     }
@@ -139,8 +142,8 @@ pub fn stream_framing(input: &[u8]) {
     let Some((first, stream)) = input.split_first() else { return };
     let turn = first & 1 != 0;
     let piece = usize::from(first >> 1) + 1;
-    let whole = crate::stream::cut(turn, std::iter::once(stream));
-    assert_eq!(crate::stream::cut(turn, stream.chunks(piece)), whole);
-    let bytes: usize = whole.iter().map(Bytes::len).sum();
+    let whole = crate::driver::streams::cut(turn, std::iter::once(stream));
+    assert_eq!(crate::driver::streams::cut(turn, stream.chunks(piece)), whole);
+    let bytes: usize = whole.iter().map(bytes::BytesMut::len).sum();
     assert!(bytes <= stream.len());
 }

@@ -1,6 +1,6 @@
 //! Text out of signaling: session descriptions and candidates.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use rtc::crypto::default_provider;
@@ -12,13 +12,10 @@ use rtc::sdp::description::session::SessionDescription;
 use visavis_media::VideoCodec;
 
 use crate::answer::{self, Role};
-use crate::direct::DirectPath;
-use crate::disclosure::Disclosure;
-use crate::ice::{self, IceGeneration};
+use crate::connection::{from_stack, ice_description, to_stack};
 use crate::sections::Sections;
 use crate::session::LocalStreams;
-use crate::tcp::{self, TcpCandidates};
-use crate::types::{AddressPolicy, Candidate, MediaKind, SdpKind};
+use crate::types::{MediaKind, SdpKind};
 use crate::{codecs, parity};
 
 /// A connection as the program makes it, but without sockets.
@@ -55,17 +52,16 @@ pub fn session_description(input: &[u8]) {
         let parsed = SessionDescription::unmarshal(&mut std::io::Cursor::new(again.as_bytes()));
         assert!(parsed.is_ok(), "{again}");
     }
-    let generation = IceGeneration::of(sdp);
-    let _ = (generation.ufrag(), parity::is_announced(sdp), parity::announce(sdp), Role::of(sdp));
+    let _ = (parity::is_announced(sdp), parity::announce(sdp), Role::of(sdp));
     let preferred = codecs::announce_stereo(&codecs::prefer_red(sdp));
     let preferred =
         codecs::prefer_video(&preferred, [VideoCodec::Vp8, VideoCodec::H264].into_iter().collect());
     let _ = answer::with_one_of_each(&Role::Server.put_into(&preferred));
-    let told = Disclosure::new(AddressPolicy::RelayOnly, Arc::default()).description(sdp);
-    assert!(told.len() <= sdp.len() + 64);
-    let (sdp, over_tcp) = tcp::take_out(sdp);
-    over_tcp.iter().for_each(|line| candidate(line.as_bytes()));
-    DirectPath::default().remote_description(&sdp);
+    if let Ok(ice) = ice_description(sdp) {
+        let told = from_stack(sdp, &ice.credentials, ice.candidates.iter(), true);
+        assert!(ice_description(&told).is_ok_and(|again| again.credentials == ice.credentials));
+    }
+    let sdp = to_stack(sdp);
 
     let (mut sections, all) = (Sections::default(), VideoCodec::ALL.into_iter().collect());
     let part = if kind & 3 == 1 { SdpKind::Answer } else { SdpKind::Offer };
@@ -97,20 +93,11 @@ pub fn session_description(input: &[u8]) {
     }
 }
 
-/// A candidate line: ours, and for what we let through the stack's.
+/// A candidate line: what is understood of it is written and understood again.
 pub fn candidate(input: &[u8]) {
     let Ok(line) = std::str::from_utf8(input) else { return };
-    let _ = Disclosure::new(AddressPolicy::All, Arc::default()).candidate(line);
-    let _ = Disclosure::new(AddressPolicy::RelayOnly, Arc::default()).candidate(line);
-    DirectPath::default().remote_candidate(line);
-    let candidate = Candidate { candidate: line.to_owned(), ..Default::default() };
-    let _ = IceGeneration::default().includes(&candidate);
-    if ice::validate(line).is_err() {
-        return;
-    }
-    let Some(candidate) = TcpCandidates::new(true).filter(candidate) else { return };
-    let line = candidate.candidate.trim_start_matches("a=").trim_start_matches("candidate:");
-    if let Ok(known) = rtc::ice::candidate::unmarshal_candidate(line) {
-        let _ = (known.marshal(), known.to_string(), known.foundation(), known.addr());
+    if let Ok(candidate) = visavis_ice::Candidate::parse(line) {
+        let again = visavis_ice::Candidate::parse(&candidate.to_string());
+        assert_eq!(again.as_ref(), Ok(&candidate), "{line}");
     }
 }

@@ -13,19 +13,21 @@ async fn a_remote_peer_that_opens_channel_after_channel_is_not_listened_to() {
     let (a, b) = connected(Lottery(Arc::new(|_, _| false))).await;
     let label = "x".repeat(60_000);
     let channels = async {
-        let mut all = Vec::new();
         for _ in 0..200 {
-            all.push(a.peer.pc.create_data_channel(&label, None).await.unwrap());
-            tokio::task::yield_now().await;
+            let label = label.clone();
+            let opened = a.peer.run("opening a channel", move |connection, _| {
+                connection.open_channel(&label);
+                Ok(())
+            });
+            opened.await.unwrap();
         }
-        all
     };
     let refuses = async {
         while b.peer.stats().await.refused_datagrams == 0 {
             tokio::task::yield_now().await;
         }
     };
-    let (_channels, refused) =
+    let ((), refused) =
         tokio::join!(channels, tokio::time::timeout(Duration::from_secs(20), refuses));
     refused.expect("it still listens");
 }

@@ -40,7 +40,6 @@ pub(crate) async fn side_with(video_codecs: &[VideoCodec]) -> Side {
         move |rtp| video_tx.try_send(rtp).unwrap_or(()),
         move |rtp| audio_tx.try_send(rtp).unwrap_or(()),
     )
-    .await
     .unwrap();
     Side {
         peer: Arc::new(peer),
