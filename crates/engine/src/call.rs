@@ -3,6 +3,7 @@
 
 mod connection;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -84,6 +85,15 @@ pub(crate) struct CallContext {
     pub(crate) trusted_certificate: Option<CertificateFingerprint>,
     pub(crate) seat_file: Arc<SeatFile>,
     pub(crate) decode_delay: Duration,
+}
+
+/// What came of one drain of the session's outputs.
+#[derive(Default)]
+struct Drained {
+    /// The newest state, if it changed.
+    state: Option<CallState>,
+    /// A peer connection could not be made, which the session has to know next.
+    failure: Option<Input>,
 }
 
 pub(crate) struct Call {
@@ -239,23 +249,43 @@ impl Call {
         self.deadline.map(|d| self.started + d)
     }
 
-    /// Feeds the session, executes its outputs; the state, if it changed.
+    /// Tells the session what media does, then `input`; the state, if it changed. Every input is
+    /// followed by a full drain of the outputs.
     pub(crate) async fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
-        if let Some(peer) = &self.peer
-            && let Some((receiving, heard)) = self.media.look(Instant::now(), peer.peer.arrivals())
-        {
-            let media = Input::Media { epoch: peer.epoch, receiving, heard };
-            self.session.handle_input(self.started.elapsed(), media);
-        }
-        self.session.handle_input(self.started.elapsed(), input);
+        let mut inputs: VecDeque<Input> = self.media_change().into_iter().chain([input]).collect();
         let mut changed = None;
-        let mut inner = Vec::new();
+        while let Some(input) = inputs.pop_front() {
+            self.session.handle_input(self.started.elapsed(), input);
+            let drained = self.drain(log).await;
+            changed = drained.state.or(changed);
+            if let Some(failure) = drained.failure {
+                inputs.push_front(failure);
+            }
+        }
+        if let Some(name) = self.session.remote_name() {
+            self.remote.display_name = name.map(str::to_owned);
+        }
+        self.look_ahead(log).await;
+        changed
+    }
+
+    /// Whether media arrives, if that has changed.
+    fn media_change(&mut self) -> Option<Input> {
+        let peer = self.peer.as_ref()?;
+        let (receiving, heard) = self.media.look(Instant::now(), peer.peer.arrivals())?;
+        Some(Input::Media { epoch: peer.epoch, receiving, heard })
+    }
+
+    /// Executes the session's outputs until it waits.
+    async fn drain(&mut self, log: &mut Log) -> Drained {
+        let mut drained = Drained::default();
         loop {
             match self.session.poll_output() {
                 Output::CreatePeer(epoch) => {
                     if let Err(why) = self.create_peer(epoch).await {
                         log.add("call", format!("no peer connection: {why}"));
-                        inner.push(Input::OperationFailed { epoch, why, remote_fault: false });
+                        drained.failure =
+                            Some(Input::OperationFailed { epoch, why, remote_fault: false });
                     }
                 }
                 Output::ClosePeer => self.close_peer(),
@@ -325,20 +355,13 @@ impl Call {
                         state,
                         CallState::Joining | CallState::Knocking | CallState::Waiting
                     );
-                    changed = Some(state);
+                    drained.state = Some(state);
                 }
                 Output::Log(text) => log.add("call", text),
-                Output::Wait(deadline) => match inner.pop() {
-                    Some(input) => self.session.handle_input(self.started.elapsed(), input),
-                    None => {
-                        self.deadline = deadline;
-                        if let Some(name) = self.session.remote_name() {
-                            self.remote.display_name = name.map(str::to_owned);
-                        }
-                        self.look_ahead(log).await;
-                        return changed;
-                    }
-                },
+                Output::Wait(deadline) => {
+                    self.deadline = deadline;
+                    return drained;
+                }
             }
         }
     }
