@@ -16,7 +16,8 @@ use visavis_engine::{
 use crate::backend::Backend;
 use crate::cli::Args;
 use crate::screens::Screens;
-use crate::settings::{Settings, Store};
+use crate::settings::Settings;
+use crate::settings_file::Store;
 use crate::theme;
 use crate::video::VideoView;
 use crate::view::{Action, ServerStatus, View};
@@ -98,7 +99,8 @@ struct App {
 impl App {
     fn new(ctx: &Context, args: Args, started: Instant) -> Self {
         theme::install(ctx);
-        let (store, mut settings, problem) = Store::load();
+        let repaint = ctx.clone();
+        let (store, mut settings, problem) = Store::load(move || repaint.request_repaint());
         theme::apply(ctx, settings.theme, settings.reduce_motion);
         if let Some(name) = &args.name {
             settings.name.clone_from(name);
@@ -317,7 +319,8 @@ impl App {
             // A name given for this run is not the person's setting.
             kept.name.clone_from(&self.store.saved().name);
         }
-        if let Some(problem) = self.store.save(&kept) {
+        self.store.save(&kept);
+        if let Some(problem) = self.store.take_problem() {
             self.problem = Some(problem);
         }
     }
@@ -403,6 +406,7 @@ impl eframe::App for App {
             self.local.destroy(gl);
             self.remote.destroy(gl);
         }
+        self.store.close();
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
