@@ -15,8 +15,7 @@ use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
 use visavis_media::{Size, VideoCodec};
 use visavis_rtc::{
-    AddressPolicy, DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent,
-    PeerStats, RelayTls,
+    AddressPolicy, DtlsState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
 };
 use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
@@ -490,32 +489,32 @@ impl Call {
                 return Some(Input::LocalCandidate { epoch, candidate });
             }
             PeerEvent::SignalingState(state) => {
-                self.states.signaling = state.to_string();
+                self.states.signaling = Some(state);
                 if state == visavis_rtc::SignalingState::Stable {
                     self.setup.negotiated.get_or_insert(elapsed);
                 }
                 log.add("call", format!("signaling state {state}"));
             }
             PeerEvent::IceGatheringState(state) => {
-                self.states.ice_gathering = state.to_string();
+                self.states.ice_gathering = Some(state);
                 log.add("ice", format!("gathering {state}"));
             }
             PeerEvent::IceConnectionState(state) => {
-                self.states.ice_connection = state.to_string();
-                if matches!(state, IceConnectionState::Connected | IceConnectionState::Completed) {
+                self.states.ice_connection = Some(state);
+                if self.states.is_ice_connected() {
                     self.setup.ice_connected.get_or_insert(elapsed);
                 }
                 log.add("ice", format!("connection {state}"));
             }
             PeerEvent::DtlsState(state) => {
-                self.states.dtls = state.to_string();
+                self.states.dtls = Some(state);
                 if state == DtlsState::Connected {
                     self.setup.dtls_connected.get_or_insert(elapsed);
                 }
                 log.add("dtls", state.to_string());
             }
             PeerEvent::PeerConnectionState(state) => {
-                self.states.peer_connection = state.to_string();
+                self.states.peer_connection = Some(state);
                 log.add("call", format!("peer connection {state}"));
                 let state = match state {
                     PeerConnectionState::New | PeerConnectionState::Connecting => {
