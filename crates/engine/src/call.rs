@@ -281,7 +281,8 @@ impl Call {
         loop {
             match self.session.poll_output() {
                 Output::CreatePeer(epoch) => {
-                    if let Err(why) = self.create_peer(epoch).await {
+                    if let Err(error) = self.create_peer(epoch).await {
+                        let why = error.to_string();
                         log.add("call", format!("no peer connection: {why}"));
                         drained.failure =
                             Some(Input::OperationFailed { epoch, why, remote_fault: false });

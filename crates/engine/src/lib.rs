@@ -8,6 +8,7 @@ mod call;
 mod clock_sync;
 mod devices;
 mod diagnostics;
+mod error;
 mod handle;
 mod media_watch;
 mod meter;

@@ -19,6 +19,7 @@ use visavis_rtc::{AddressPolicy, MediaClock, Peer, PeerConfig, PeerEvent, RelayT
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
+use crate::error::{DeviceError, PeerError};
 use crate::receive::{AudioReceive, ReceiveEvents, SharedSync, VideoReceive};
 use crate::run_loop::{Internal, Tag};
 
@@ -90,7 +91,7 @@ pub(crate) struct IdlePeer {
 }
 
 impl IdlePeer {
-    pub(crate) async fn new(parts: PeerParts) -> Result<Self, String> {
+    pub(crate) async fn new(parts: PeerParts) -> Result<Self, PeerError> {
         let (events_in, events) = mpsc::channel(EVENTS);
         let PeerParts {
             clock,
@@ -110,8 +111,8 @@ impl IdlePeer {
         let events_to = reporter.clone();
         let video =
             VideoReceive::start(clock, slot, display_file, events_to, sync.clone(), decode_delay)
-                .map_err(|e| e.to_string())?;
-        let jitter = JitterBuffer::new().map_err(|e| e.to_string())?;
+                .map_err(PeerError::Thread)?;
+        let jitter = JitterBuffer::new().map_err(PeerError::JitterBuffer)?;
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_tls,
@@ -133,17 +134,14 @@ impl IdlePeer {
                 decode(packet);
             }
         };
-        let peer = Peer::new(config, events_in, video_sink, audio_sink)
-            .await
-            .map_err(|e| e.to_string())?;
+        let peer = Peer::new(config, events_in, video_sink, audio_sink).await?;
         let peer = Arc::new(peer);
         Ok(Self { peer, video, sync, jitter, audio, reporter, events, gate, offer: None })
     }
 
     /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
-    pub(crate) async fn offer_ahead(&mut self) -> Result<(), String> {
-        let offer = self.peer.offer_ahead().await.map_err(|e| e.to_string())?;
-        self.offer = Some(offer);
+    pub(crate) async fn offer_ahead(&mut self) -> Result<(), PeerError> {
+        self.offer = Some(self.peer.offer_ahead().await?);
         Ok(())
     }
 
@@ -200,8 +198,8 @@ impl ReceiveEvents for Reporter {
         self.report(Internal::FirstVideoFrame);
     }
 
-    fn sink_failed(&self, why: String) {
-        self.report(|_| Internal::SinkFailed(why));
+    fn sink_failed(&self, error: DeviceError) {
+        self.report(|_| Internal::SinkFailed(error));
     }
 }
 

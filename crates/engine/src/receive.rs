@@ -19,6 +19,7 @@ use visavis_media::synthetic::{read_time_code, shows_flash};
 use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, PlayoutBlock, ReceivedRtp, Size, VideoFrame};
 use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
 
+use crate::error::DeviceError;
 use crate::meter::{BusyMeter, FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
 use crate::shared::lock;
 use crate::sync_meter::SyncMeter;
@@ -85,8 +86,8 @@ pub(crate) trait ReceiveEvents: Send + Sync + 'static {
     fn keyframe_needed(&self);
     /// The first picture was decoded.
     fn first_video_frame(&self);
-    /// A sound file or picture file could not be written.
-    fn sink_failed(&self, why: String);
+    /// The file for received pictures could not be written.
+    fn sink_failed(&self, error: DeviceError);
 }
 
 /// Counts of the video that was received.
@@ -314,8 +315,7 @@ impl VideoDecode {
         let written = self.file.as_ref().map_or(Ok(()), |file| lock(file).write(&frame.buffer));
         if let Err(error) = written {
             self.file = None;
-            self.events
-                .sink_failed(format!("The received pictures are no longer written: {error}"));
+            self.events.sink_failed(DeviceError::DisplayFileNotWritten(error));
         }
         self.hold(frame);
         if first {

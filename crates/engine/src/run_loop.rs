@@ -20,6 +20,7 @@ use crate::devices::{
     microphone_opener, speaker_opener,
 };
 use crate::diagnostics::Log;
+use crate::error::DeviceError;
 use crate::receive::AudioReceive;
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;
@@ -53,9 +54,9 @@ pub(crate) enum Internal {
     FirstVideoFrame(Tag),
     FirstAudio(Tag),
     KeyframeNeeded(Tag),
-    SinkFailed(String),
+    SinkFailed(DeviceError),
     Opened(Kind, Opened),
-    DeviceEnded(Kind, String),
+    DeviceEnded(Kind, DeviceError),
     Devices(DeviceList),
     DevicesChanged,
 }
@@ -349,7 +350,7 @@ impl RunLoop {
                     call.request_keyframe();
                 }
             }
-            Internal::SinkFailed(why) => self.device_problem(why),
+            Internal::SinkFailed(error) => self.device_problem(error.to_string()),
             Internal::Opened(kind, result) => {
                 self.urgent = true;
                 if kind == Kind::Camera && self.large && !self.large_failed && result.is_err() {
@@ -374,7 +375,8 @@ impl RunLoop {
                 }
                 self.say_media_state();
             }
-            Internal::DeviceEnded(kind, why) => {
+            Internal::DeviceEnded(kind, error) => {
+                let why = error.to_string();
                 match kind {
                     Kind::Camera => self.camera.0.ended(why.clone()),
                     Kind::Microphone => self.microphone.0.ended(why.clone()),

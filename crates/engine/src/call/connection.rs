@@ -7,12 +7,13 @@ use visavis_signaling_protocol::IceServer;
 use super::Call;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::Log;
+use crate::error::PeerError;
 use crate::media_watch::MediaWatch;
 use crate::peer_task::{IdlePeer, PeerParts};
 use crate::run_loop::Tag;
 
 impl Call {
-    pub(super) async fn create_peer(&mut self, epoch: Epoch) -> Result<(), String> {
+    pub(super) async fn create_peer(&mut self, epoch: Epoch) -> Result<(), PeerError> {
         self.close_peer();
         let ice_servers = self.ice_servers();
         let idle = match self.ahead.take() {
@@ -52,11 +53,11 @@ impl Call {
         let made = async {
             let mut idle = IdlePeer::new(self.parts(ice_servers.clone())).await?;
             idle.offer_ahead().await?;
-            Ok::<_, String>(idle)
+            Ok::<_, PeerError>(idle)
         };
         match made.await {
             Ok(idle) => self.ahead = Some((idle, ice_servers)),
-            Err(why) => log.add("ice", format!("no candidates ahead: {why}")),
+            Err(error) => log.add("ice", format!("no candidates ahead: {error}")),
         }
     }
 
