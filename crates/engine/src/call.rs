@@ -27,7 +27,7 @@ use visavis_signaling_protocol::{
 use crate::audio_send::AudioSend;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
-use crate::media_watch::MediaWatch;
+use crate::media_watch::{MediaWatch, Reception};
 use crate::network_watch::NetworkWatch;
 use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
 use crate::receive::{AudioReceive, unix_ms};
@@ -86,6 +86,20 @@ pub(crate) struct CallContext {
     pub(crate) decode_delay: Duration,
 }
 
+/// Which of our media the remote peer receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MediaState {
+    pub(crate) microphone_on: bool,
+    pub(crate) camera_on: bool,
+}
+
+/// The size of display that the remote peer was told last.
+#[derive(Debug, Clone, Copy)]
+struct ToldDisplay {
+    size: Size,
+    at: Instant,
+}
+
 /// What came of one drain of the session's outputs.
 #[derive(Default)]
 struct Drained {
@@ -132,10 +146,10 @@ pub(crate) struct Call {
     /// The knocks that were told.
     told_knocks: Vec<Knock>,
     resume_token: Option<ResumeToken>,
-    media_state: (bool, bool),
-    /// At which size received pictures are shown, and what the other side was told of it and when.
+    media_state: MediaState,
+    /// At which size received pictures are shown, and what the remote peer was told of it.
     display: Option<Size>,
-    told_display: Option<(Size, Instant)>,
+    told_display: Option<ToldDisplay>,
     channel_open: bool,
     /// Whether a message came over the channel.
     channel_heard: bool,
@@ -223,7 +237,7 @@ impl Call {
             told_remotes: 0,
             told_knocks: Vec::new(),
             resume_token: None,
-            media_state: (true, true),
+            media_state: MediaState { microphone_on: true, camera_on: true },
             display: None,
             told_display: None,
             channel_open: false,
@@ -271,7 +285,8 @@ impl Call {
     /// Whether media arrives, if that has changed.
     fn media_change(&mut self) -> Option<Input> {
         let peer = self.peer.as_ref()?;
-        let (receiving, heard) = self.media.look(Instant::now(), peer.peer.arrivals())?;
+        let reception = self.media.look(Instant::now(), peer.peer.arrivals())?;
+        let Reception { receiving, heard } = reception;
         Some(Input::Media { epoch: peer.epoch, receiving, heard })
     }
 
@@ -629,16 +644,16 @@ impl Call {
     }
 
     /// What we send; the other side is told when it changes.
-    pub(crate) fn set_media_state(&mut self, microphone: bool, camera: bool) {
-        if self.media_state != (microphone, camera) {
-            self.media_state = (microphone, camera);
+    pub(crate) fn set_media_state(&mut self, state: MediaState) {
+        if self.media_state != state {
+            self.media_state = state;
             self.say_media_state();
         }
     }
 
     fn say_media_state(&self) {
-        let (microphone, camera) = self.media_state;
-        self.say(&ControlMessage::MediaState { microphone, camera });
+        let MediaState { microphone_on, camera_on } = self.media_state;
+        self.say(&ControlMessage::MediaState { microphone: microphone_on, camera: camera_on });
     }
 
     /// At which size received pictures are shown; the other side is told when it changes, soon.
@@ -651,11 +666,12 @@ impl Call {
         if !self.channel_open || self.session.authentication().is_none() {
             return;
         }
-        let told = self.told_display;
+        let may_tell =
+            |told: ToldDisplay, size| told.size != size && now >= told.at + DISPLAY_SIZE_INTERVAL;
         if let Some(size) = self.display
-            && told.is_none_or(|(told, at)| told != size && now >= at + DISPLAY_SIZE_INTERVAL)
+            && self.told_display.is_none_or(|told| may_tell(told, size))
         {
-            self.told_display = Some((size, now));
+            self.told_display = Some(ToldDisplay { size, at: now });
             let (width, height) = (size.width_px, size.height_px);
             self.say(&ControlMessage::DisplaySize { width, height });
         }

@@ -59,6 +59,7 @@ pub(crate) type Opened = Result<Option<Open>, DeviceError>;
 /// One kind's wish and reality.
 pub(crate) struct Slot<S> {
     kind: Kind,
+    opener: Opener<S>,
     wanted: Option<S>,
     /// What `open` (or the thread under way) is for.
     current: Option<S>,
@@ -69,8 +70,8 @@ pub(crate) struct Slot<S> {
 }
 
 impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
-    pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, wanted: None, current: None, open: None, busy: false, problem: None }
+    pub(crate) fn new(kind: Kind, opener: Opener<S>) -> Self {
+        Self { kind, opener, wanted: None, current: None, open: None, busy: false, problem: None }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -91,13 +92,13 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
     }
 
     /// Wants `source` open, or nothing.
-    pub(crate) fn want(&mut self, source: Option<S>, opener: &Opener<S>) {
+    pub(crate) fn want(&mut self, source: Option<S>) {
         self.wanted = source;
-        self.step(opener);
+        self.step();
     }
 
     /// The thread is done. Returns the problem, if a new one.
-    pub(crate) fn opened(&mut self, result: Opened, opener: &Opener<S>) -> Option<String> {
+    pub(crate) fn opened(&mut self, result: Opened) -> Option<String> {
         self.busy = false;
         let problem = match result {
             Ok(open) => {
@@ -107,7 +108,7 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
             Err(error) => Some(error.to_string()),
         };
         self.problem.clone_from(&problem);
-        self.step(opener);
+        self.step();
         problem
     }
 
@@ -121,21 +122,20 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
     }
 
     /// Tries again what failed.
-    pub(crate) fn retry(&mut self, opener: &Opener<S>) {
+    pub(crate) fn retry(&mut self) {
         if self.problem.is_some() && !self.busy {
             self.current = None;
-            self.step(opener);
+            self.step();
         }
     }
 
-    fn step(&mut self, opener: &Opener<S>) {
+    fn step(&mut self) {
         if self.busy || self.current == self.wanted {
             return;
         }
         self.current = self.wanted.clone();
         let (kind, source, old) = (self.kind, self.wanted.clone(), self.open.take());
-        let Opener { open, reports } = opener;
-        let (open, reports) = (open.clone(), reports.clone());
+        let (open, reports) = (self.opener.open.clone(), self.opener.reports.clone());
         let thread = std::thread::Builder::new().name(format!("open-{kind:?}")).spawn(move || {
             drop(old);
             let result = source.map(|s| open(s)).transpose();
@@ -186,7 +186,7 @@ pub(crate) struct CameraWish {
     pub(crate) source: CameraSource,
     pub(crate) size: Size,
     /// What it may be asked for later.
-    pub(crate) asked_size: Size,
+    pub(crate) inquired: Size,
 }
 
 /// How cameras are opened.
@@ -199,7 +199,7 @@ pub(crate) fn camera_opener(
     let reports = context.reports.clone();
     let fps = fps.clamp(1, 120);
     let open = move |wish: CameraWish| {
-        let CameraWish { source, size, asked_size } = wish;
+        let CameraWish { source, size, inquired } = wish;
         let (encode, preview, clock) = (encode.clone(), preview.clone(), context.clock);
         let sink = move |frame: VideoFrame| {
             preview.put(frame.clone());
@@ -260,13 +260,8 @@ pub(crate) fn camera_opener(
                     CameraSource::Device(id) => Some(capture::DeviceId::new(id.0)),
                     _ => None,
                 };
-                let request = capture::CameraRequest {
-                    id,
-                    size,
-                    larger: Some(asked_size),
-                    fps,
-                    format: None,
-                };
+                let request =
+                    capture::CameraRequest { id, size, larger: Some(inquired), fps, format: None };
                 let camera = capture::Camera::open(
                     request,
                     context.capture_clock(),

@@ -159,7 +159,7 @@ impl VideoReceive {
             events,
             meters: meters.clone(),
             assembler: FrameAssembler::new(),
-            decoder: (VideoCodec::H264, video_decoder(VideoCodec::H264)),
+            decoder: CurrentDecoder::new(VideoCodec::H264),
             sync,
             delay,
             held: VecDeque::with_capacity(MAX_HELD_FRAMES),
@@ -217,6 +217,18 @@ impl VideoReceive {
     }
 }
 
+/// The decoder of the last frame's codec.
+struct CurrentDecoder {
+    codec: VideoCodec,
+    decoder: Box<dyn VideoDecoder>,
+}
+
+impl CurrentDecoder {
+    fn new(codec: VideoCodec) -> Self {
+        Self { codec, decoder: video_decoder(codec) }
+    }
+}
+
 struct VideoDecode {
     clock: MediaClock,
     slot: VideoSlot,
@@ -224,8 +236,7 @@ struct VideoDecode {
     events: Arc<dyn ReceiveEvents>,
     meters: Arc<Mutex<VideoMeters>>,
     assembler: FrameAssembler,
-    /// That of the codec of the last frame.
-    decoder: (VideoCodec, Box<dyn VideoDecoder>),
+    decoder: CurrentDecoder,
     sync: SharedSync,
     /// How much longer a frame of 1280x720 takes, for tests.
     delay: Duration,
@@ -236,7 +247,7 @@ struct VideoDecode {
 impl VideoDecode {
     fn run(mut self, queue: &Receiver<ReceivedRtp>) {
         // While the connection comes about. A call begins with this codec where both have it.
-        self.decoder.1.warm_up(USUAL_SIZE);
+        self.decoder.decoder.warm_up(USUAL_SIZE);
         loop {
             self.show_due();
             let due = self.held.front().map(|(due, _)| *due);
@@ -278,12 +289,12 @@ impl VideoDecode {
 
     fn decode(&mut self, coded: &AssembledFrame) {
         let begun = Instant::now();
-        if self.decoder.0 != coded.codec {
+        if self.decoder.codec != coded.codec {
             tracing::info!(codec = %coded.codec, "the remote peer's video codec changed");
-            self.decoder = (coded.codec, video_decoder(coded.codec));
+            self.decoder = CurrentDecoder::new(coded.codec);
             lock(&self.meters).busy.clear();
         }
-        let buffer = match self.decoder.1.decode(&coded.data) {
+        let buffer = match self.decoder.decoder.decode(&coded.data) {
             Ok(Some(buffer)) => buffer,
             Ok(None) => return,
             Err(error) => {

@@ -14,10 +14,10 @@ use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
 use visavis_signaling_client::SignalingEvent;
 
 use crate::audio_send::AudioSend;
-use crate::call::{Call, CallContext, Closing};
+use crate::call::{Call, CallContext, Closing, MediaState};
 use crate::devices::{
-    CameraWish, Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener,
-    microphone_opener, speaker_opener,
+    CameraWish, Context, Kind, MicrophoneWish, Opened, Slot, camera_opener, microphone_opener,
+    speaker_opener,
 };
 use crate::diagnostics::Log;
 use crate::error::DeviceError;
@@ -61,18 +61,34 @@ pub(crate) enum Internal {
     DevicesChanged,
 }
 
+/// What the person chose, whether it is open or not.
+#[derive(Clone)]
+struct Chosen {
+    camera: CameraSource,
+    microphone: MicrophoneSource,
+    speaker: SpeakerSink,
+}
+
+/// Sizes that the source of pictures is asked for.
+#[derive(Clone, Copy)]
+struct FrameSizes {
+    usual: Size,
+    /// Where camera, path, processor and the remote peer's window allow it.
+    largest: Size,
+    /// Which size beyond the usual one a camera is asked about when it is opened.
+    inquired: Size,
+}
+
 /// Everything the loop owns.
 pub(crate) struct RunLoop {
     shared: Arc<Shared>,
     context: CallContext,
     reports: mpsc::Sender<Internal>,
-    camera: (Slot<CameraWish>, Opener<CameraWish>),
-    microphone: (Slot<MicrophoneWish>, Opener<MicrophoneWish>),
-    speaker: (Slot<SpeakerSink>, Opener<SpeakerSink>),
-    sources: (CameraSource, MicrophoneSource, SpeakerSink),
-    /// Sizes of ordinary pictures, of the largest ones, and of those that cameras are asked about.
-    sizes: (Size, Size),
-    asked_size: Size,
+    camera: Slot<CameraWish>,
+    microphone: Slot<MicrophoneWish>,
+    speaker: Slot<SpeakerSink>,
+    chosen: Chosen,
+    sizes: FrameSizes,
     /// Whether the source is asked for the largest ones, and whether this one failed to deliver them.
     large: bool,
     large_failed: bool,
@@ -155,12 +171,19 @@ impl RunLoop {
             },
             shared,
             reports,
-            camera: (Slot::new(Kind::Camera), camera),
-            microphone: (Slot::new(Kind::Microphone), microphone),
-            speaker: (Slot::new(Kind::Speaker), speaker),
-            sources: (config.camera, config.microphone, config.speaker),
-            sizes: (config.size, largest),
-            asked_size: if is_large(largest) { largest } else { FULL_HD },
+            camera: Slot::new(Kind::Camera, camera),
+            microphone: Slot::new(Kind::Microphone, microphone),
+            speaker: Slot::new(Kind::Speaker, speaker),
+            chosen: Chosen {
+                camera: config.camera,
+                microphone: config.microphone,
+                speaker: config.speaker,
+            },
+            sizes: FrameSizes {
+                usual: config.size,
+                largest,
+                inquired: if is_large(largest) { largest } else { FULL_HD },
+            },
             large: false,
             large_failed: false,
             display_size: config.display_size,
@@ -212,7 +235,7 @@ impl RunLoop {
 
     /// Whether there are figures that change by themselves: those of a call, or a level.
     fn is_metering(&self) -> bool {
-        self.call.is_some() || self.microphone.0.is_open()
+        self.call.is_some() || self.microphone.is_open()
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -273,12 +296,12 @@ impl RunLoop {
                 }
             }
             Command::SetCamera(source) => {
-                self.large_failed &= self.sources.0 == source;
-                self.sources.0 = source;
+                self.large_failed &= self.chosen.camera == source;
+                self.chosen.camera = source;
                 self.want_devices();
             }
             Command::SetMaxSize(size) => {
-                self.sizes.1 = max_size(self.sizes.0, Some(size));
+                self.sizes.largest = max_size(self.sizes.usual, Some(size));
                 self.offer_large();
             }
             Command::SetDisplaySize(size) => {
@@ -288,11 +311,11 @@ impl RunLoop {
                 }
             }
             Command::SetMicrophone(source) => {
-                self.sources.1 = source;
+                self.chosen.microphone = source;
                 self.want_devices();
             }
             Command::SetSpeaker(sink) => {
-                self.sources.2 = sink;
+                self.chosen.speaker = sink;
                 self.want_devices();
             }
             Command::SetCameraEnabled(on) => {
@@ -358,14 +381,14 @@ impl RunLoop {
                     self.large_failed = true;
                     self.log.add("device", "the camera has no larger pictures after all".into());
                     self.want_devices();
-                    self.camera.0.opened(Ok(None), &self.camera.1);
+                    self.camera.opened(Ok(None));
                     self.offer_large();
                     return;
                 }
                 let problem = match kind {
-                    Kind::Camera => self.camera.0.opened(result, &self.camera.1),
-                    Kind::Microphone => self.microphone.0.opened(result, &self.microphone.1),
-                    Kind::Speaker => self.speaker.0.opened(result, &self.speaker.1),
+                    Kind::Camera => self.camera.opened(result),
+                    Kind::Microphone => self.microphone.opened(result),
+                    Kind::Speaker => self.speaker.opened(result),
                 };
                 if let Some(problem) = problem {
                     self.device_problem(problem);
@@ -378,9 +401,9 @@ impl RunLoop {
             Internal::DeviceEnded(kind, error) => {
                 let why = error.to_string();
                 match kind {
-                    Kind::Camera => self.camera.0.ended(why.clone()),
-                    Kind::Microphone => self.microphone.0.ended(why.clone()),
-                    Kind::Speaker => self.speaker.0.ended(why.clone()),
+                    Kind::Camera => self.camera.ended(why.clone()),
+                    Kind::Microphone => self.microphone.ended(why.clone()),
+                    Kind::Speaker => self.speaker.ended(why.clone()),
                 }
                 self.device_problem(why);
                 self.say_media_state();
@@ -391,9 +414,9 @@ impl RunLoop {
             }
             Internal::DevicesChanged => {
                 self.log.add("device", "the set of devices changed".into());
-                self.camera.0.retry(&self.camera.1);
-                self.microphone.0.retry(&self.microphone.1);
-                self.speaker.0.retry(&self.speaker.1);
+                self.camera.retry();
+                self.microphone.retry();
+                self.speaker.retry();
                 self.list_devices();
             }
         }
@@ -465,42 +488,44 @@ impl RunLoop {
 
     fn want_devices(&mut self) {
         let (in_call, live) = (self.call.is_some(), self.is_live());
-        let (camera, microphone, speaker) = self.sources.clone();
+        let Chosen { camera, microphone, speaker } = self.chosen.clone();
         let camera_wanted = live && self.camera_on && camera != CameraSource::None;
         if !camera_wanted {
             self.shared.local_video.clear();
         }
-        let (usual, largest) = self.sizes;
+        let FrameSizes { usual, largest, inquired } = self.sizes;
         // What is in a file stays as it is.
         let file = matches!(camera, CameraSource::File(_));
         let large = self.large && !self.large_failed && !file;
         let size = if large { largest } else { usual };
-        let wish = CameraWish { source: camera, size, asked_size: self.asked_size };
-        self.camera.0.want(camera_wanted.then_some(wish), &self.camera.1);
+        let wish = CameraWish { source: camera, size, inquired };
+        self.camera.want(camera_wanted.then_some(wish));
         let microphone = MicrophoneWish::new(microphone, self.music);
-        self.microphone.0.want(live.then_some(microphone), &self.microphone.1);
-        self.speaker.0.want(in_call.then_some(speaker), &self.speaker.1);
+        self.microphone.want(live.then_some(microphone));
+        self.speaker.want(in_call.then_some(speaker));
         self.say_media_state();
     }
 
     /// Says which large pictures the open source could deliver.
     fn offer_large(&self) {
-        let (usual, max_size) = self.sizes;
+        let FrameSizes { usual, largest, .. } = self.sizes;
         let offers = !self.large_failed
-            && is_large(max_size)
-            && max_size.pixels() > usual.pixels()
-            && self.camera.0.offers(max_size);
-        self.context.video_send.recipient().offered = offers.then_some(max_size);
+            && is_large(largest)
+            && largest.pixels() > usual.pixels()
+            && self.camera.offers(largest);
+        self.context.video_send.recipient().offered = offers.then_some(largest);
     }
 
     /// Tells the other side what it will see and hear.
     fn say_media_state(&mut self) {
-        let camera = self.camera_on
-            && self.sources.0 != CameraSource::None
-            && self.camera.0.problem.is_none();
-        let microphone = self.microphone_on && self.microphone.0.problem.is_none();
+        let state = MediaState {
+            microphone_on: self.microphone_on && self.microphone.problem.is_none(),
+            camera_on: self.camera_on
+                && self.chosen.camera != CameraSource::None
+                && self.camera.problem.is_none(),
+        };
         if let Some(call) = &mut self.call {
-            call.set_media_state(microphone, camera);
+            call.set_media_state(state);
         }
     }
 
@@ -541,15 +566,15 @@ impl RunLoop {
             call.fill(&mut self.snapshot);
         }
         let local = &mut self.snapshot.local;
-        local.camera_on = self.camera_on && self.sources.0 != CameraSource::None;
+        local.camera_on = self.camera_on && self.chosen.camera != CameraSource::None;
         local.microphone_on = self.microphone_on;
-        local.camera_name = self.camera.0.name();
-        local.camera_format = self.camera.0.format();
-        local.microphone_name = self.microphone.0.name();
-        local.speaker_name = self.speaker.0.name();
-        local.camera_problem = self.camera.0.problem.clone();
-        local.microphone_problem = self.microphone.0.problem.clone();
-        local.speaker_problem = self.speaker.0.problem.clone();
+        local.camera_name = self.camera.name();
+        local.camera_format = self.camera.format();
+        local.microphone_name = self.microphone.name();
+        local.speaker_name = self.speaker.name();
+        local.camera_problem = self.camera.problem.clone();
+        local.microphone_problem = self.microphone.problem.clone();
+        local.speaker_problem = self.speaker.problem.clone();
         local.microphone_level_dbfs = self.context.audio_send.counts(Instant::now()).level_dbfs;
         local.voice = self.context.audio_send.voice().state();
         local.speaking_while_muted = !self.microphone_on
