@@ -2,6 +2,7 @@
 //! Statistics bear the names of <https://www.w3.org/TR/webrtc-stats/> where it has one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -101,8 +102,8 @@ pub struct CallSnapshot {
     pub srtp_cipher: Option<String>,
     /// One point a second, newest last, at most 120.
     pub history: VecDeque<HistoryPoint>,
-    /// Newest last, at most 500.
-    pub log: VecDeque<LogEntry>,
+    /// Newest last, at most 500. The same allocation from snapshot to snapshot until another entry comes.
+    pub log: Arc<VecDeque<LogEntry>>,
 }
 
 /// The other side.
@@ -576,7 +577,8 @@ pub struct HistoryPoint {
 }
 
 /// One line of the event log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+// `Eq` lets an `Arc` of them compare by address first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogEntry {
     /// Since the join command (or the engine's start).
     pub at: Duration,

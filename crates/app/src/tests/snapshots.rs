@@ -1,5 +1,6 @@
 //! Snapshots as an engine would give them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use visavis_engine::*;
@@ -200,7 +201,8 @@ pub(crate) fn connected() -> CallSnapshot {
                 topic: ["signaling", "call", "ice", "dtls", "media", "device"][(i % 6) as usize],
                 text: format!("event number {i}"),
             })
-            .collect(),
+            .collect::<VecDeque<_>>()
+            .into(),
         local: LocalMedia {
             voice: VoiceState {
                 running: true,
