@@ -294,7 +294,7 @@ impl VideoDecode {
             self.decoder = CurrentDecoder::new(coded.codec);
             lock(&self.meters).busy.clear();
         }
-        let buffer = match self.decoder.decoder.decode(&coded.data) {
+        let buffer = match self.decoder.decoder.decode(&coded.data, self.clock.now()) {
             Ok(Some(buffer)) => buffer,
             Ok(None) => return,
             Err(error) => {

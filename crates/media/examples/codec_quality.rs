@@ -3,6 +3,7 @@
 //! (`adaptation.rs`) is chosen by it.
 //!
 //! `cargo run -p visavis-media --example codec_quality -- CLIP.y4m [CODEC,...] [KBPS,...] [WIDTH,...] [FRAMES]`
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ fn run(
         let Some(coded) = coded else { continue };
         bytes += coded.data.len();
         let begun = Instant::now();
-        let decoded = decoder.decode(&coded.data)?;
+        let decoded = decoder.decode(&coded.data, time)?;
         decode += begun.elapsed();
         // The first second is the rate control's.
         if let Some(decoded) = decoded

@@ -3,6 +3,7 @@
 //!
 //! With two recordings (48 kHz, mono, 16 bits, at least 20 s) as arguments, far end and near end, only
 //! the figures of echo and double talk, for these voices instead of synthetic ones.
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::time::{Duration, Instant};
 
