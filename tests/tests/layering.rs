@@ -29,6 +29,7 @@ fn rooms_depend_only_on_the_rooms_below() {
         ("visavis-capture", &["visavis-media"]),
         ("visavis-ice", &[]),
         ("visavis-media", &[]),
+        ("visavis-media-testing", &["visavis-media"]),
         ("visavis-proof", &[]),
         ("visavis-signaling-protocol", &[]),
     ]);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use visavis_media::codec::{VideoEncoderConfig, video_decoder, video_encoder};
 use visavis_media::files::Y4mReader;
 use visavis_media::scale::{Fit, Scaler};
-use visavis_media::ssim::ssim;
 use visavis_media::{Bitrate, I420Buffer, MediaError, MediaTime, Size, VideoCodec, VideoFrame};
+use visavis_media_testing::ssim::ssim;
 
 fn main() -> Result<(), MediaError> {
     let arguments: Vec<String> = std::env::args().collect();
