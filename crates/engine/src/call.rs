@@ -244,7 +244,7 @@ impl Call {
             channel_heard: false,
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
-            network: NetworkWatch::default(),
+            network: NetworkWatch::new(),
             media: MediaWatch::new(),
         })
     }
@@ -587,7 +587,7 @@ impl Call {
         None
     }
 
-    /// The way to the network changed and took the path with it.
+    /// The route to the network changed and took the path with it.
     fn lost_network(&mut self, now: Instant) -> bool {
         let Some(peer) = &self.peer else { return false };
         let remote = self.peer_stats.as_ref().and_then(|stats| {
@@ -761,7 +761,7 @@ impl Call {
         if !self.lost_network(now) {
             return None;
         }
-        log.add("call", "the way to the network changed".into());
+        log.add("call", "the route to the network changed".into());
         if let Some(client) = &self.client {
             client.reconnect();
         }

@@ -18,6 +18,7 @@ mod peer_task;
 mod power;
 mod receive;
 mod recipient;
+mod route_events;
 mod run_loop;
 mod seat_file;
 mod send;
