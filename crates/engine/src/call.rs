@@ -24,13 +24,14 @@ use visavis_signaling_protocol::{
     CallCode, ControlMessage, IceServer, PeerId, ResumeToken, SdpType, SignalPayload,
 };
 
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::{MediaWatch, Reception};
 use crate::network_watch::NetworkWatch;
 use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
-use crate::receive::{AudioReceive, unix_ms};
+use crate::receive::unix_ms;
 use crate::run_loop::{Internal, Tag};
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;

@@ -18,10 +18,11 @@ use visavis_media::{
 use visavis_rtc::MediaClock;
 use visavis_signaling_protocol::clean_name;
 
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::error::DeviceError;
 use crate::paced::Paced;
-use crate::receive::{AudioReceive, unix_ms};
+use crate::receive::unix_ms;
 use crate::run_loop::Internal;
 use crate::shared::FrameSlot;
 use crate::{

@@ -3,6 +3,7 @@
 //! A user interface holds an [`Engine`]: it sends [`Command`]s, reads one [`CallSnapshot`] and
 //! [`Event`]s, and takes the newest pictures from [`VideoSlot`]s. None of these calls wait.
 
+mod audio_receive;
 mod audio_send;
 mod call;
 mod clock_sync;
@@ -10,6 +11,7 @@ mod devices;
 mod diagnostics;
 mod error;
 mod handle;
+mod lip_sync;
 mod media_watch;
 mod meter;
 mod network_watch;

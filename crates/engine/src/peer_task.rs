@@ -19,8 +19,10 @@ use visavis_rtc::{AddressPolicy, MediaClock, Peer, PeerConfig, PeerEvent, RelayT
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
+use crate::audio_receive::{AudioQueue, AudioReceive};
 use crate::error::{DeviceError, PeerError};
-use crate::receive::{AudioReceive, ReceiveEvents, SharedSync, VideoReceive};
+use crate::lip_sync::SharedSync;
+use crate::receive::{ReceiveEvents, VideoReceive};
 use crate::run_loop::{Internal, Tag};
 
 /// Operations waiting; a remote side that floods us with candidates loses those beyond.
@@ -82,6 +84,7 @@ pub(crate) struct IdlePeer {
     video: VideoReceive,
     sync: SharedSync,
     jitter: JitterBuffer,
+    audio_queue: Arc<AudioQueue>,
     audio: Arc<AudioReceive>,
     reporter: Arc<Reporter>,
     events: mpsc::Receiver<PeerEvent>,
@@ -122,9 +125,10 @@ impl IdlePeer {
             max_bitrate: Some(max_bitrate),
         };
         let gate = Arc::new(Gate::default());
-        let (receive, first, open) = (audio.clone(), reporter.clone(), gate.clone());
+        let audio_queue = Arc::new(AudioQueue::default());
+        let (queue, first, open) = (audio_queue.clone(), reporter.clone(), gate.clone());
         let audio_sink = move |packet| {
-            if open.passes() && receive.push(packet) {
+            if open.passes() && queue.push(packet) {
                 first.report(Internal::FirstAudio);
             }
         };
@@ -136,7 +140,18 @@ impl IdlePeer {
         };
         let peer = Peer::new(config, events_in, video_sink, audio_sink).await?;
         let peer = Arc::new(peer);
-        Ok(Self { peer, video, sync, jitter, audio, reporter, events, gate, offer: None })
+        Ok(Self {
+            peer,
+            video,
+            sync,
+            jitter,
+            audio_queue,
+            audio,
+            reporter,
+            events,
+            gate,
+            offer: None,
+        })
     }
 
     /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
@@ -151,8 +166,9 @@ impl IdlePeer {
     }
 
     pub(crate) fn start(self, tag: Tag) -> PeerHandle {
-        let Self { peer, video, sync, jitter, audio, reporter, events, gate, offer } = self;
-        audio.set_jitter(Some((jitter, sync.clone())));
+        let Self { peer, video, sync, jitter, audio_queue, audio, reporter, events, gate, offer } =
+            self;
+        audio.begin(audio_queue, sync.clone(), jitter);
         let _ = reporter.tag.set(tag);
         let (operations, queue) = mpsc::channel(OPERATIONS);
         let reports = reporter.reports.clone();

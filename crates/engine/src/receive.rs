@@ -1,7 +1,5 @@
-//! The receiving side: RTP to pictures and sound.
-//!
-//! Pictures: `rtc` callback -> bounded queue -> thread `video-decode` (assemble, decode, read the
-//! time code) -> [`VideoSlot`]. Sound: `rtc` callback -> jitter buffer; the speaker's thread pulls.
+//! Video in: `rtc` callback -> bounded queue -> thread `video-decode` (assemble, decode, read the
+//! time code) -> [`VideoSlot`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use visavis_media::assembler::{AssembledFrame, AssemblerOutput, FrameAssembler};
-use visavis_media::audio::tone_meter::ToneMeter;
 use visavis_media::codec::{VideoCodec, VideoDecoder, video_decoder};
 use visavis_media::files::Y4mWriter;
-use visavis_media::jitter::{JitterBuffer, PlayoutKind};
-use visavis_media::sync::{LipSync, SyncKind};
 use visavis_media::synthetic::{read_time_code, shows_flash};
-use visavis_media::{AUDIO_FRAME_SAMPLES, MediaTime, PlayoutBlock, ReceivedRtp, Size, VideoFrame};
-use visavis_rtc::{MediaClock, MediaKind, SenderReportInfo};
+use visavis_media::{MediaTime, ReceivedRtp, Size, VideoFrame};
+use visavis_rtc::MediaClock;
 
 use crate::error::DeviceError;
-use crate::meter::{BusyMeter, FreezeMeter, LatencyHistogram, MeanTime, RateMeter, level_dbfs};
+use crate::lip_sync::SharedSync;
+use crate::meter::{BusyMeter, FreezeMeter, LatencyHistogram, MeanTime, RateMeter};
 use crate::shared::lock;
-use crate::sync_meter::SyncMeter;
-use crate::{LatencyStats, SyncFigures, TRACE, VideoSlot};
+use crate::{LatencyStats, TRACE, VideoSlot};
 
 /// Packets between socket and decoder: half a second at 2.5 Mbps with 1200-byte packets is 130. A
 /// packet that finds it full is dropped and counts as lost; retransmission may bring it again.
@@ -36,49 +31,8 @@ const GAP_MARGIN: Duration = Duration::from_millis(60);
 /// A time code this old, or from the future, is a picture that only looks like one.
 const MAX_LATENCY_MS: i64 = 60_000;
 
-/// Sound comes out of the codec so much later than its timestamps say (`OPUS_GET_LOOKAHEAD` of
-/// libopus: 312 samples).
-const OPUS_LOOK_AHEAD: Duration = Duration::from_micros(6_500);
-
 /// Pictures held back for lip sync at most; the slot would take the newest anyway.
 const MAX_HELD_FRAMES: usize = 8;
-
-/// The lip sync of one connection and its measurement: told by both receiving threads, asked by
-/// both.
-#[derive(Clone, Default)]
-pub(crate) struct SharedSync(Arc<Mutex<SyncState>>);
-
-#[derive(Default)]
-struct SyncState {
-    lips: LipSync,
-    meter: SyncMeter,
-}
-
-impl SyncState {
-    /// A flash and its beep, if this is when both are known.
-    fn note(&self, offset_us: Option<i64>, now: MediaTime) {
-        let Some(offset_us) = offset_us else { return };
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let ms = |us: i64| us as f64 / 1000.0;
-        let account_ms = self.lips.offset_us(now).map(ms);
-        tracing::trace!(target: TRACE, offset_ms = ms(offset_us), account_ms, "flash-and-beep");
-    }
-}
-
-impl SharedSync {
-    pub(crate) fn on_sender_report(&self, report: &SenderReportInfo) {
-        let kind = match report.kind {
-            MediaKind::Audio => SyncKind::Audio,
-            MediaKind::Video => SyncKind::Video,
-        };
-        lock(&self.0).lips.on_sender_report(kind, report.ntp_time, report.rtp_timestamp);
-    }
-
-    fn offset_ms(&self, now: MediaTime) -> Option<f32> {
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        lock(&self.0).lips.offset_us(now).map(|us| us as f32 / 1000.0)
-    }
-}
 
 /// What the receiving threads tell the engine.
 pub(crate) trait ReceiveEvents: Send + Sync + 'static {
@@ -336,7 +290,7 @@ impl VideoDecode {
 
     /// Shows a picture, now or when the sound that belongs to it is nearly due.
     fn hold(&mut self, frame: VideoFrame) {
-        let delay = lock(&self.sync.0).lips.video_delay();
+        let delay = self.sync.video_delay();
         if delay.is_zero() && self.held.is_empty() {
             return self.show(frame);
         }
@@ -374,11 +328,7 @@ impl VideoDecode {
             "picture"
         );
         let flash = code.filter(|_| shows_flash(&frame.buffer));
-        let mut sync = lock(&self.sync.0);
-        sync.lips.on_shown(now, now.saturating_since(frame.time), frame.rtp_timestamp);
-        let measured = sync.meter.on_shown(now, flash);
-        sync.note(measured, now);
-        drop(sync);
+        self.sync.on_shown(now, now.saturating_since(frame.time), frame.rtp_timestamp, flash);
         self.slot.put(frame);
     }
 }
@@ -409,164 +359,6 @@ fn latency(code: u32, now_unix_ms: f64, clock_offset_ms: f64) -> Option<Duration
     (-50..MAX_LATENCY_MS)
         .contains(&age_ms)
         .then(|| Duration::from_millis(u64::try_from(age_ms).unwrap_or(0)))
-}
-
-/// Counts of the audio that was received.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AudioReceiveCounts {
-    pub(crate) packets: u64,
-    pub(crate) lost: u64,
-    pub(crate) concealed_ratio: f32,
-    pub(crate) delay: Duration,
-    pub(crate) jitter: Duration,
-    pub(crate) bitrate_bps: u64,
-    pub(crate) level_dbfs: Option<f32>,
-    pub(crate) tone_hz: Option<f32>,
-    /// Of what was played last.
-    pub(crate) channels: u8,
-    pub(crate) red_copies: u64,
-    pub(crate) red_recovered: u64,
-    /// How much later sound is heard than its picture is shown.
-    pub(crate) av_offset_ms: Option<f32>,
-    /// The same measured, where the other side flashes and beeps.
-    pub(crate) flash_and_beep: Option<SyncFigures>,
-}
-
-type LatencyOf = Box<dyn Fn() -> Duration + Send>;
-
-/// The jitter buffer of the current peer and the meters behind it. Pushed by `rtc`, pulled by the
-/// speaker's thread (never by an audio callback).
-pub(crate) struct AudioReceive {
-    clock: MediaClock,
-    state: Mutex<AudioState>,
-}
-
-struct AudioState {
-    jitter: Option<JitterBuffer>,
-    sync: SharedSync,
-    /// From handing out to the ear.
-    speaker_latency: Option<LatencyOf>,
-    bytes: RateMeter,
-    tone: ToneMeter,
-    squares: f32,
-    blocks: u32,
-    level_dbfs: Option<f32>,
-    heard: bool,
-    /// Whether what was played last has two channels.
-    stereo: bool,
-}
-
-impl AudioReceive {
-    pub(crate) fn new(clock: MediaClock) -> Self {
-        Self {
-            clock,
-            state: Mutex::new(AudioState {
-                jitter: None,
-                sync: SharedSync::default(),
-                speaker_latency: None,
-                bytes: RateMeter::default(),
-                tone: ToneMeter::new(),
-                squares: 0.0,
-                blocks: 0,
-                level_dbfs: None,
-                heard: false,
-                stereo: false,
-            }),
-        }
-    }
-
-    /// For a new peer connection, or (`None`) after one.
-    pub(crate) fn set_jitter(&self, jitter: Option<(JitterBuffer, SharedSync)>) {
-        let mut state = lock(&self.state);
-        let (jitter, sync) = jitter.unzip();
-        state.jitter = jitter;
-        state.sync = sync.unwrap_or_default();
-        state.heard = false;
-    }
-
-    /// Asked for the delay of the speaker in use; `None`: it has none.
-    pub(crate) fn set_speaker_latency(&self, latency: Option<LatencyOf>) {
-        lock(&self.state).speaker_latency = latency;
-    }
-
-    /// The callback for `rtc`; returns whether it was the first packet.
-    pub(crate) fn push(&self, packet: ReceivedRtp) -> bool {
-        let mut state = lock(&self.state);
-        state.bytes.add(Instant::now(), packet.payload.len() as u64);
-        let first = !state.heard;
-        state.heard = true;
-        if let Some(jitter) = &mut state.jitter {
-            jitter.push(&packet);
-        }
-        first
-    }
-
-    /// The next 10 ms for the speaker; silence while there is nothing to play.
-    pub(crate) fn pull(&self, out: &mut PlayoutBlock) {
-        let mut state = lock(&self.state);
-        let state = &mut *state;
-        let mut made_up = false;
-        match &mut state.jitter {
-            Some(jitter) => {
-                let now = self.clock.now();
-                let latency = state.speaker_latency.as_ref().map_or(Duration::ZERO, |of| of());
-                let (timestamp, added) = (jitter.next_timestamp(), jitter.extra_delay());
-                made_up = jitter.pull_into(now, out) == PlayoutKind::Concealed;
-                let mut sync = lock(&state.sync.0);
-                if let Some(timestamp) = timestamp {
-                    sync.lips.on_heard(now + latency + OPUS_LOOK_AHEAD, added, timestamp);
-                }
-                if sync.lips.step(now) {
-                    jitter.set_extra_delay(sync.lips.audio_delay());
-                }
-                let measured = sync.meter.on_heard(now + latency, &out.mono());
-                sync.note(measured, now);
-            }
-            None => *out = PlayoutBlock::SILENCE,
-        }
-        let mono = out.mono();
-        state.stereo = out.stereo;
-        state.tone.push(&mono);
-        let squares = mono.iter().map(|s| s * s).sum::<f32>();
-        #[expect(clippy::cast_precision_loss, reason = "480")]
-        let rms = || (squares / AUDIO_FRAME_SAMPLES as f32).sqrt();
-        tracing::trace!(target: TRACE, level_dbfs = level_dbfs(rms()), made_up, "sound");
-        state.squares += squares;
-        state.blocks += 1;
-        if state.blocks == 100 {
-            #[expect(clippy::cast_precision_loss, reason = "48000")]
-            let mean = state.squares / (100 * AUDIO_FRAME_SAMPLES) as f32;
-            state.level_dbfs = state.heard.then(|| level_dbfs(mean.sqrt()));
-            (state.squares, state.blocks) = (0.0, 0);
-        }
-    }
-
-    pub(crate) fn counts(&self, now: Instant) -> AudioReceiveCounts {
-        let mut state = lock(&self.state);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bitrate")]
-        let bitrate_bps = (state.bytes.per_second(now) * 8.0) as u64;
-        let (level_dbfs, tone_hz) = (state.level_dbfs, state.tone.tone_hz());
-        let Some(jitter) = &state.jitter else { return AudioReceiveCounts::default() };
-        let stats = jitter.stats();
-        #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-        let concealed_ratio =
-            stats.concealed_samples as f32 / stats.total_samples_received.max(1) as f32;
-        AudioReceiveCounts {
-            packets: stats.packets_received,
-            lost: stats.packets_lost,
-            concealed_ratio,
-            delay: stats.current_delay,
-            jitter: stats.jitter,
-            bitrate_bps,
-            level_dbfs,
-            tone_hz,
-            channels: if state.stereo { 2 } else { 1 },
-            red_copies: stats.red_copies_received,
-            red_recovered: stats.red_recovered_packets,
-            av_offset_ms: state.sync.offset_ms(self.clock.now()),
-            flash_and_beep: lock(&state.sync.0).meter.figures(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use visavis_media::files::Y4mWriter;
 use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
 use visavis_signaling_client::SignalingEvent;
 
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::call::{Call, CallContext, Closing, MediaState};
 use crate::devices::{
@@ -21,7 +22,6 @@ use crate::devices::{
 };
 use crate::diagnostics::Log;
 use crate::error::DeviceError;
-use crate::receive::AudioReceive;
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;
 use crate::shared::Shared;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use visavis_media::codec_choice::CodecCause;
 use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
 
+use crate::audio_receive::AudioReceiveCounts;
 use crate::audio_send::AudioSendCounts;
-use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
+use crate::receive::VideoReceiveCounts;
 use crate::send::VideoSendCounts;
 use crate::{
     CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, PairInfo,

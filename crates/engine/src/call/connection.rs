@@ -102,7 +102,7 @@ impl Call {
         let Some(peer) = self.peer.take() else { return };
         self.context.video_send.set_target(None);
         self.context.audio_send.set_target(None);
-        self.context.audio_receive.set_jitter(None);
+        self.context.audio_receive.end();
         self.context.shared.remote_video.clear();
         self.channel_open = false;
         self.clock_sync = ClockSync::default();
