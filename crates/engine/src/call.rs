@@ -2,6 +2,10 @@
 //! keeps what the snapshot tells of them.
 
 mod connection;
+mod inbound;
+mod messages;
+
+pub(crate) use messages::MediaState;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,27 +14,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session, TransportState};
+use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session};
+use visavis_media::Size;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
-use visavis_media::{Size, VideoCodec};
-use visavis_rtc::{
-    AddressPolicy, DtlsState, MediaClock, PeerConnectionState, PeerEvent, PeerStats, RelayTls,
-};
+use visavis_rtc::{AddressPolicy, MediaClock, PeerStats, RelayTls};
 use visavis_signaling_client::{
-    CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
+    CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient,
 };
 use visavis_signaling_protocol::{
     CallCode, ControlMessage, IceServer, PeerId, ResumeToken, SdpType, SignalPayload,
 };
 
+use self::messages::ToldDisplay;
 use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::{MediaWatch, Reception};
 use crate::network_watch::NetworkWatch;
-use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
+use crate::peer_task::{IdlePeer, PeerHandle};
 use crate::receive::unix_ms;
 use crate::run_loop::{Internal, Tag};
 use crate::seat_file::SeatFile;
@@ -46,8 +49,6 @@ use crate::{
 const SIGNALING_EVENTS: usize = 64;
 /// How often the peer connection is asked for its statistics.
 const STATS_INTERVAL: Duration = Duration::from_millis(500);
-/// Least time between two sizes that the other side is told.
-const DISPLAY_SIZE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long farewells may take when the program ends.
 const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
 
@@ -85,20 +86,6 @@ pub(crate) struct CallContext {
     pub(crate) trusted_certificate: Option<CertificateFingerprint>,
     pub(crate) seat_file: Arc<SeatFile>,
     pub(crate) decode_delay: Duration,
-}
-
-/// Which of our media the remote peer receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MediaState {
-    pub(crate) microphone_on: bool,
-    pub(crate) camera_on: bool,
-}
-
-/// The size of display that the remote peer was told last.
-#[derive(Debug, Clone, Copy)]
-struct ToldDisplay {
-    size: Size,
-    at: Instant,
 }
 
 /// What came of one drain of the session's outputs.
@@ -407,187 +394,6 @@ impl Call {
         self.told_knocks.iter().filter(|knock| !known.contains(knock)).cloned().collect()
     }
 
-    /// What signaling says, as input for the session.
-    pub(crate) fn signaling(&mut self, event: SignalingEvent, log: &mut Log) -> Option<Input> {
-        let elapsed = self.started.elapsed();
-        match event {
-            SignalingEvent::Connecting { attempt } => {
-                if attempt > 1 {
-                    log.add("signaling", format!("connecting, attempt {attempt}"));
-                }
-                None
-            }
-            SignalingEvent::Opened => {
-                self.setup.websocket.get_or_insert(elapsed);
-                log.add("signaling", "WebSocket open".into());
-                None
-            }
-            SignalingEvent::Joined {
-                peer_id,
-                peers,
-                polite,
-                ice_servers,
-                resumed,
-                locked,
-                resume_token,
-            } => {
-                self.resume_token = Some(resume_token);
-                self.own_id = Some(peer_id);
-                self.setup.joined.get_or_insert(elapsed);
-                self.states.signaling_link = SignalingLink::Open;
-                self.states.polite = Some(polite);
-                self.server_ice_servers = ice_servers;
-                if !peers.is_empty() {
-                    self.setup.remote_peer.get_or_insert(elapsed);
-                }
-                log.add("signaling", if resumed { "seat resumed" } else { "joined" }.into());
-                Some(Input::Joined { peers, polite, resumed, locked })
-            }
-            SignalingEvent::PeerJoined(peer) => {
-                self.setup.remote_peer.get_or_insert(elapsed);
-                log.add("signaling", "the other side is in the room".into());
-                Some(Input::PeerJoined(peer))
-            }
-            SignalingEvent::PeerLeft { peer_id, reason } => {
-                log.add("signaling", format!("the other side left the room ({reason:?})"));
-                Some(Input::PeerLeft { peer_id, reason })
-            }
-            SignalingEvent::Signal { from, session, payload } => {
-                match &payload {
-                    SignalPayload::Candidate(c) => self.priorities.note(&c.candidate),
-                    SignalPayload::Description(d, _) => {
-                        d.sdp.lines().for_each(|line| self.priorities.note(line));
-                    }
-                    SignalPayload::Proof(_) => {}
-                }
-                Some(Input::Signal { from, session, payload })
-            }
-            SignalingEvent::Lock { locked, by } => {
-                self.lock_by_us = self.own_id.as_ref() == Some(&by);
-                let who = if self.lock_by_us { "us" } else { "the other side" };
-                let what = if locked { "locked" } else { "opened" };
-                log.add("signaling", format!("the room was {what} by {who}"));
-                Some(Input::Locked(locked))
-            }
-            SignalingEvent::Knocking => {
-                log.add("signaling", "the person inside is asked to let us in".into());
-                Some(Input::Knocking)
-            }
-            SignalingEvent::Knock { peer_id, display_name } => {
-                Some(Input::Knock(Knock { peer_id, display_name }))
-            }
-            SignalingEvent::KnockGone { peer_id } => Some(Input::KnockGone { peer_id }),
-            SignalingEvent::Lost { why, retry_in } => {
-                self.states.signaling_link = SignalingLink::Reconnecting;
-                log.add("signaling", format!("connection lost ({why}); again in {retry_in:.1?}"));
-                None
-            }
-            SignalingEvent::Refused { code, message } => {
-                self.states.signaling_link = SignalingLink::Closed;
-                log.add("signaling", format!("refused: {message}"));
-                Some(Input::Refused(code))
-            }
-            SignalingEvent::Unreachable(why) => {
-                self.states.signaling_link = SignalingLink::Closed;
-                log.add("signaling", format!("unreachable: {why}"));
-                Some(Input::Unreachable(why))
-            }
-        }
-    }
-
-    /// What the peer connection says, as input for the session.
-    pub(crate) fn peer_event(&mut self, event: PeerEvent, log: &mut Log) -> Option<Input> {
-        let epoch = self.peer.as_ref()?.epoch;
-        let elapsed = self.started.elapsed();
-        match event {
-            PeerEvent::LocalCandidate(candidate) => {
-                self.priorities.note(&candidate.candidate);
-                let candidate = from_rtc_candidate(candidate);
-                return Some(Input::LocalCandidate { epoch, candidate });
-            }
-            PeerEvent::SignalingState(state) => {
-                self.states.signaling = Some(state);
-                if state == visavis_rtc::SignalingState::Stable {
-                    self.setup.negotiated.get_or_insert(elapsed);
-                }
-                log.add("call", format!("signaling state {state}"));
-            }
-            PeerEvent::IceGatheringState(state) => {
-                self.states.ice_gathering = Some(state);
-                log.add("ice", format!("gathering {state}"));
-            }
-            PeerEvent::IceConnectionState(state) => {
-                self.states.ice_connection = Some(state);
-                if self.states.is_ice_connected() {
-                    self.setup.ice_connected.get_or_insert(elapsed);
-                }
-                log.add("ice", format!("connection {state}"));
-            }
-            PeerEvent::DtlsState(state) => {
-                self.states.dtls = Some(state);
-                if state == DtlsState::Connected {
-                    self.setup.dtls_connected.get_or_insert(elapsed);
-                }
-                log.add("dtls", state.to_string());
-            }
-            PeerEvent::PeerConnectionState(state) => {
-                self.states.peer_connection = Some(state);
-                log.add("call", format!("peer connection {state}"));
-                let state = match state {
-                    PeerConnectionState::New | PeerConnectionState::Connecting => {
-                        TransportState::Connecting
-                    }
-                    PeerConnectionState::Connected => {
-                        self.setup.dtls_connected.get_or_insert(elapsed);
-                        TransportState::Connected
-                    }
-                    PeerConnectionState::Disconnected => TransportState::Disconnected,
-                    PeerConnectionState::Failed => TransportState::Failed,
-                    PeerConnectionState::Closed => return None,
-                };
-                return Some(Input::Transport { epoch, state });
-            }
-            PeerEvent::KeyframeRequested => self.context.video_send.request_keyframe(),
-            PeerEvent::SenderReport(report) => {
-                if let Some(peer) = &self.peer {
-                    peer.sync.on_sender_report(&report);
-                }
-            }
-            PeerEvent::DataChannelOpen => {
-                (self.channel_open, self.channel_heard) = (true, false);
-                self.told_display = None;
-                log.add("call", "data channel open".into());
-                self.say_media_state();
-            }
-            PeerEvent::DataChannelClosed => self.channel_open = false,
-            PeerEvent::Message(text) => self.message(&text),
-            PeerEvent::RelayError(error) => {
-                let words = format!("{}: {} ({})", error.relay, error.reason, error.code);
-                log.add("ice", words.clone());
-                self.context.shared.push_event(Event::RelayProblem(words));
-            }
-            PeerEvent::DirectPath(direct) => {
-                let way = if direct { "directly" } else { "by relay or TCP again" };
-                log.add("ice", format!("media goes {way}"));
-                tracing::trace!(target: crate::TRACE, direct, "path");
-            }
-            PeerEvent::VideoCodecs(codecs) => {
-                let lacks = codecs.is_empty();
-                if lacks && !self.remote.lacks_video_codec {
-                    log.add("video", "no codec in common: sound only".into());
-                    self.context.shared.push_event(Event::NoCommonVideoCodec);
-                } else if !lacks {
-                    let names: Vec<_> = codecs.iter().map(VideoCodec::as_str).collect();
-                    log.add("video", format!("the remote peer takes {}", names.join(", ")));
-                }
-                self.remote.lacks_video_codec = lacks;
-            }
-            // The session decides when to offer; sender reports are for lip sync.
-            _ => {}
-        }
-        None
-    }
-
     /// The route to the network changed and took the path with it.
     fn lost_network(&mut self, now: Instant) -> bool {
         let Some(peer) = &self.peer else { return false };
@@ -597,98 +403,6 @@ impl Call {
             Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
         });
         self.network.lost(now, remote, peer.peer.arrivals().packets)
-    }
-
-    fn message(&mut self, text: &str) {
-        let arrived = unix_ms();
-        if self.session.authentication().is_none() {
-            // It is said again to whoever is first heard.
-            return;
-        }
-        // The stack of the other side may have lost what we said before its channel was open, which it is now.
-        if !std::mem::replace(&mut self.channel_heard, true) {
-            self.say_media_state();
-            self.told_display = None;
-        }
-        let Ok(message) = serde_json::from_str(text) else {
-            tracing::debug!("a message of an unknown kind was ignored");
-            return;
-        };
-        match message {
-            ControlMessage::MediaState { microphone, camera } => {
-                self.remote.microphone_on = Some(microphone);
-                if self.remote.camera_on.replace(camera) != Some(camera)
-                    && let Some(peer) = &self.peer
-                {
-                    peer.video.paused();
-                    if !camera {
-                        self.context.shared.remote_video.clear();
-                    }
-                }
-            }
-            ControlMessage::DisplaySize { width, height } => {
-                self.context.video_send.recipient().set_display(width, height);
-            }
-            ControlMessage::DecoderOverloaded { codec } => {
-                self.context.video_send.recipient().set_overloaded(&codec, Instant::now());
-            }
-            ControlMessage::ClockPing { t0 } => {
-                self.say(&ControlMessage::ClockPong { t0, t1: arrived, t2: unix_ms() });
-            }
-            ControlMessage::ClockPong { t0, t1, t2 } => {
-                let offset = self.clock_sync.pong(t0, t1, t2, arrived);
-                if let Some(peer) = &self.peer {
-                    peer.video.set_clock_offset_ms(offset);
-                }
-            }
-        }
-    }
-
-    /// What we send; the other side is told when it changes.
-    pub(crate) fn set_media_state(&mut self, state: MediaState) {
-        if self.media_state != state {
-            self.media_state = state;
-            self.say_media_state();
-        }
-    }
-
-    fn say_media_state(&self) {
-        let MediaState { microphone_on, camera_on } = self.media_state;
-        self.say(&ControlMessage::MediaState { microphone: microphone_on, camera: camera_on });
-    }
-
-    /// At which size received pictures are shown; the other side is told when it changes, soon.
-    pub(crate) fn set_display_size(&mut self, size: Option<Size>) {
-        self.display = size;
-    }
-
-    /// What the other side is told of how its pictures fare here.
-    fn say_reception(&mut self, now: Instant) {
-        if !self.channel_open || self.session.authentication().is_none() {
-            return;
-        }
-        let may_tell =
-            |told: ToldDisplay, size| told.size != size && now >= told.at + DISPLAY_SIZE_INTERVAL;
-        if let Some(size) = self.display
-            && self.told_display.is_none_or(|told| may_tell(told, size))
-        {
-            self.told_display = Some(ToldDisplay { size, at: now });
-            let (width, height) = (size.width_px, size.height_px);
-            self.say(&ControlMessage::DisplaySize { width, height });
-        }
-        if let Some(codec) = self.peer.as_ref().and_then(|peer| peer.video.take_overload()) {
-            self.say(&ControlMessage::DecoderOverloaded { codec: codec.to_string() });
-        }
-    }
-
-    fn say(&self, message: &ControlMessage) {
-        let may_speak = self.channel_open && self.session.authentication().is_some();
-        if let Some(peer) = self.peer.as_ref().filter(|_| may_speak)
-            && let Ok(text) = serde_json::to_string(message)
-            && let Err(error) = peer.peer.send_message(&text)
-        {
-            tracing::debug!(%error, "a message was not sent");
-        }
     }
 
     /// Notes a first time; whether it was one.
