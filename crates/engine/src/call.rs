@@ -7,7 +7,6 @@ mod messages;
 
 pub(crate) use messages::MediaState;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session};
 use visavis_media::Size;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
-use visavis_rtc::{AddressPolicy, MediaClock, PeerStats, RelayTls};
+use visavis_rtc::{AddressPolicy, MediaClock, PeerStats};
 use visavis_signaling_client::{
     CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient,
 };
@@ -33,7 +32,8 @@ use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
 use crate::media_watch::{MediaWatch, Reception};
 use crate::network_watch::NetworkWatch;
-use crate::peer_task::{IdlePeer, PeerHandle};
+use crate::peer_task::{PeerHandle, RelayCertificates};
+use crate::prepared_peer::PreparedPeer;
 use crate::receive::unix_ms;
 use crate::run_loop::{Internal, Tag};
 use crate::seat_file::SeatFile;
@@ -57,7 +57,7 @@ const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
 pub(crate) struct Closing(Arc<Mutex<JoinSet<()>>>);
 
 impl Closing {
-    fn spawn(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, farewell: impl Future<Output = ()> + Send + 'static) {
         let mut set = lock(&self.0);
         while set.try_join_next().is_some() {}
         set.spawn(farewell);
@@ -88,15 +88,6 @@ pub(crate) struct CallContext {
     pub(crate) decode_delay: Duration,
 }
 
-/// What came of one drain of the session's outputs.
-#[derive(Default)]
-struct Drained {
-    /// The newest state, if it changed.
-    state: Option<CallState>,
-    /// A peer connection could not be made, which the session has to know next.
-    failure: Option<Input>,
-}
-
 pub(crate) struct Call {
     id: u32,
     context: CallContext,
@@ -112,10 +103,10 @@ pub(crate) struct Call {
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
     addresses: AddressPolicy,
-    relay_tls: Option<RelayTls>,
+    relay_tls: Arc<RelayCertificates>,
     peer: Option<PeerHandle>,
-    /// Made while we wait in the room, with the servers that it asked for candidates.
-    ahead: Option<(IdlePeer, Vec<IceServer>)>,
+    /// Made while we wait in the room.
+    prepared_peer: Option<PreparedPeer>,
     waiting: bool,
     peer_stats: Option<Box<PeerStats>>,
     next_stats: Instant,
@@ -194,6 +185,7 @@ impl Call {
         if let Some(told) = told {
             log.add("ice", told.into());
         }
+        let relay_tls = Arc::new(RelayCertificates::new(context.trusted_certificate));
         let started = Instant::now();
         Ok(Self {
             id,
@@ -208,9 +200,9 @@ impl Call {
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
             addresses,
-            relay_tls: None,
+            relay_tls,
             peer: None,
-            ahead: None,
+            prepared_peer: None,
             waiting: false,
             peer_stats: None,
             next_stats: started,
@@ -252,45 +244,33 @@ impl Call {
 
     /// Tells the session what media does, then `input`; the state, if it changed. Every input is
     /// followed by a full drain of the outputs.
-    pub(crate) async fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
-        let mut inputs: VecDeque<Input> = self.media_change().into_iter().chain([input]).collect();
+    pub(crate) fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
         let mut changed = None;
-        while let Some(input) = inputs.pop_front() {
+        for input in self.media_change().into_iter().chain([input]) {
             self.session.handle_input(self.started.elapsed(), input);
-            let drained = self.drain(log).await;
-            changed = drained.state.or(changed);
-            if let Some(failure) = drained.failure {
-                inputs.push_front(failure);
-            }
+            changed = self.drain(log).or(changed);
         }
         if let Some(name) = self.session.remote_name() {
             self.remote.display_name = name.map(str::to_owned);
         }
-        self.look_ahead(log).await;
+        self.prepare_peer();
         changed
     }
 
     /// Whether media arrives, if that has changed.
     fn media_change(&mut self) -> Option<Input> {
-        let peer = self.peer.as_ref()?;
-        let reception = self.media.look(Instant::now(), peer.peer.arrivals())?;
-        let Reception { receiving, heard } = reception;
-        Some(Input::Media { epoch: peer.epoch, receiving, heard })
+        let epoch = self.peer.as_ref()?.epoch;
+        let arrivals = self.connection()?.peer.arrivals();
+        let Reception { receiving, heard } = self.media.look(Instant::now(), arrivals)?;
+        Some(Input::Media { epoch, receiving, heard })
     }
 
-    /// Executes the session's outputs until it waits.
-    async fn drain(&mut self, log: &mut Log) -> Drained {
-        let mut drained = Drained::default();
+    /// Executes the session's outputs until it waits; the newest state, if it changed.
+    fn drain(&mut self, log: &mut Log) -> Option<CallState> {
+        let mut changed = None;
         loop {
             match self.session.poll_output() {
-                Output::CreatePeer(epoch) => {
-                    if let Err(error) = self.create_peer(epoch).await {
-                        let why = error.to_string();
-                        log.add("call", format!("no peer connection: {why}"));
-                        drained.failure =
-                            Some(Input::OperationFailed { epoch, why, remote_fault: false });
-                    }
-                }
+                Output::CreatePeer(epoch) => self.create_peer(epoch),
                 Output::ClosePeer => self.close_peer(),
                 Output::NewSession(session) => {
                     if let Some(client) = &self.client {
@@ -358,12 +338,12 @@ impl Call {
                         state,
                         CallState::Joining | CallState::Knocking | CallState::Waiting
                     );
-                    drained.state = Some(state);
+                    changed = Some(state);
                 }
                 Output::Log(text) => log.add("call", text),
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
-                    return drained;
+                    return changed;
                 }
             }
         }
@@ -396,13 +376,15 @@ impl Call {
 
     /// The route to the network changed and took the path with it.
     fn lost_network(&mut self, now: Instant) -> bool {
-        let Some(peer) = &self.peer else { return false };
+        let Some(received) = self.connection().map(|it| it.peer.arrivals().packets) else {
+            return false;
+        };
         let remote = self.peer_stats.as_ref().and_then(|stats| {
             let id = &stats.selected_pair()?.remote_candidate_id;
             let remote = stats.remote_candidates.iter().find(|c| c.id == *id)?;
             Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
         });
-        self.network.lost(now, remote, peer.peer.arrivals().packets)
+        self.network.lost(now, remote, received)
     }
 
     /// Notes a first time; whether it was one.
@@ -418,8 +400,8 @@ impl Call {
     }
 
     pub(crate) fn request_keyframe(&self) {
-        if let Some(peer) = &self.peer {
-            peer.peer.request_keyframe();
+        if let Some(connection) = self.connection() {
+            connection.peer.request_keyframe();
         }
     }
 
@@ -434,10 +416,12 @@ impl Call {
     /// Returns what the session should know.
     pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) -> Option<Input> {
         self.keep_seat(now);
-        if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
+        if now >= self.next_stats
+            && let Some(PeerHandle { epoch, connection: Some(connection), .. }) = &self.peer
+        {
             self.next_stats = now + STATS_INTERVAL;
-            let tag = Tag { call: self.id, epoch: peer.epoch };
-            let (peer, reports) = (peer.peer.clone(), self.context.reports.clone());
+            let tag = Tag { call: self.id, epoch: *epoch };
+            let (peer, reports) = (connection.peer.clone(), self.context.reports.clone());
             tokio::spawn(async move {
                 let stats = Box::new(peer.stats().await);
                 let _ = reports.send(Internal::Stats(tag, stats)).await;
@@ -460,7 +444,7 @@ impl Call {
         }
         if self.history.is_due(now) {
             let sent = self.context.video_send.counts(now);
-            let received = self.peer.as_ref().map(|p| p.video.counts(now)).unwrap_or_default();
+            let received = self.connection().map(|it| it.video.counts(now)).unwrap_or_default();
             let rtt_s =
                 self.peer_stats.as_ref().and_then(|s| s.selected_pair()?.current_round_trip_time_s);
             self.history.add(HistoryPoint {
@@ -485,10 +469,10 @@ impl Call {
 
     pub(crate) fn stats(&mut self, stats: PeerStats) {
         self.protect_audio(&stats);
-        if let (Some(peer), Some(pair)) = (&self.peer, stats.selected_pair())
+        if let (Some(connection), Some(pair)) = (self.connection(), stats.selected_pair())
             && let Some(rtt_s) = pair.current_round_trip_time_s
         {
-            peer.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
+            connection.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
         }
         self.context.video_send.recipient().direct = crate::stats::is_direct(&stats);
         self.peer_stats = Some(Box::new(stats));
@@ -517,7 +501,7 @@ impl Call {
         snapshot.states = self.states.clone();
         snapshot.setup = self.setup;
         snapshot.history = self.history.points();
-        let counts = self.peer.as_ref().map(|p| p.video.counts(now));
+        let counts = self.connection().map(|it| it.video.counts(now));
         if let Some(stats) = &self.peer_stats {
             crate::stats::fill_from_peer(snapshot, stats, &self.priorities);
         }
@@ -541,6 +525,5 @@ impl Call {
             self.context.closing.spawn(client.leave(Farewell::HangUp));
         }
         self.close_peer();
-        self.drop_ahead();
     }
 }

@@ -18,6 +18,7 @@ mod network_watch;
 mod paced;
 mod peer_task;
 mod power;
+mod prepared_peer;
 mod receive;
 mod recipient;
 mod route_events;

@@ -21,7 +21,8 @@ use crate::devices::{
     speaker_opener,
 };
 use crate::diagnostics::Log;
-use crate::error::DeviceError;
+use crate::error::{DeviceError, PeerError};
+use crate::peer_task::MadePeer;
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;
 use crate::shared::Shared;
@@ -49,6 +50,10 @@ pub(crate) struct Tag {
 pub(crate) enum Internal {
     Signaling(u32, SignalingEvent),
     Call(u32, Input),
+    PeerMade(Tag, Box<MadePeer>),
+    PeerFailed(Tag, PeerError),
+    /// No connection could be prepared for a call that waits.
+    NotPrepared(u32, PeerError),
     Peer(Tag, PeerEvent),
     Stats(Tag, Box<PeerStats>),
     FirstVideoFrame(Tag),
@@ -215,11 +220,11 @@ impl RunLoop {
             let wake = self.wake_at();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => self.command(command),
                     None => break,
                 },
-                Some(report) = reports.recv() => self.report(report).await,
-                () = sleep_until(wake) => self.tick().await,
+                Some(report) = reports.recv() => self.report(report),
+                () = sleep_until(wake) => self.tick(),
             }
             self.publish_if_due();
         }
@@ -245,7 +250,7 @@ impl RunLoop {
         [session, snapshot].into_iter().flatten().min()
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         self.dirty |= self.is_metering();
         let large = self.context.video_send.wants_large();
         if std::mem::replace(&mut self.large, large) != large {
@@ -254,12 +259,12 @@ impl RunLoop {
         if let Some(call) = &mut self.call
             && let Some(input) = call.tick(Instant::now(), &mut self.log)
         {
-            self.drive(input).await;
+            self.drive(input);
         }
-        self.drive(Input::Tick).await;
+        self.drive(Input::Tick);
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
         self.urgent = true;
         match command {
             Command::Join(options) => {
@@ -283,11 +288,11 @@ impl RunLoop {
                 }
                 self.want_devices();
             }
-            Command::Leave => self.drive(Input::Hangup).await,
-            Command::RestartIce => self.drive(Input::RestartIce).await,
-            Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)).await,
+            Command::Leave => self.drive(Input::Hangup),
+            Command::RestartIce => self.drive(Input::RestartIce),
+            Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)),
             Command::Admit { peer_id, admitted } => {
-                self.drive(Input::Admit { peer_id, admitted }).await;
+                self.drive(Input::Admit { peer_id, admitted });
             }
             Command::Dismiss => {
                 if matches!(self.snapshot.phase, Phase::Ended(_)) {
@@ -340,24 +345,46 @@ impl RunLoop {
         }
     }
 
-    async fn report(&mut self, report: Internal) {
+    fn report(&mut self, report: Internal) {
         self.dirty = true;
         match report {
             Internal::Signaling(call, event) => {
                 let Some(current) = self.call.as_mut().filter(|c| c.id() == call) else { return };
                 if let Some(input) = current.signaling(event, &mut self.log) {
-                    self.drive(input).await;
+                    self.drive(input);
                 }
             }
             Internal::Call(call, input) => {
                 if self.call.as_ref().is_some_and(|c| c.id() == call) {
-                    self.drive(input).await;
+                    self.drive(input);
+                }
+            }
+            Internal::PeerMade(tag, made) => {
+                match self.call.as_mut().filter(|call| call.is_current(tag)) {
+                    Some(call) => call.peer_made(*made),
+                    // It is not wanted any more.
+                    None => self
+                        .context
+                        .closing
+                        .spawn(async move { made.connection.peer.close().await }),
+                }
+            }
+            Internal::PeerFailed(tag, error) => {
+                if let Some(call) = self.call.as_ref().filter(|call| call.is_current(tag))
+                    && let Some(input) = call.peer_failed(&error, &mut self.log)
+                {
+                    self.drive(input);
+                }
+            }
+            Internal::NotPrepared(call, error) => {
+                if self.call.as_ref().is_some_and(|current| current.id() == call) {
+                    self.log.add("ice", format!("no candidates yet: {error}"));
                 }
             }
             Internal::Peer(tag, event) => {
                 let Some(call) = self.call.as_mut().filter(|c| c.is_current(tag)) else { return };
                 if let Some(input) = call.peer_event(event, &mut self.log) {
-                    self.drive(input).await;
+                    self.drive(input);
                 }
                 self.urgent = true;
             }
@@ -437,9 +464,9 @@ impl RunLoop {
     }
 
     /// Feeds the session and does what it says.
-    async fn drive(&mut self, input: Input) {
+    fn drive(&mut self, input: Input) {
         let Some(call) = &mut self.call else { return };
-        let state = call.drive(input, &mut self.log).await;
+        let state = call.drive(input, &mut self.log);
         if let Some(lock) = call.take_lock_change() {
             self.urgent = true;
             self.shared.push_event(lock);

@@ -154,8 +154,8 @@ impl Call {
             }
             PeerEvent::KeyframeRequested => self.context.video_send.request_keyframe(),
             PeerEvent::SenderReport(report) => {
-                if let Some(peer) = &self.peer {
-                    peer.sync.on_sender_report(&report);
+                if let Some(connection) = self.connection() {
+                    connection.sync.on_sender_report(&report);
                 }
             }
             PeerEvent::DataChannelOpen => {

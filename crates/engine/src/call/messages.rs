@@ -45,9 +45,9 @@ impl Call {
             ControlMessage::MediaState { microphone, camera } => {
                 self.remote.microphone_on = Some(microphone);
                 if self.remote.camera_on.replace(camera) != Some(camera)
-                    && let Some(peer) = &self.peer
+                    && let Some(connection) = self.connection()
                 {
-                    peer.video.paused();
+                    connection.video.paused();
                     if !camera {
                         self.context.shared.remote_video.clear();
                     }
@@ -64,8 +64,8 @@ impl Call {
             }
             ControlMessage::ClockPong { t0, t1, t2 } => {
                 let offset = self.clock_sync.pong(t0, t1, t2, arrived);
-                if let Some(peer) = &self.peer {
-                    peer.video.set_clock_offset_ms(offset);
+                if let Some(connection) = self.connection() {
+                    connection.video.set_clock_offset_ms(offset);
                 }
             }
         }
@@ -103,16 +103,16 @@ impl Call {
             let (width, height) = (size.width_px, size.height_px);
             self.say(&ControlMessage::DisplaySize { width, height });
         }
-        if let Some(codec) = self.peer.as_ref().and_then(|peer| peer.video.take_overload()) {
+        if let Some(codec) = self.connection().and_then(|it| it.video.take_overload()) {
             self.say(&ControlMessage::DecoderOverloaded { codec: codec.to_string() });
         }
     }
 
     pub(super) fn say(&self, message: &ControlMessage) {
         let may_speak = self.channel_open && self.session.authentication().is_some();
-        if let Some(peer) = self.peer.as_ref().filter(|_| may_speak)
+        if let Some(connection) = self.connection().filter(|_| may_speak)
             && let Ok(text) = serde_json::to_string(message)
-            && let Err(error) = peer.peer.send_message(&text)
+            && let Err(error) = connection.peer.send_message(&text)
         {
             tracing::debug!(%error, "a message was not sent");
         }
