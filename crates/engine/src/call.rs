@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session};
+use visavis_call::{CallSession, CallState, Input, Knock, Output, ProofConfig};
 use visavis_media::Size;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
@@ -92,7 +92,7 @@ pub(crate) struct Call {
     id: u32,
     context: CallContext,
     started: Instant,
-    session: Session,
+    session: CallSession,
     /// When the session wants to be called again, since `started`.
     deadline: Option<Duration>,
     client: Option<SignalingClient>,
@@ -150,7 +150,7 @@ impl Call {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| CallEndReason::Internal(format!("no random numbers: {e}")))?;
-        let session = Session::new(ProofConfig { code: code.clone(), key, guesses, seed });
+        let session = CallSession::new(ProofConfig { code: code.clone(), key, guesses, seed });
         let resume_token = context.seat_file.token_for(&server, &code.room);
         let server_address = server.clone();
         let server: ServerUrl =

@@ -158,12 +158,12 @@ pub(crate) struct Opener<S> {
 
 /// What all openers need.
 #[derive(Clone)]
-pub(crate) struct Context {
+pub(crate) struct DeviceContext {
     pub(crate) clock: MediaClock,
     pub(crate) reports: mpsc::Sender<Internal>,
 }
 
-impl Context {
+impl DeviceContext {
     fn capture_clock(&self) -> capture::Clock {
         let clock = self.clock;
         Arc::new(move || clock.now())
@@ -192,7 +192,7 @@ pub(crate) struct CameraWish {
 
 /// How cameras are opened.
 pub(crate) fn camera_opener(
-    context: Context,
+    context: DeviceContext,
     fps: u32,
     encode: Arc<FrameSlot>,
     preview: VideoSlot,
@@ -300,7 +300,10 @@ fn is_device(source: &MicrophoneSource) -> bool {
 }
 
 /// How microphones are opened.
-pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opener<MicrophoneWish> {
+pub(crate) fn microphone_opener(
+    context: DeviceContext,
+    send: Arc<AudioSend>,
+) -> Opener<MicrophoneWish> {
     let reports = context.reports.clone();
     let open = move |MicrophoneWish { source, stereo }: MicrophoneWish| {
         let (send, clock) = (send.clone(), context.clock);
@@ -408,7 +411,7 @@ impl Drop for SourceEnded {
 ///
 /// What a device plays, and only that, can be heard by a microphone: `reference` gets it.
 pub(crate) fn speaker_opener(
-    context: Context,
+    context: DeviceContext,
     receive: Arc<AudioReceive>,
     reference: Arc<RenderReference>,
 ) -> Opener<SpeakerSink> {

@@ -6,6 +6,7 @@
 mod audio_receive;
 mod audio_send;
 mod call;
+mod cli_syntax;
 mod clock_sync;
 mod devices;
 mod diagnostics;
@@ -30,12 +31,11 @@ mod snapshot;
 mod stats;
 mod sync_meter;
 mod voice;
-mod words;
 
+pub use cli_syntax::{CliSyntaxError, parse_size};
 pub use handle::*;
 pub use seat_file::SavedSeat;
 pub use snapshot::*;
-pub use words::{WordError, parse_size};
 
 use std::sync::Arc;
 use std::time::Duration;

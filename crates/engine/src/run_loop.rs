@@ -17,8 +17,8 @@ use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::call::{Call, CallContext, Closing, MediaState};
 use crate::devices::{
-    CameraWish, Context, Kind, MicrophoneWish, Opened, Slot, camera_opener, microphone_opener,
-    speaker_opener,
+    CameraWish, DeviceContext, Kind, MicrophoneWish, Opened, Slot, camera_opener,
+    microphone_opener, speaker_opener,
 };
 use crate::diagnostics::Log;
 use crate::error::{DeviceError, PeerError};
@@ -135,7 +135,7 @@ impl RunLoop {
         let audio_send = Arc::new(AudioSend::new(clock, reference.clone()));
         audio_send.voice().set_wanted(config.voice);
         let audio_receive = Arc::new(AudioReceive::new(clock));
-        let context = Context { clock, reports: reports.clone() };
+        let context = DeviceContext { clock, reports: reports.clone() };
         let camera = camera_opener(
             context.clone(),
             config.fps,
