@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use visavis_media::MediaTime;
 use visavis_media::codec::VideoDecoder;
 use visavis_media::codec::h264::H264Decoder;
 
@@ -13,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
     while let [high, low, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
         let (unit, next) = tail.split_at(length);
-        let _ = decoder.decode(unit);
+        let _ = decoder.decode(unit, MediaTime::default());
         rest = next;
     }
 });

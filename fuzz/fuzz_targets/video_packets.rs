@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
                     decoder = Some((frame.codec, video_decoder(frame.codec)));
                 }
                 if let Some((_, decoder)) = &mut decoder {
-                    let _ = decoder.decode(&frame.data);
+                    let _ = decoder.decode(&frame.data, now);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Mutex;
 
+use visavis_media::MediaTime;
 use visavis_media::codec::{VideoCodec, video_decoder};
 
 /// For parsers of the stack inside of DTLS: a panic there ends the connection of the one who caused it, because
@@ -45,7 +46,7 @@ pub fn decode_video(codec: VideoCodec, input: &[u8]) {
     while let [high, low, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
         let (coded, next) = tail.split_at(length);
-        if let Ok(Some(picture)) = decoder.decode(coded) {
+        if let Ok(Some(picture)) = decoder.decode(coded, MediaTime::default()) {
             let size = picture.size();
             assert!(size.width_px <= 4096 && size.height_px <= 4096, "{size}");
         }

@@ -19,6 +19,7 @@
 import { NotProven, Proof } from "./authentication.js";
 import { preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
 import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
+import { TIMES_MS, endOfRefusal } from "./rules.js";
 import { Sending } from "./sending.js";
 import { Signaling } from "./signaling.js";
 import { withSound, withStereo } from "./sound.js";
@@ -26,29 +27,13 @@ import { summarize } from "./stats.js";
 import { every } from "./ticker.js";
 
 const TICK_MS = 500;
-/** Silence on a `disconnected` path after which ICE is restarted, instead of waiting for `failed`. */
-const GRACE_MS = 1000;
 /**
  * Silence after which a path counts as broken although the browser still calls it connected, which
  * Chromium does for 7 s. Even a call that sends nothing has a STUN check every 2.5 s.
  */
 const SILENCE_LIMIT_MS = 3500;
-/** An offer that is not answered by then is sent again. */
-const OFFER_AGAIN_MS = 4000;
-/** A confirmation of the remote peer that did not come is asked for after this. */
-const PROOF_AGAIN_MS = 2000;
-/** Between two ICE restarts. */
-const RESTART_EVERY_MS = 6000;
-/** How long the polite side waits for the other one to restart ICE; both at once cost a round. */
-const POLITE_PATIENCE_MS = 2000;
 /** How long a server that was never reached is tried; it may just be restarting. */
 const SERVER_PATIENCE_MS = 5000;
-/** No connection by then: there is no path. */
-const CONNECT_LIMIT_MS = 40000;
-/** A call without media whose other side the server has lost is over by then: a long tunnel. */
-const GONE_LIMIT_MS = 45000;
-/** A call without media is over by then, whoever is at fault. */
-const LOST_LIMIT_MS = 60000;
 /** Between two measurements of the other side's clock. */
 const CLOCK_PING_MS = 10000;
 
@@ -149,7 +134,7 @@ export class Call extends EventTarget {
       else this.#end("server-unreachable");
     });
     this.#signaling.addEventListener("refused", ({ detail }) => {
-      this.#end(END_OF_REFUSAL[detail.code] ?? "refused", `${detail.code}: ${detail.message}`);
+      this.#end(endOfRefusal(detail.code), `${detail.code}: ${detail.message}`);
     });
   }
 
@@ -704,7 +689,7 @@ export class Call extends EventTarget {
     const silentFor = now - this.#heardAt;
     const isDown =
       pc.connectionState === "failed" ||
-      (["disconnected", "failed"].includes(pc.iceConnectionState) && silentFor > GRACE_MS) ||
+      (["disconnected", "failed"].includes(pc.iceConnectionState) && silentFor > TIMES_MS.disconnectedGrace) ||
       (this.connectedAt !== null && silentFor > SILENCE_LIMIT_MS);
     const isUp = pc.connectionState === "connected" && !isDown && this.authentication !== null;
 
@@ -719,7 +704,7 @@ export class Call extends EventTarget {
     }
 
     if (this.phase === "connecting") {
-      if (sincePhase > CONNECT_LIMIT_MS) {
+      if (sincePhase > TIMES_MS.connectLimit) {
         if (pc.connectionState === "connected") return this.#notProven("silence");
         return this.#end("connection-failed");
       }
@@ -727,21 +712,23 @@ export class Call extends EventTarget {
       const goneFor = this.#peerGoneAt === null ? 0 : now - this.#peerGoneAt;
       // Whoever knocked may be the one that is waited for.
       const isAsked = now - this.#knockedAt < LIMITS.knockLimitMs;
-      if (!isAsked && Math.min(goneFor, sincePhase) > GONE_LIMIT_MS) return this.#end("remote-lost");
-      if (!isAsked && sincePhase > LOST_LIMIT_MS) {
+      if (!isAsked && Math.min(goneFor, sincePhase) > TIMES_MS.remoteReturnLimit) return this.#end("remote-lost");
+      if (!isAsked && sincePhase > TIMES_MS.reconnectLimit) {
         return this.#end(this.#peerGoneAt === null ? this.#noPath() : "remote-lost");
       }
     }
     if (!this.#canSignal()) return;
-    if (this.#proof.lacksConfirmation && now - this.#proofAskedAt > PROOF_AGAIN_MS) this.#sendProof(true);
-    if (pc.signalingState === "have-local-offer" && now - this.#describedAt > OFFER_AGAIN_MS) {
+    if (this.#proof.lacksConfirmation && now - this.#proofAskedAt > TIMES_MS.proof) this.#sendProof(true);
+    if (pc.signalingState === "have-local-offer" && now - this.#describedAt > TIMES_MS.answer) {
       this.#sendDescription(pc);
     }
     if (pc.signalingState !== "stable") return;
+    // The impolite side acts at once; the other one only if nothing came of it.
+    const delay = this.polite ? TIMES_MS.politeDelay : 0;
     if (this.#restartedAt < this.#phaseSince) {
-      // The path broke. The impolite side acts at once; the other one only if nothing came of it.
-      if (isDown && (!this.polite || sincePhase > POLITE_PATIENCE_MS)) this.#restartIce();
-    } else if (now - this.#restartedAt > RESTART_EVERY_MS && (isDown || !this.polite)) {
+      // The path broke.
+      if (isDown && sincePhase >= delay) this.#restartIce();
+    } else if (now - this.#restartedAt > TIMES_MS.restartInterval + delay && (isDown || !this.polite)) {
       this.#restartIce();
     }
   }
@@ -775,17 +762,6 @@ export class Call extends EventTarget {
     this.dispatchEvent(new CustomEvent("change"));
   }
 }
-
-/** Refusals that have an end reason of their own; the rest is "refused". */
-const END_OF_REFUSAL = {
-  "room-full": "room-full",
-  "room-locked": "room-locked",
-  "refused-entry": "refused-entry",
-  "unsupported-version": "unsupported-version",
-  replaced: "replaced",
-  "too-many-joins": "too-many-joins",
-  "too-many-rooms": "too-many-rooms",
-};
 
 /** Sets the local description. A browser that does not let it be changed has it as it is. */
 async function describe(pc, type) {

@@ -500,7 +500,7 @@ impl VideoReader {
                 peer.request_keyframe();
                 continue;
             };
-            let Ok(Some(picture)) = self.decoder.decode(&frame.data) else {
+            let Ok(Some(picture)) = self.decoder.decode(&frame.data, clock.now()) else {
                 self.assembler.wait_for_keyframe(clock.now());
                 continue;
             };

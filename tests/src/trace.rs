@@ -61,6 +61,11 @@ pub fn longest_gap(trace: &str, from_ms: f64, wanted: impl Fn(&Value) -> bool) -
     (gaps.fold(0.0, f64::max) / 1e3, times.len())
 }
 
+/// Whether this is a frame that was received.
+pub fn is_picture(line: &Value) -> bool {
+    line["event"] == "picture"
+}
+
 /// Whether this is sound that was not silence.
 pub fn is_heard(line: &Value) -> bool {
     line["event"] == "sound" && line["level_dbfs"].as_f64() > Some(-50.0)

@@ -10,7 +10,7 @@ use serde_json::Value;
 use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join, scratch};
-use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
+use visavis_tests::trace::{is_heard, is_picture, longest_gap, times, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The goal, and the time between two looks of ours.
@@ -18,10 +18,12 @@ const DIRECT_WITHIN: Duration = Duration::from_secs(5);
 const BLOCK: &str = "table inet block {\n  chain forward {\n    type filter hook forward priority 0; \
                      policy drop;\n  }\n}\n";
 
+fn is_move(line: &Value, direct: bool) -> bool {
+    line["event"] == "path" && line["direct"] == direct
+}
+
 fn moves(trace: &str, from_ms: f64, direct: bool) -> Option<f64> {
-    times(trace, from_ms, |line| line["event"] == "path" && line["direct"] == direct)
-        .first()
-        .map(|at| (at - from_ms) / 1e3)
+    times(trace, from_ms, |line| is_move(line, direct)).first().map(|at| (at - from_ms) / 1e3)
 }
 
 /// Two sides, a machine between them with the server and its relay, and nothing passes straight from one
@@ -67,24 +69,36 @@ fn a_relayed_call_becomes_direct_when_it_can_and_relayed_when_it_must() -> anyho
     let mut here = left.within(|| join("left", left_url, room, &flags[0]))??;
     here.wait_event("first-video-frame", LIMIT)?;
     there.wait_event("first-video-frame", LIMIT)?;
-    sleep(Duration::from_secs(3));
+    let in_both = |from_ms, count, wanted: fn(&Value) -> bool| {
+        traces
+            .iter()
+            .try_for_each(|trace| wait_times(trace, from_ms, count, LIMIT, wanted).map(drop))
+    };
+    let (is_direct, is_relayed) =
+        (|line: &Value| is_move(line, true), |line: &Value| is_move(line, false));
+    in_both(unix_ms(), 75, is_picture)?;
 
     let lifted = unix_ms();
     middle.nft("delete table inet block")?;
-    sleep(DIRECT_WITHIN);
+    in_both(lifted, 1, is_direct)?;
+    // Gaps are looked for behind the move, too.
+    in_both(unix_ms(), 300, is_heard)?;
+    in_both(lifted, 75, is_picture)?;
     let blocked = unix_ms();
     middle.nft(BLOCK)?;
-    sleep(Duration::from_secs(4));
+    in_both(blocked, 1, is_relayed)?;
+    in_both(unix_ms(), 30, is_picture)?;
     let lifted_again = unix_ms();
     middle.nft("delete table inet block")?;
-    sleep(DIRECT_WITHIN);
+    in_both(lifted_again, 1, is_direct)?;
+    // Statistics name the pair within half a second.
+    in_both(unix_ms(), 30, is_picture)?;
 
     here.terminate()?;
     let summary = here.wait_event("summary", LIMIT)?;
     there.wait_event("summary", LIMIT)?;
     let pair = &summary["candidate_pair"];
     eprintln!("in the end: {pair}");
-    let is_picture = |line: &Value| line["event"] == "picture";
     for trace in &traces {
         let name = trace.display();
         let text = std::fs::read_to_string(trace)?;
@@ -160,7 +174,7 @@ fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
     }
     page.wait_phase("connected", LIMIT)?;
     peer.wait_event("first-video-frame", LIMIT)?;
-    sleep(Duration::from_secs(3));
+    wait_times(&trace, unix_ms(), 75, LIMIT, is_picture)?;
     let before = page.run_async(PAIR)?;
     assert!(before.as_str().is_some_and(|pair| pair.contains("relay")), "{before}");
 
@@ -180,7 +194,7 @@ fn with_a_page(page_waits: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&trace)?;
     let ours_s = moves(&text, lifted, true);
     let (sound, sounds) = longest_gap(&text, lifted, is_heard);
-    let (picture, pictures) = longest_gap(&text, lifted, |line| line["event"] == "picture");
+    let (picture, pictures) = longest_gap(&text, lifted, is_picture);
     let pair = &summary["candidate_pair"];
     eprintln!(
         "page waits: {page_waits}; ours direct after {ours_s:?} s, the page {theirs_s:?} s ({before} to \

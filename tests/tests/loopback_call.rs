@@ -165,7 +165,7 @@ fn calls_go_on_while_a_restarted_server_is_too_busy_for_them() -> anyhow::Result
     let mut third = join("third", server.url(), "abc-del-ghj-kmn", &["--camera", "none"])?;
     third.wait_event("waiting", LIMIT)?;
     let mut fourth = join("fourth", server.url(), "abc-dem-ghj-kmn", &["--camera", "none"])?;
-    assert_eq!(fourth.wait_event("summary", LIMIT)?["end_reason"], "refused");
+    assert_eq!(fourth.wait_event("summary", LIMIT)?["end_reason"], "too-many-joins");
     for peer in &mut peers {
         let summary = peer.wait_event("summary", LIMIT)?;
         let reason = summary["end_reason"].as_str();

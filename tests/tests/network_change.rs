@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join, scratch};
-use visavis_tests::trace::{is_heard, longest_gap, unix_ms};
+use visavis_tests::trace::{is_heard, is_picture, longest_gap, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The goals are 2 and 3 s; a busy machine may take longer.
@@ -41,7 +41,7 @@ fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
     let mut moving =
         traveller.within(|| join("traveller", &to_traveller, "abc-def-ghj-kmn", &[]))??;
     moving.wait_event("first-video-frame", LIMIT)?;
-    sleep(Duration::from_secs(4));
+    wait_times(&trace, unix_ms(), 400, LIMIT, is_heard)?;
 
     let cut_ms = unix_ms();
     traveller.ip("link set wifi down")?;
@@ -49,13 +49,14 @@ fn a_call_goes_on_over_another_interface() -> anyhow::Result<()> {
     traveller.ip("link set cable up")?;
     traveller.ip("route add default via 10.81.2.1")?;
     // The signaling server, too, is reached by its first address from there.
-    sleep(Duration::from_secs(10));
+    wait_times(&trace, cut_ms, 600, LIMIT, is_heard)?;
+    wait_times(&trace, cut_ms, 150, LIMIT, is_picture)?;
     let text = std::fs::read_to_string(&trace)?;
     there.terminate()?;
     moving.wait_event("summary", LIMIT)?;
 
     let (sound_s, sounds) = longest_gap(&text, cut_ms, is_heard);
-    let (picture_s, pictures) = longest_gap(&text, cut_ms, |line| line["event"] == "picture");
+    let (picture_s, pictures) = longest_gap(&text, cut_ms, is_picture);
     eprintln!("gaps: sound {sound_s:.2} s, picture {picture_s:.2} s");
     assert!(sounds > 300 && pictures > 100, "{sounds} sounds, {pictures} pictures");
     assert!(picture_s > 0.1, "the path was not cut");

@@ -65,6 +65,34 @@ fn javascript_agrees_with_every_golden_message() -> anyhow::Result<()> {
 }
 
 #[test]
+fn javascript_ends_calls_and_waits_as_native_peers_do() -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let browser = Browser::start(&[])?;
+    let page = browser.open(server.url())?;
+    for module in ["rules", "words"] {
+        let import =
+            format!("import('/{module}.js').then((it) => {{ globalThis.{module} = it; }})");
+        page.run_async(&import)?;
+    }
+    let fixture: Value =
+        serde_json::from_str(include_str!("../../crates/call/fixtures/rules.json"))?;
+    assert_eq!(page.run("rules.TIMES_MS")?, fixture["timesMs"]);
+    let mut codes: Vec<Value> = fixture["endCodes"].as_array().cloned().unwrap_or_default();
+    for (refusal, code) in fixture["endOfRefusal"].as_object().context("no refusals")? {
+        let end = page.run(&format!("rules.endOfRefusal({})", json!(refusal)))?;
+        assert_eq!(end, *code, "{refusal}");
+        codes.push(end);
+    }
+    // Each has words of its own. What was not proven is said by its detail.
+    for code in codes {
+        let words = page.run(&format!("words.endWords({code}, 'silence')"))?;
+        let is_fallback = words == json!({ "title": "The call is over", "text": "" });
+        assert!(!is_fallback, "{code}");
+    }
+    Ok(())
+}
+
+#[test]
 fn javascript_cleans_names_and_ice_servers_as_rust_does() -> anyhow::Result<()> {
     let server = Server::start()?;
     let browser = Browser::start(&[])?;

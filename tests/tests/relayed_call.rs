@@ -3,14 +3,20 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use visavis_tests::attack::{send_to_each, udp_sockets, volley};
 use visavis_tests::link::{Namespace, cannot_test};
-use visavis_tests::program::{Server, join};
+use visavis_tests::program::{Server, join, scratch};
+use visavis_tests::trace::{is_picture, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// So many are shown before a call ends.
+const FRAMES: usize = 75;
+/// Calls so far, each of which has a folder.
+static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// Two machines that reach a server and not each other.
 struct Network {
@@ -51,10 +57,13 @@ impl Network {
         let room = "abc-def-ghj-kmn";
         let mut right = self.right.within(|| join("right", right_url, room, flags))??;
         right.wait_event("waiting", LIMIT)?;
-        let mut left = self.left.within(|| join("left", left_url, room, flags))??;
+        let folder = scratch(&format!("relayed-call-{}", CALLS.fetch_add(1, Ordering::Relaxed)))?;
+        let trace = folder.join("trace.jsonl");
+        let flags = [flags, &["--trace", trace.to_str().unwrap()]].concat();
+        let mut left = self.left.within(|| join("left", left_url, room, &flags))??;
         left.wait_event("first-video-frame", LIMIT)?;
         meanwhile(self)?;
-        std::thread::sleep(Duration::from_secs(3));
+        wait_times(&trace, unix_ms(), FRAMES, LIMIT, is_picture)?;
         left.terminate()?;
         let summary = left.wait_event("summary", LIMIT)?;
         right.wait_event("summary", LIMIT)?;

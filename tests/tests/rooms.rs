@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use visavis_tests::program::{Server, join, scratch};
-use visavis_tests::trace::{times, unix_ms};
+use visavis_tests::trace::{is_heard, is_picture, times, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const ROOM: &str = "abc-def-ghj-kmn";
@@ -76,7 +76,7 @@ fn whoever_stayed_is_connected_again_when_the_other_comes_back() -> anyhow::Resu
         first.wait_event("first-video-frame", LIMIT)?;
         let back = unix_ms();
         second.wait_event("connected", LIMIT)?;
-        wait_picture(&trace, back)?;
+        wait_times(&trace, back, 1, LIMIT, is_picture)?;
     }
     first.terminate()?;
     assert_eq!(second.wait_event("summary", LIMIT)?["end_reason"], "remote-hangup");
@@ -91,19 +91,6 @@ fn wait_file(path: &Path) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Waits until a picture has come after that time.
-fn wait_picture(trace: &Path, after_ms: f64) -> anyhow::Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let text = std::fs::read_to_string(trace)?;
-        if !times(&text, after_ms, |line| line["event"] == "picture").is_empty() {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < deadline, "no picture within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -126,12 +113,16 @@ fn media_has_no_gap_while_the_server_is_dead_for_20_s() -> anyhow::Result<()> {
         peer.wait_event("first-video-frame", LIMIT)?;
     }
     // The rate settles.
-    std::thread::sleep(Duration::from_secs(3));
+    for trace in &traces {
+        wait_times(trace, unix_ms(), 90, LIMIT, is_picture)?;
+    }
     let dead = unix_ms();
     server.kill_for(Duration::from_secs(20))?;
     let alive = unix_ms();
     // Both are back, the other side's hang-up comes over the new server.
-    std::thread::sleep(Duration::from_secs(6));
+    for trace in &traces {
+        wait_times(trace, alive + 6000.0, 1, LIMIT, is_picture)?;
+    }
     b.terminate()?;
     let (b, a) = (b.wait_event("summary", LIMIT)?, a.wait_event("summary", LIMIT)?);
     assert_eq!(
@@ -140,11 +131,8 @@ fn media_has_no_gap_while_the_server_is_dead_for_20_s() -> anyhow::Result<()> {
     );
     for trace in &traces {
         let text = std::fs::read_to_string(trace)?;
-        let picture =
-            longest_gap_ms(&text, dead, alive + 5000.0, |line| line["event"] == "picture");
-        let sound = longest_gap_ms(&text, dead, alive + 5000.0, |line| {
-            line["event"] == "sound" && line["level_dbfs"].as_f64() > Some(-50.0)
-        });
+        let picture = longest_gap_ms(&text, dead, alive + 5000.0, is_picture);
+        let sound = longest_gap_ms(&text, dead, alive + 5000.0, is_heard);
         eprintln!("longest gaps: picture {picture:.0} ms, sound {sound:.0} ms");
         // 54 and 20 ms on a quiet machine, on a busy one some 200 with and without the server. A path
         // that is lost takes seconds.

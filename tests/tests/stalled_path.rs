@@ -3,12 +3,11 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use visavis_tests::link::{Namespace, cannot_test};
 use visavis_tests::program::{Server, join, scratch};
-use visavis_tests::trace::{is_heard, longest_gap, times, unix_ms};
+use visavis_tests::trace::{is_heard, is_picture, longest_gap, times, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The goal is a second; the polite side waits a quarter of one longer.
@@ -50,12 +49,15 @@ fn the_way_to(deaf: usize) -> anyhow::Result<()> {
     joins.wait_event("first-video-frame", LIMIT)?;
     waits.wait_event("first-video-frame", LIMIT)?;
     // Sound has to have come for a while to be missed.
-    sleep(Duration::from_secs(4));
+    for trace in &traces {
+        wait_times(trace, unix_ms(), 300, LIMIT, is_heard)?;
+    }
 
     sides[1 - deaf].nft("delete table inet block\n")?;
     let cut_ms = unix_ms();
     sides[deaf].nft(&block("first"))?;
-    sleep(Duration::from_secs(6));
+    wait_times(&traces[deaf], cut_ms, 350, LIMIT, is_heard)?;
+    wait_times(&traces[deaf], cut_ms, 90, LIMIT, is_picture)?;
     joins.terminate()?;
     let summary = waits.wait_event("summary", LIMIT)?;
     joins.wait_event("summary", LIMIT)?;
@@ -66,7 +68,7 @@ fn the_way_to(deaf: usize) -> anyhow::Result<()> {
     });
     let text = std::fs::read_to_string(&traces[deaf])?;
     let (sound_s, sounds) = longest_gap(&text, cut_ms, is_heard);
-    let (picture_s, pictures) = longest_gap(&text, cut_ms, |line| line["event"] == "picture");
+    let (picture_s, pictures) = longest_gap(&text, cut_ms, is_picture);
     eprintln!("offers after {offers:?} s; gaps: sound {sound_s:.2} s, picture {picture_s:.2} s");
     assert!(sounds > 100 && pictures > 50, "{sounds} sounds, {pictures} pictures");
     let offer_s = offers[deaf].unwrap_or(f64::MAX);

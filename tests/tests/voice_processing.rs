@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use visavis_media::AUDIO_RATE_HZ;
 use visavis_media::audio::level::Level;
-use visavis_media::audio::speech::Talker;
+use visavis_media_testing::speech::Talker;
 use visavis_tests::network::speech;
 use visavis_tests::program::{Program, Server, binary, expect_within, join, scratch};
 use visavis_tests::pulse::PulseServer;

@@ -16,7 +16,8 @@ use visavis_engine::{
 use crate::backend::Backend;
 use crate::cli::Args;
 use crate::screens::Screens;
-use crate::settings::{Settings, Store};
+use crate::settings::Settings;
+use crate::settings_file::Store;
 use crate::theme;
 use crate::video::VideoView;
 use crate::view::{Action, ServerStatus, View};
@@ -74,6 +75,14 @@ const SNAPSHOT_WAIT: Duration = Duration::from_millis(34);
 /// shows both.
 const REMOTE_LEADS: Duration = Duration::from_millis(100);
 
+/// Which room to join.
+#[derive(Clone)]
+struct Destination {
+    code: CallCode,
+    /// From a link; else the person's own.
+    server: Option<String>,
+}
+
 struct App {
     started: Instant,
     first_pass: bool,
@@ -85,8 +94,8 @@ struct App {
     remote: VideoView,
     problem: Option<String>,
     /// Asked for, as soon as the server inside is up.
-    waiting_to_join: Option<(CallCode, Option<String>)>,
-    last_joined: Option<(CallCode, Option<String>)>,
+    waiting_to_join: Option<Destination>,
+    last_joined: Option<Destination>,
     /// A call that did not end properly; until something is joined.
     rejoin: Option<SavedSeat>,
     /// From the command line, where they are stronger than the settings for this run.
@@ -98,7 +107,8 @@ struct App {
 impl App {
     fn new(ctx: &Context, args: Args, started: Instant) -> Self {
         theme::install(ctx);
-        let (store, mut settings, problem) = Store::load();
+        let repaint = ctx.clone();
+        let (store, mut settings, problem) = Store::load(move || repaint.request_repaint());
         theme::apply(ctx, settings.theme, settings.reduce_motion);
         if let Some(name) = &args.name {
             settings.name.clone_from(name);
@@ -136,8 +146,8 @@ impl App {
             };
         }
         let waiting_to_join = args.join.then(|| match link {
-            Some(given) => (given.code, given.server),
-            None => (CallCode::random(), None),
+            Some(given) => Destination { code: given.code, server: given.server },
+            None => Destination { code: CallCode::random(), server: None },
         });
         Self {
             started,
@@ -171,7 +181,8 @@ impl App {
 
     /// Sends a join that is waiting, once it is known where to.
     fn join_when_ready(&mut self) {
-        let Some((code, link_server)) = self.waiting_to_join.take() else { return };
+        let Some(destination) = self.waiting_to_join.take() else { return };
+        let Destination { code, server: link_server } = destination.clone();
         if let ServerStatus::Failed(why) = self.backend.server_status()
             && link_server.is_none()
             && self.home_server().is_none()
@@ -179,14 +190,14 @@ impl App {
             self.problem = Some(why.clone());
             return;
         }
-        let Some(server) = link_server.clone().or_else(|| self.home_server()) else {
-            self.waiting_to_join = Some((code, link_server));
+        let Some(server) = link_server.or_else(|| self.home_server()) else {
+            self.waiting_to_join = Some(destination);
             return;
         };
         let (key, guesses) = self.settings.proof(&code.room);
         let name = self.settings.name.trim();
         let join = Command::Join(JoinOptions {
-            code: code.clone(),
+            code,
             key,
             guesses,
             server,
@@ -197,8 +208,8 @@ impl App {
         if self.backend.send(join) {
             self.problem = None;
             self.rejoin = None;
-            self.settings.remember_room(&code);
-            self.last_joined = Some((code, link_server));
+            self.settings.remember_room(&destination.code);
+            self.last_joined = Some(destination);
         } else {
             self.problem =
                 Some("The program is busy and did not take the request. Try once more.".into());
@@ -211,7 +222,7 @@ impl App {
                 self.backend.send(command);
             }
             Action::Join { code, server } => {
-                self.waiting_to_join = Some((code, server));
+                self.waiting_to_join = Some(Destination { code, server });
                 self.join_when_ready();
             }
             Action::JoinAgain => {
@@ -278,13 +289,13 @@ impl App {
                 Event::DeviceProblem(words) => tracing::warn!("{words}"),
                 Event::PeerJoined => self.remote.clear(),
                 Event::Guesses(guesses) => {
-                    if let Some((code, _)) = &self.last_joined {
-                        self.settings.keep_guesses(&code.room, guesses);
+                    if let Some(joined) = &self.last_joined {
+                        self.settings.keep_guesses(&joined.code.room, guesses);
                     }
                 }
                 Event::ContinuityKey(key) => {
-                    if let Some((code, _)) = &self.last_joined {
-                        self.settings.keep_key(&code.room, &key);
+                    if let Some(joined) = &self.last_joined {
+                        self.settings.keep_key(&joined.code.room, &key);
                     }
                 }
                 Event::Knock(_) => {
@@ -317,7 +328,8 @@ impl App {
             // A name given for this run is not the person's setting.
             kept.name.clone_from(&self.store.saved().name);
         }
-        if let Some(problem) = self.store.save(&kept) {
+        self.store.save(&kept);
+        if let Some(problem) = self.store.take_problem() {
             self.problem = Some(problem);
         }
     }
@@ -403,6 +415,7 @@ impl eframe::App for App {
             self.local.destroy(gl);
             self.remote.destroy(gl);
         }
+        self.store.close();
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use visavis_engine::{CallSnapshot, CandidateInfo, PairInfo, Phase};
+use visavis_engine::{CallSnapshot, CandidateInfo, CandidateType, PairInfo, Phase};
 
 use crate::widgets::Level;
 
@@ -64,7 +64,7 @@ pub(crate) fn selected(s: &CallSnapshot) -> Option<&PairInfo> {
 
 /// Whether a relay (TURN server) is between the two.
 pub(crate) fn is_relayed(pair: &PairInfo) -> bool {
-    pair.local.kind == "relay" || pair.remote.kind == "relay"
+    [&pair.local, &pair.remote].iter().any(|c| c.kind == CandidateType::Relay)
 }
 
 /// Share of the other side's video packets that never arrived, 0 to 1, over the whole call.

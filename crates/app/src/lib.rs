@@ -18,6 +18,7 @@ mod room_entry;
 mod screens;
 mod server_settings;
 mod settings;
+mod settings_file;
 mod theme;
 mod video;
 mod view;

@@ -1,7 +1,7 @@
 //! Between the lobby and the call: reaching the server, alone in the room, connecting.
 
 use egui::{Align, FontId, Layout, Rect, RichText, TextureHandle, TextureOptions, Ui};
-use visavis_engine::{CallSnapshot, Phase, SignalingLink};
+use visavis_engine::{CallSnapshot, DtlsState, Phase, SignalingLink};
 
 use crate::call_view;
 use crate::knock_card;
@@ -207,7 +207,6 @@ fn connecting(ui: &mut Ui, s: &CallSnapshot) {
     let who = s.remote.display_name.as_deref().unwrap_or("The other side");
     ui.label(theme::title(format!("{who} is here. Connecting…")));
     ui.add_space(4.0);
-    let ice = ["connected", "completed"].contains(&s.states.ice_connection.as_str());
     let has_secret = s.code.as_ref().is_some_and(|code| code.secret.is_some());
     let steps = [
         ("In the room together", s.remote.present),
@@ -216,8 +215,11 @@ fn connecting(ui: &mut Ui, s: &CallSnapshot) {
             if has_secret { "Proved to know the code" } else { "Exchanged pictures to compare" },
             s.authentication.is_some(),
         ),
-        ("Found a path between the two", ice || s.setup.ice_connected.is_some()),
-        ("Encryption keys exchanged", s.states.dtls == "connected"),
+        (
+            "Found a path between the two",
+            s.states.is_ice_connected() || s.setup.ice_connected.is_some(),
+        ),
+        ("Encryption keys exchanged", s.states.dtls == Some(DtlsState::Connected)),
         ("First sound or picture", s.setup.first_audio.or(s.setup.first_video_frame).is_some()),
     ];
     let mut current = true;

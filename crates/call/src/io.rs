@@ -1,4 +1,4 @@
-//! What a [`Session`](crate::Session) is told and what it wants.
+//! What a [`CallSession`](crate::CallSession) is told and what it wants.
 
 use std::time::Duration;
 

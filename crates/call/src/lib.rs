@@ -15,7 +15,7 @@ mod state;
 pub use io::{Epoch, Input, Knock, Operation, Output, TransportState};
 pub use proof::{Authentication, ProofConfig};
 pub use recovery::Timer;
-pub use session::Session;
+pub use session::CallSession;
 pub use state::{CallEndReason, CallState};
 pub use visavis_proof::{ContinuityKey, EMOJI, EMOJI_SHOWN, Emoji, MAX_GUESSES};
 pub use visavis_signaling_protocol::ProofFailure;

@@ -12,7 +12,7 @@ use visavis_signaling_protocol::{
     Bytes32, CallCode, KeyShare, ProofFailure, ProofMessage, SessionDescription, SessionId,
 };
 
-/// What a [`Session`](crate::Session) needs for its proofs.
+/// What a [`CallSession`](crate::CallSession) needs for its proofs.
 #[derive(Debug, Clone)]
 pub struct ProofConfig {
     /// The room, and the secret if there is one.

@@ -83,3 +83,31 @@ impl Timers {
         Some(timer)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_fixture() {
+        let rules: serde_json::Value =
+            serde_json::from_str(include_str!("../fixtures/rules.json")).unwrap();
+        let times: BTreeMap<String, u64> =
+            serde_json::from_value(rules["timesMs"].clone()).unwrap();
+        let ours = [
+            ("answer", ANSWER_TIMEOUT),
+            ("disconnectedGrace", DISCONNECTED_GRACE),
+            ("politeDelay", POLITE_DELAY),
+            ("restartInterval", RESTART_INTERVAL),
+            ("connectLimit", CONNECT_LIMIT),
+            ("reconnectLimit", RECONNECT_LIMIT),
+            ("remoteReturnLimit", REMOTE_RETURN_LIMIT),
+            ("proof", PROOF_TIMEOUT),
+        ];
+        let ours = ours.map(|(name, time)| (name.to_owned(), time.as_millis() as u64));
+        assert_eq!(times, BTreeMap::from(ours));
+    }
+}

@@ -32,7 +32,7 @@ struct Remote {
 
 /// The state machine of one call. See the crate's page for how to drive it.
 #[derive(Debug)]
-pub struct Session {
+pub struct CallSession {
     state: CallState,
     polite: bool,
     remote: Option<Remote>,
@@ -82,7 +82,7 @@ impl Lock {
     }
 }
 
-impl Session {
+impl CallSession {
     /// A call that is joining.
     pub fn new(config: ProofConfig) -> Self {
         Self {

@@ -74,6 +74,8 @@ impl CallEndReason {
             Self::Refused(ErrorCode::RefusedEntry) => "refused-entry",
             Self::Refused(ErrorCode::UnsupportedVersion) => "unsupported-version",
             Self::Refused(ErrorCode::Replaced) => "replaced",
+            Self::Refused(ErrorCode::TooManyJoins) => "too-many-joins",
+            Self::Refused(ErrorCode::TooManyRooms) => "too-many-rooms",
             Self::Refused(_) => "refused",
             Self::ServerUnreachable(_) => "server-unreachable",
             Self::ConnectionFailed => "connection-failed",
@@ -145,5 +147,34 @@ impl std::fmt::Display for CallEndReason {
             ),
             Self::Internal(why) => write!(f, "Something went wrong in this program: {why}."),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn end_codes_are_those_of_the_fixture() {
+        let rules: Value = serde_json::from_str(include_str!("../fixtures/rules.json")).unwrap();
+        let refusals = rules["endOfRefusal"].as_object().unwrap();
+        assert_eq!(refusals.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert_eq!(CallEndReason::Refused(code).code(), refusals[code.as_str()], "{code:?}");
+        }
+        let others = [
+            CallEndReason::LocalHangup,
+            CallEndReason::RemoteHangup,
+            CallEndReason::RemoteLost,
+            CallEndReason::ServerUnreachable(String::new()),
+            CallEndReason::ConnectionFailed,
+            CallEndReason::ConnectionLost,
+            CallEndReason::Incompatible(String::new()),
+            CallEndReason::NotProven(ProofFailure::Silence),
+        ];
+        assert_eq!(json!(others.map(|reason| reason.code())), rules["endCodes"]);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use visavis_call::{
-    Authentication, CallEndReason, CallState, ContinuityKey, Epoch, Input, MAX_GUESSES, Operation,
-    Output, ProofConfig, ProofFailure, Session, TransportState,
+    Authentication, CallEndReason, CallSession, CallState, ContinuityKey, Epoch, Input,
+    MAX_GUESSES, Operation, Output, ProofConfig, ProofFailure, TransportState,
 };
 use visavis_signaling_protocol::{
     Bytes32, PeerId, PeerInfo, ProofMessage, SdpType, SessionDescription, SessionId, SignalPayload,
@@ -26,7 +26,7 @@ fn peer_id(side: usize) -> PeerId {
 type Server = fn(usize, SignalPayload) -> Option<SignalPayload>;
 
 struct Side {
-    session: Session,
+    session: CallSession,
     epoch: Epoch,
     /// Names the certificate.
     certificate: String,
@@ -40,7 +40,7 @@ impl Side {
         Self {
             key: config.key.clone(),
             guesses: config.guesses,
-            session: Session::new(config),
+            session: CallSession::new(config),
             epoch: Epoch(0),
             certificate: certificate.into(),
             authenticated: Vec::new(),

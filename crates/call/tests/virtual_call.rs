@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use visavis_call::{
-    CallEndReason, CallState, Epoch, Input, Knock, Operation, Output, ProofConfig, Session,
+    CallEndReason, CallSession, CallState, Epoch, Input, Knock, Operation, Output, ProofConfig,
     TransportState,
 };
 use visavis_signaling_protocol::{
@@ -41,7 +41,7 @@ fn description(kind: SdpType, sdp: &str) -> SessionDescription {
 /// description of the same exchange.
 struct Side {
     name: &'static str,
-    session: Session,
+    session: CallSession,
     epoch: Epoch,
     local: Option<String>,
     offers: u32,
@@ -62,7 +62,7 @@ impl World {
     fn new() -> Self {
         let side = |name| Side {
             name,
-            session: Session::new(nameless(1)),
+            session: CallSession::new(nameless(1)),
             epoch: Epoch(0),
             local: None,
             offers: 0,
@@ -245,7 +245,7 @@ fn reload_of_the_other_side_makes_a_new_peer_connection() {
     w.enter_both();
     w.run_until(Duration::from_secs(1));
     let old = w.sides[0].epoch;
-    w.sides[1].session = Session::new(nameless(2));
+    w.sides[1].session = CallSession::new(nameless(2));
     w.input(
         1,
         Input::Joined { peers: vec![info("a", "sa")], polite: true, resumed: false, locked: false },
@@ -510,7 +510,7 @@ fn a_knock_lets_a_lost_call_wait_for_its_answer() {
 
 #[test]
 fn whoever_has_to_knock_waits_until_the_server_answers() {
-    let mut session = Session::new(nameless(1));
+    let mut session = CallSession::new(nameless(1));
     session.handle_input(Duration::ZERO, Input::Knocking);
     assert_eq!(session.state(), &CallState::Knocking);
     session.handle_input(Duration::from_secs(50), Input::Refused(ErrorCode::RefusedEntry));
@@ -566,7 +566,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 proptest! {
     #[test]
     fn no_sequence_of_inputs_panics_or_hangs(inputs in proptest::collection::vec((any_input(), 0u64..5000), 1..80)) {
-        let mut session = Session::new(nameless(1));
+        let mut session = CallSession::new(nameless(1));
         let mut now = Duration::ZERO;
         for (input, ms) in inputs {
             now += Duration::from_millis(ms);

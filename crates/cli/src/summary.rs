@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use visavis_engine::{Authentication, CallEndReason, CallSnapshot, CandidateInfo, EMOJI};
 
+use crate::usage::Usage;
+
 /// The summary of a call that began `before_join` after the process.
 pub(crate) fn summary(
     room: &str,
@@ -12,7 +14,7 @@ pub(crate) fn summary(
     before_join: Duration,
     reason: Option<&CallEndReason>,
     snapshot: &CallSnapshot,
-    usage: (Option<f64>, Option<u64>),
+    usage: Usage,
 ) -> Value {
     let setup = |time: Option<Duration>| time.map(|t| ms(t + before_join));
     let s = &snapshot.setup;
@@ -98,8 +100,8 @@ pub(crate) fn summary(
             "channels": audio.channels,
         })),
         "voice_processing": voice_processing(snapshot),
-        "cpu_seconds": usage.0,
-        "max_rss_bytes": usage.1,
+        "cpu_seconds": usage.cpu_s,
+        "max_rss_bytes": usage.max_rss_bytes,
     })
 }
 

@@ -2,6 +2,10 @@
 //! keeps what the snapshot tells of them.
 
 mod connection;
+mod inbound;
+mod messages;
+
+pub(crate) use messages::MediaState;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,28 +13,28 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use visavis_call::{CallState, Input, Knock, Output, ProofConfig, Session, TransportState};
+use visavis_call::{CallSession, CallState, Input, Knock, Output, ProofConfig};
+use visavis_media::Size;
 use visavis_media::adaptation::VideoTarget;
 use visavis_media::files::Y4mWriter;
-use visavis_media::{Size, VideoCodec};
-use visavis_rtc::{
-    AddressPolicy, DtlsState, IceConnectionState, MediaClock, PeerConnectionState, PeerEvent,
-    PeerStats, RelayTls,
-};
+use visavis_rtc::{AddressPolicy, MediaClock, PeerStats};
 use visavis_signaling_client::{
-    CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient, SignalingEvent,
+    CertificateFingerprint, ClientConfig, Farewell, ServerUrl, SignalingClient,
 };
 use visavis_signaling_protocol::{
     CallCode, ControlMessage, IceServer, PeerId, ResumeToken, SdpType, SignalPayload,
 };
 
+use self::messages::ToldDisplay;
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
 use crate::clock_sync::ClockSync;
 use crate::diagnostics::{History, Log};
-use crate::media_watch::MediaWatch;
+use crate::media_watch::{MediaWatch, Reception};
 use crate::network_watch::NetworkWatch;
-use crate::peer_task::{IdlePeer, PeerHandle, from_rtc_candidate};
-use crate::receive::{AudioReceive, unix_ms};
+use crate::peer_task::{PeerHandle, RelayCertificates};
+use crate::prepared_peer::PreparedPeer;
+use crate::receive::unix_ms;
 use crate::run_loop::{Internal, Tag};
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;
@@ -45,8 +49,6 @@ use crate::{
 const SIGNALING_EVENTS: usize = 64;
 /// How often the peer connection is asked for its statistics.
 const STATS_INTERVAL: Duration = Duration::from_millis(500);
-/// Least time between two sizes that the other side is told.
-const DISPLAY_SIZE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long farewells may take when the program ends.
 const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
 
@@ -55,7 +57,7 @@ const CLOSING_LIMIT: Duration = Duration::from_millis(1200);
 pub(crate) struct Closing(Arc<Mutex<JoinSet<()>>>);
 
 impl Closing {
-    fn spawn(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, farewell: impl Future<Output = ()> + Send + 'static) {
         let mut set = lock(&self.0);
         while set.try_join_next().is_some() {}
         set.spawn(farewell);
@@ -90,7 +92,7 @@ pub(crate) struct Call {
     id: u32,
     context: CallContext,
     started: Instant,
-    session: Session,
+    session: CallSession,
     /// When the session wants to be called again, since `started`.
     deadline: Option<Duration>,
     client: Option<SignalingClient>,
@@ -101,10 +103,10 @@ pub(crate) struct Call {
     own_ice_servers: Vec<IceServer>,
     server_ice_servers: Vec<IceServer>,
     addresses: AddressPolicy,
-    relay_tls: Option<RelayTls>,
+    relay_tls: Arc<RelayCertificates>,
     peer: Option<PeerHandle>,
-    /// Made while we wait in the room, with the servers that it asked for candidates.
-    ahead: Option<(IdlePeer, Vec<IceServer>)>,
+    /// Made while we wait in the room.
+    prepared_peer: Option<PreparedPeer>,
     waiting: bool,
     peer_stats: Option<Box<PeerStats>>,
     next_stats: Instant,
@@ -123,10 +125,10 @@ pub(crate) struct Call {
     /// The knocks that were told.
     told_knocks: Vec<Knock>,
     resume_token: Option<ResumeToken>,
-    media_state: (bool, bool),
-    /// At which size received pictures are shown, and what the other side was told of it and when.
+    media_state: MediaState,
+    /// At which size received pictures are shown, and what the remote peer was told of it.
     display: Option<Size>,
-    told_display: Option<(Size, Instant)>,
+    told_display: Option<ToldDisplay>,
     channel_open: bool,
     /// Whether a message came over the channel.
     channel_heard: bool,
@@ -148,7 +150,7 @@ impl Call {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| CallEndReason::Internal(format!("no random numbers: {e}")))?;
-        let session = Session::new(ProofConfig { code: code.clone(), key, guesses, seed });
+        let session = CallSession::new(ProofConfig { code: code.clone(), key, guesses, seed });
         let resume_token = context.seat_file.token_for(&server, &code.room);
         let server_address = server.clone();
         let server: ServerUrl =
@@ -183,6 +185,7 @@ impl Call {
         if let Some(told) = told {
             log.add("ice", told.into());
         }
+        let relay_tls = Arc::new(RelayCertificates::new(context.trusted_certificate));
         let started = Instant::now();
         Ok(Self {
             id,
@@ -197,9 +200,9 @@ impl Call {
             own_ice_servers: ice_servers,
             server_ice_servers: Vec::new(),
             addresses,
-            relay_tls: None,
+            relay_tls,
             peer: None,
-            ahead: None,
+            prepared_peer: None,
             waiting: false,
             peer_stats: None,
             next_stats: started,
@@ -214,14 +217,14 @@ impl Call {
             told_remotes: 0,
             told_knocks: Vec::new(),
             resume_token: None,
-            media_state: (true, true),
+            media_state: MediaState { microphone_on: true, camera_on: true },
             display: None,
             told_display: None,
             channel_open: false,
             channel_heard: false,
             clock_sync: ClockSync::default(),
             priorities: Priorities::default(),
-            network: NetworkWatch::default(),
+            network: NetworkWatch::new(),
             media: MediaWatch::new(),
         })
     }
@@ -239,25 +242,35 @@ impl Call {
         self.deadline.map(|d| self.started + d)
     }
 
-    /// Feeds the session, executes its outputs; the state, if it changed.
-    pub(crate) async fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
-        if let Some(peer) = &self.peer
-            && let Some((receiving, heard)) = self.media.look(Instant::now(), peer.peer.arrivals())
-        {
-            let media = Input::Media { epoch: peer.epoch, receiving, heard };
-            self.session.handle_input(self.started.elapsed(), media);
-        }
-        self.session.handle_input(self.started.elapsed(), input);
+    /// Tells the session what media does, then `input`; the state, if it changed. Every input is
+    /// followed by a full drain of the outputs.
+    pub(crate) fn drive(&mut self, input: Input, log: &mut Log) -> Option<CallState> {
         let mut changed = None;
-        let mut inner = Vec::new();
+        for input in self.media_change().into_iter().chain([input]) {
+            self.session.handle_input(self.started.elapsed(), input);
+            changed = self.drain(log).or(changed);
+        }
+        if let Some(name) = self.session.remote_name() {
+            self.remote.display_name = name.map(str::to_owned);
+        }
+        self.prepare_peer();
+        changed
+    }
+
+    /// Whether media arrives, if that has changed.
+    fn media_change(&mut self) -> Option<Input> {
+        let epoch = self.peer.as_ref()?.epoch;
+        let arrivals = self.connection()?.peer.arrivals();
+        let Reception { receiving, heard } = self.media.look(Instant::now(), arrivals)?;
+        Some(Input::Media { epoch, receiving, heard })
+    }
+
+    /// Executes the session's outputs until it waits; the newest state, if it changed.
+    fn drain(&mut self, log: &mut Log) -> Option<CallState> {
+        let mut changed = None;
         loop {
             match self.session.poll_output() {
-                Output::CreatePeer(epoch) => {
-                    if let Err(why) = self.create_peer(epoch).await {
-                        log.add("call", format!("no peer connection: {why}"));
-                        inner.push(Input::OperationFailed { epoch, why, remote_fault: false });
-                    }
-                }
+                Output::CreatePeer(epoch) => self.create_peer(epoch),
                 Output::ClosePeer => self.close_peer(),
                 Output::NewSession(session) => {
                     if let Some(client) = &self.client {
@@ -328,17 +341,10 @@ impl Call {
                     changed = Some(state);
                 }
                 Output::Log(text) => log.add("call", text),
-                Output::Wait(deadline) => match inner.pop() {
-                    Some(input) => self.session.handle_input(self.started.elapsed(), input),
-                    None => {
-                        self.deadline = deadline;
-                        if let Some(name) = self.session.remote_name() {
-                            self.remote.display_name = name.map(str::to_owned);
-                        }
-                        self.look_ahead(log).await;
-                        return changed;
-                    }
-                },
+                Output::Wait(deadline) => {
+                    self.deadline = deadline;
+                    return changed;
+                }
             }
         }
     }
@@ -368,287 +374,17 @@ impl Call {
         self.told_knocks.iter().filter(|knock| !known.contains(knock)).cloned().collect()
     }
 
-    /// What signaling says, as input for the session.
-    pub(crate) fn signaling(&mut self, event: SignalingEvent, log: &mut Log) -> Option<Input> {
-        let elapsed = self.started.elapsed();
-        match event {
-            SignalingEvent::Connecting { attempt } => {
-                if attempt > 1 {
-                    log.add("signaling", format!("connecting, attempt {attempt}"));
-                }
-                None
-            }
-            SignalingEvent::Opened => {
-                self.setup.websocket.get_or_insert(elapsed);
-                log.add("signaling", "WebSocket open".into());
-                None
-            }
-            SignalingEvent::Joined {
-                peer_id,
-                peers,
-                polite,
-                ice_servers,
-                resumed,
-                locked,
-                resume_token,
-            } => {
-                self.resume_token = Some(resume_token);
-                self.own_id = Some(peer_id);
-                self.setup.joined.get_or_insert(elapsed);
-                self.states.signaling_link = SignalingLink::Open;
-                self.states.polite = Some(polite);
-                self.server_ice_servers = ice_servers;
-                if !peers.is_empty() {
-                    self.setup.remote_peer.get_or_insert(elapsed);
-                }
-                log.add("signaling", if resumed { "seat resumed" } else { "joined" }.into());
-                Some(Input::Joined { peers, polite, resumed, locked })
-            }
-            SignalingEvent::PeerJoined(peer) => {
-                self.setup.remote_peer.get_or_insert(elapsed);
-                log.add("signaling", "the other side is in the room".into());
-                Some(Input::PeerJoined(peer))
-            }
-            SignalingEvent::PeerLeft { peer_id, reason } => {
-                log.add("signaling", format!("the other side left the room ({reason:?})"));
-                Some(Input::PeerLeft { peer_id, reason })
-            }
-            SignalingEvent::Signal { from, session, payload } => {
-                match &payload {
-                    SignalPayload::Candidate(c) => self.priorities.note(&c.candidate),
-                    SignalPayload::Description(d, _) => {
-                        d.sdp.lines().for_each(|line| self.priorities.note(line));
-                    }
-                    SignalPayload::Proof(_) => {}
-                }
-                Some(Input::Signal { from, session, payload })
-            }
-            SignalingEvent::Lock { locked, by } => {
-                self.lock_by_us = self.own_id.as_ref() == Some(&by);
-                let who = if self.lock_by_us { "us" } else { "the other side" };
-                let what = if locked { "locked" } else { "opened" };
-                log.add("signaling", format!("the room was {what} by {who}"));
-                Some(Input::Locked(locked))
-            }
-            SignalingEvent::Knocking => {
-                log.add("signaling", "the person inside is asked to let us in".into());
-                Some(Input::Knocking)
-            }
-            SignalingEvent::Knock { peer_id, display_name } => {
-                Some(Input::Knock(Knock { peer_id, display_name }))
-            }
-            SignalingEvent::KnockGone { peer_id } => Some(Input::KnockGone { peer_id }),
-            SignalingEvent::Lost { why, retry_in } => {
-                self.states.signaling_link = SignalingLink::Reconnecting;
-                log.add("signaling", format!("connection lost ({why}); again in {retry_in:.1?}"));
-                None
-            }
-            SignalingEvent::Refused { code, message } => {
-                self.states.signaling_link = SignalingLink::Closed;
-                log.add("signaling", format!("refused: {message}"));
-                Some(Input::Refused(code))
-            }
-            SignalingEvent::Unreachable(why) => {
-                self.states.signaling_link = SignalingLink::Closed;
-                log.add("signaling", format!("unreachable: {why}"));
-                Some(Input::Unreachable(why))
-            }
-        }
-    }
-
-    /// What the peer connection says, as input for the session.
-    pub(crate) fn peer_event(&mut self, event: PeerEvent, log: &mut Log) -> Option<Input> {
-        let epoch = self.peer.as_ref()?.epoch;
-        let elapsed = self.started.elapsed();
-        match event {
-            PeerEvent::LocalCandidate(candidate) => {
-                self.priorities.note(&candidate.candidate);
-                let candidate = from_rtc_candidate(candidate);
-                return Some(Input::LocalCandidate { epoch, candidate });
-            }
-            PeerEvent::SignalingState(state) => {
-                self.states.signaling = state.to_string();
-                if state == visavis_rtc::SignalingState::Stable {
-                    self.setup.negotiated.get_or_insert(elapsed);
-                }
-                log.add("call", format!("signaling state {state}"));
-            }
-            PeerEvent::IceGatheringState(state) => {
-                self.states.ice_gathering = state.to_string();
-                log.add("ice", format!("gathering {state}"));
-            }
-            PeerEvent::IceConnectionState(state) => {
-                self.states.ice_connection = state.to_string();
-                if matches!(state, IceConnectionState::Connected | IceConnectionState::Completed) {
-                    self.setup.ice_connected.get_or_insert(elapsed);
-                }
-                log.add("ice", format!("connection {state}"));
-            }
-            PeerEvent::DtlsState(state) => {
-                self.states.dtls = state.to_string();
-                if state == DtlsState::Connected {
-                    self.setup.dtls_connected.get_or_insert(elapsed);
-                }
-                log.add("dtls", state.to_string());
-            }
-            PeerEvent::PeerConnectionState(state) => {
-                self.states.peer_connection = state.to_string();
-                log.add("call", format!("peer connection {state}"));
-                let state = match state {
-                    PeerConnectionState::New | PeerConnectionState::Connecting => {
-                        TransportState::Connecting
-                    }
-                    PeerConnectionState::Connected => {
-                        self.setup.dtls_connected.get_or_insert(elapsed);
-                        TransportState::Connected
-                    }
-                    PeerConnectionState::Disconnected => TransportState::Disconnected,
-                    PeerConnectionState::Failed => TransportState::Failed,
-                    PeerConnectionState::Closed => return None,
-                };
-                return Some(Input::Transport { epoch, state });
-            }
-            PeerEvent::KeyframeRequested => self.context.video_send.request_keyframe(),
-            PeerEvent::SenderReport(report) => {
-                if let Some(peer) = &self.peer {
-                    peer.sync.on_sender_report(&report);
-                }
-            }
-            PeerEvent::DataChannelOpen => {
-                (self.channel_open, self.channel_heard) = (true, false);
-                self.told_display = None;
-                log.add("call", "data channel open".into());
-                self.say_media_state();
-            }
-            PeerEvent::DataChannelClosed => self.channel_open = false,
-            PeerEvent::Message(text) => self.message(&text),
-            PeerEvent::RelayError(error) => {
-                let words = format!("{}: {} ({})", error.relay, error.reason, error.code);
-                log.add("ice", words.clone());
-                self.context.shared.push_event(Event::RelayProblem(words));
-            }
-            PeerEvent::DirectPath(direct) => {
-                let way = if direct { "directly" } else { "by relay or TCP again" };
-                log.add("ice", format!("media goes {way}"));
-                tracing::trace!(target: crate::TRACE, direct, "path");
-            }
-            PeerEvent::VideoCodecs(codecs) => {
-                let lacks = codecs.is_empty();
-                if lacks && !self.remote.lacks_video_codec {
-                    log.add("video", "no codec in common: sound only".into());
-                    self.context.shared.push_event(Event::NoCommonVideoCodec);
-                } else if !lacks {
-                    let names: Vec<_> = codecs.iter().map(VideoCodec::as_str).collect();
-                    log.add("video", format!("the remote peer takes {}", names.join(", ")));
-                }
-                self.remote.lacks_video_codec = lacks;
-            }
-            // The session decides when to offer; sender reports are for lip sync.
-            _ => {}
-        }
-        None
-    }
-
-    /// The way to the network changed and took the path with it.
+    /// The route to the network changed and took the path with it.
     fn lost_network(&mut self, now: Instant) -> bool {
-        let Some(peer) = &self.peer else { return false };
+        let Some(received) = self.connection().map(|it| it.peer.arrivals().packets) else {
+            return false;
+        };
         let remote = self.peer_stats.as_ref().and_then(|stats| {
             let id = &stats.selected_pair()?.remote_candidate_id;
             let remote = stats.remote_candidates.iter().find(|c| c.id == *id)?;
             Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
         });
-        self.network.lost(now, remote, peer.peer.arrivals().packets)
-    }
-
-    fn message(&mut self, text: &str) {
-        let arrived = unix_ms();
-        if self.session.authentication().is_none() {
-            // It is said again to whoever is first heard.
-            return;
-        }
-        // The stack of the other side may have lost what we said before its channel was open, which it is now.
-        if !std::mem::replace(&mut self.channel_heard, true) {
-            self.say_media_state();
-            self.told_display = None;
-        }
-        let Ok(message) = serde_json::from_str(text) else {
-            tracing::debug!("a message of an unknown kind was ignored");
-            return;
-        };
-        match message {
-            ControlMessage::MediaState { microphone, camera } => {
-                self.remote.microphone_on = Some(microphone);
-                if self.remote.camera_on.replace(camera) != Some(camera)
-                    && let Some(peer) = &self.peer
-                {
-                    peer.video.paused();
-                    if !camera {
-                        self.context.shared.remote_video.clear();
-                    }
-                }
-            }
-            ControlMessage::DisplaySize { width, height } => {
-                self.context.video_send.recipient().set_display(width, height);
-            }
-            ControlMessage::DecoderOverloaded { codec } => {
-                self.context.video_send.recipient().set_overloaded(&codec, Instant::now());
-            }
-            ControlMessage::ClockPing { t0 } => {
-                self.say(&ControlMessage::ClockPong { t0, t1: arrived, t2: unix_ms() });
-            }
-            ControlMessage::ClockPong { t0, t1, t2 } => {
-                let offset = self.clock_sync.pong(t0, t1, t2, arrived);
-                if let Some(peer) = &self.peer {
-                    peer.video.set_clock_offset_ms(offset);
-                }
-            }
-        }
-    }
-
-    /// What we send; the other side is told when it changes.
-    pub(crate) fn set_media_state(&mut self, microphone: bool, camera: bool) {
-        if self.media_state != (microphone, camera) {
-            self.media_state = (microphone, camera);
-            self.say_media_state();
-        }
-    }
-
-    fn say_media_state(&self) {
-        let (microphone, camera) = self.media_state;
-        self.say(&ControlMessage::MediaState { microphone, camera });
-    }
-
-    /// At which size received pictures are shown; the other side is told when it changes, soon.
-    pub(crate) fn set_display_size(&mut self, size: Option<Size>) {
-        self.display = size;
-    }
-
-    /// What the other side is told of how its pictures fare here.
-    fn say_reception(&mut self, now: Instant) {
-        if !self.channel_open || self.session.authentication().is_none() {
-            return;
-        }
-        let told = self.told_display;
-        if let Some(size) = self.display
-            && told.is_none_or(|(told, at)| told != size && now >= at + DISPLAY_SIZE_INTERVAL)
-        {
-            self.told_display = Some((size, now));
-            let (width, height) = (size.width_px, size.height_px);
-            self.say(&ControlMessage::DisplaySize { width, height });
-        }
-        if let Some(codec) = self.peer.as_ref().and_then(|peer| peer.video.take_overload()) {
-            self.say(&ControlMessage::DecoderOverloaded { codec: codec.to_string() });
-        }
-    }
-
-    fn say(&self, message: &ControlMessage) {
-        let may_speak = self.channel_open && self.session.authentication().is_some();
-        if let Some(peer) = self.peer.as_ref().filter(|_| may_speak)
-            && let Ok(text) = serde_json::to_string(message)
-            && let Err(error) = peer.peer.send_message(&text)
-        {
-            tracing::debug!(%error, "a message was not sent");
-        }
+        self.network.lost(now, remote, received)
     }
 
     /// Notes a first time; whether it was one.
@@ -664,8 +400,8 @@ impl Call {
     }
 
     pub(crate) fn request_keyframe(&self) {
-        if let Some(peer) = &self.peer {
-            peer.peer.request_keyframe();
+        if let Some(connection) = self.connection() {
+            connection.peer.request_keyframe();
         }
     }
 
@@ -680,10 +416,12 @@ impl Call {
     /// Returns what the session should know.
     pub(crate) fn tick(&mut self, now: Instant, log: &mut Log) -> Option<Input> {
         self.keep_seat(now);
-        if let Some(peer) = self.peer.as_ref().filter(|_| now >= self.next_stats) {
+        if now >= self.next_stats
+            && let Some(PeerHandle { epoch, connection: Some(connection), .. }) = &self.peer
+        {
             self.next_stats = now + STATS_INTERVAL;
-            let tag = Tag { call: self.id, epoch: peer.epoch };
-            let (peer, reports) = (peer.peer.clone(), self.context.reports.clone());
+            let tag = Tag { call: self.id, epoch: *epoch };
+            let (peer, reports) = (connection.peer.clone(), self.context.reports.clone());
             tokio::spawn(async move {
                 let stats = Box::new(peer.stats().await);
                 let _ = reports.send(Internal::Stats(tag, stats)).await;
@@ -706,7 +444,7 @@ impl Call {
         }
         if self.history.is_due(now) {
             let sent = self.context.video_send.counts(now);
-            let received = self.peer.as_ref().map(|p| p.video.counts(now)).unwrap_or_default();
+            let received = self.connection().map(|it| it.video.counts(now)).unwrap_or_default();
             let rtt_s =
                 self.peer_stats.as_ref().and_then(|s| s.selected_pair()?.current_round_trip_time_s);
             self.history.add(HistoryPoint {
@@ -722,7 +460,7 @@ impl Call {
         if !self.lost_network(now) {
             return None;
         }
-        log.add("call", "the way to the network changed".into());
+        log.add("call", "the route to the network changed".into());
         if let Some(client) = &self.client {
             client.reconnect();
         }
@@ -731,10 +469,10 @@ impl Call {
 
     pub(crate) fn stats(&mut self, stats: PeerStats) {
         self.protect_audio(&stats);
-        if let (Some(peer), Some(pair)) = (&self.peer, stats.selected_pair())
+        if let (Some(connection), Some(pair)) = (self.connection(), stats.selected_pair())
             && let Some(rtt_s) = pair.current_round_trip_time_s
         {
-            peer.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
+            connection.video.set_round_trip(Duration::try_from_secs_f64(rtt_s).unwrap_or_default());
         }
         self.context.video_send.recipient().direct = crate::stats::is_direct(&stats);
         self.peer_stats = Some(Box::new(stats));
@@ -763,7 +501,7 @@ impl Call {
         snapshot.states = self.states.clone();
         snapshot.setup = self.setup;
         snapshot.history = self.history.points();
-        let counts = self.peer.as_ref().map(|p| p.video.counts(now));
+        let counts = self.connection().map(|it| it.video.counts(now));
         if let Some(stats) = &self.peer_stats {
             crate::stats::fill_from_peer(snapshot, stats, &self.priorities);
         }
@@ -787,6 +525,5 @@ impl Call {
             self.context.closing.spawn(client.leave(Farewell::HangUp));
         }
         self.close_peer();
-        self.drop_ahead();
     }
 }

@@ -3,6 +3,7 @@
 //! Opening and closing happen on short-lived threads named `open-…`; the engine's loop hears of the
 //! result. One kind has at most one such thread, so a device is closed before the next is opened.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,17 @@ use visavis_capture as capture;
 use visavis_media::audio::voice::RenderReference;
 use visavis_media::files::{WavReader, WavWriter, Y4mReader};
 use visavis_media::synthetic::{Beep, StereoTone, TestPattern, Tone};
-use visavis_media::{AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, PlayoutBlock, Size, VideoFrame};
+use visavis_media::{
+    AUDIO_FRAME, AUDIO_FRAME_SAMPLES, AudioFrame, MediaError, PlayoutBlock, Size, VideoFrame,
+};
 use visavis_rtc::MediaClock;
 use visavis_signaling_protocol::clean_name;
 
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
+use crate::error::DeviceError;
 use crate::paced::Paced;
-use crate::receive::{AudioReceive, unix_ms};
+use crate::receive::unix_ms;
 use crate::run_loop::Internal;
 use crate::shared::FrameSlot;
 use crate::{
@@ -50,11 +55,12 @@ impl Open {
 }
 
 /// What a thread `open-…` reports.
-pub(crate) type Opened = Result<Option<Open>, String>;
+pub(crate) type Opened = Result<Option<Open>, DeviceError>;
 
 /// One kind's wish and reality.
 pub(crate) struct Slot<S> {
     kind: Kind,
+    opener: Opener<S>,
     wanted: Option<S>,
     /// What `open` (or the thread under way) is for.
     current: Option<S>,
@@ -65,8 +71,8 @@ pub(crate) struct Slot<S> {
 }
 
 impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
-    pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, wanted: None, current: None, open: None, busy: false, problem: None }
+    pub(crate) fn new(kind: Kind, opener: Opener<S>) -> Self {
+        Self { kind, opener, wanted: None, current: None, open: None, busy: false, problem: None }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -87,23 +93,23 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
     }
 
     /// Wants `source` open, or nothing.
-    pub(crate) fn want(&mut self, source: Option<S>, opener: &Opener<S>) {
+    pub(crate) fn want(&mut self, source: Option<S>) {
         self.wanted = source;
-        self.step(opener);
+        self.step();
     }
 
     /// The thread is done. Returns the problem, if a new one.
-    pub(crate) fn opened(&mut self, result: Opened, opener: &Opener<S>) -> Option<String> {
+    pub(crate) fn opened(&mut self, result: Opened) -> Option<String> {
         self.busy = false;
         let problem = match result {
             Ok(open) => {
                 self.open = open;
                 None
             }
-            Err(problem) => Some(problem),
+            Err(error) => Some(error.to_string()),
         };
         self.problem.clone_from(&problem);
-        self.step(opener);
+        self.step();
         problem
     }
 
@@ -117,21 +123,20 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
     }
 
     /// Tries again what failed.
-    pub(crate) fn retry(&mut self, opener: &Opener<S>) {
+    pub(crate) fn retry(&mut self) {
         if self.problem.is_some() && !self.busy {
             self.current = None;
-            self.step(opener);
+            self.step();
         }
     }
 
-    fn step(&mut self, opener: &Opener<S>) {
+    fn step(&mut self) {
         if self.busy || self.current == self.wanted {
             return;
         }
         self.current = self.wanted.clone();
         let (kind, source, old) = (self.kind, self.wanted.clone(), self.open.take());
-        let Opener { open, reports } = opener;
-        let (open, reports) = (open.clone(), reports.clone());
+        let (open, reports) = (self.opener.open.clone(), self.opener.reports.clone());
         let thread = std::thread::Builder::new().name(format!("open-{kind:?}")).spawn(move || {
             drop(old);
             let result = source.map(|s| open(s)).transpose();
@@ -140,25 +145,25 @@ impl<S: Clone + PartialEq + Send + 'static> Slot<S> {
         });
         match thread {
             Ok(_) => self.busy = true,
-            Err(error) => self.problem = Some(format!("No thread for the device: {error}")),
+            Err(error) => self.problem = Some(DeviceError::Thread(error).to_string()),
         }
     }
 }
 
 /// How one kind is opened.
 pub(crate) struct Opener<S> {
-    pub(crate) open: Arc<dyn Fn(S) -> Result<Open, String> + Send + Sync>,
+    pub(crate) open: Arc<dyn Fn(S) -> Result<Open, DeviceError> + Send + Sync>,
     pub(crate) reports: mpsc::Sender<Internal>,
 }
 
 /// What all openers need.
 #[derive(Clone)]
-pub(crate) struct Context {
+pub(crate) struct DeviceContext {
     pub(crate) clock: MediaClock,
     pub(crate) reports: mpsc::Sender<Internal>,
 }
 
-impl Context {
+impl DeviceContext {
     fn capture_clock(&self) -> capture::Clock {
         let clock = self.clock;
         Arc::new(move || clock.now())
@@ -167,13 +172,12 @@ impl Context {
     fn on_end(&self, kind: Kind) -> capture::OnEnd {
         let reports = self.reports.clone();
         Box::new(move |error| {
-            let _ =
-                reports.blocking_send(Internal::DeviceEnded(kind, sentence(&error.to_string())));
+            let _ = reports.blocking_send(Internal::DeviceEnded(kind, error.into()));
         })
     }
 
-    fn end(&self, kind: Kind, why: String) {
-        let _ = self.reports.blocking_send(Internal::DeviceEnded(kind, why));
+    fn end(&self, kind: Kind, error: DeviceError) {
+        let _ = self.reports.blocking_send(Internal::DeviceEnded(kind, error));
     }
 }
 
@@ -183,12 +187,12 @@ pub(crate) struct CameraWish {
     pub(crate) source: CameraSource,
     pub(crate) size: Size,
     /// What it may be asked for later.
-    pub(crate) asked_size: Size,
+    pub(crate) inquired: Size,
 }
 
 /// How cameras are opened.
 pub(crate) fn camera_opener(
-    context: Context,
+    context: DeviceContext,
     fps: u32,
     encode: Arc<FrameSlot>,
     preview: VideoSlot,
@@ -196,7 +200,7 @@ pub(crate) fn camera_opener(
     let reports = context.reports.clone();
     let fps = fps.clamp(1, 120);
     let open = move |wish: CameraWish| {
-        let CameraWish { source, size, asked_size } = wish;
+        let CameraWish { source, size, inquired } = wish;
         let (encode, preview, clock) = (encode.clone(), preview.clone(), context.clock);
         let sink = move |frame: VideoFrame| {
             preview.put(frame.clone());
@@ -223,15 +227,14 @@ pub(crate) fn camera_opener(
                     true
                 };
                 let paced = Paced::start("test-pattern", Duration::from_secs(1) / fps, step)
-                    .map_err(|e| e.to_string())?;
+                    .map_err(DeviceError::Thread)?;
                 let mut open = Open::new(paced, Some("Test pattern".to_owned()));
                 open.format = Some(format_words(size, fps.into()));
                 open.offers = Some(Box::new(|_| true));
                 Ok(open)
             }
             CameraSource::File(path) => {
-                let mut reader =
-                    Y4mReader::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let mut reader = Y4mReader::open(&path).map_err(in_file(&path))?;
                 let (size, rate) = (reader.size(), reader.frame_rate());
                 let context = context.clone();
                 let step = move || match reader.next_frame() {
@@ -240,13 +243,13 @@ pub(crate) fn camera_opener(
                         true
                     }
                     Err(error) => {
-                        context.end(Kind::Camera, format!("The picture file ended badly: {error}"));
+                        context.end(Kind::Camera, DeviceError::PictureFileEnded(error));
                         false
                     }
                 };
                 let interval = Duration::from_secs_f64(1.0 / rate.clamp(0.1, 240.0));
                 let paced =
-                    Paced::start("picture-file", interval, step).map_err(|e| e.to_string())?;
+                    Paced::start("picture-file", interval, step).map_err(DeviceError::Thread)?;
                 let mut open = Open::new(paced, Some(file_name(&path)));
                 open.format = Some(format_words(size, rate));
                 // They are scaled down from what the file has.
@@ -258,20 +261,14 @@ pub(crate) fn camera_opener(
                     CameraSource::Device(id) => Some(capture::DeviceId::new(id.0)),
                     _ => None,
                 };
-                let request = capture::CameraRequest {
-                    id,
-                    size,
-                    larger: Some(asked_size),
-                    fps,
-                    format: None,
-                };
+                let request =
+                    capture::CameraRequest { id, size, larger: Some(inquired), fps, format: None };
                 let camera = capture::Camera::open(
                     request,
                     context.capture_clock(),
                     sink,
                     context.on_end(Kind::Camera),
-                )
-                .map_err(|e| sentence(&e.to_string()))?;
+                )?;
                 let format = camera.format().clone();
                 let mut open = Open::new(camera, device_name(&format.name));
                 open.format = Some(format_words(format.size, format.fps));
@@ -303,7 +300,10 @@ fn is_device(source: &MicrophoneSource) -> bool {
 }
 
 /// How microphones are opened.
-pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opener<MicrophoneWish> {
+pub(crate) fn microphone_opener(
+    context: DeviceContext,
+    send: Arc<AudioSend>,
+) -> Opener<MicrophoneWish> {
     let reports = context.reports.clone();
     let open = move |MicrophoneWish { source, stereo }: MicrophoneWish| {
         let (send, clock) = (send.clone(), context.clock);
@@ -317,7 +317,7 @@ pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opene
                 }
                 frame.is_some()
             };
-            Paced::start(name, AUDIO_FRAME, step).map_err(|e| e.to_string())
+            Paced::start(name, AUDIO_FRAME, step).map_err(DeviceError::Thread)
         };
         // Sound from a file or a generator is stamped without the jitter of its thread, but when
         // that left steps out, so do the stamps: else sound would fall behind the picture for good.
@@ -366,14 +366,12 @@ pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opene
                 Ok(Open::new(paced("beep", Box::new(next))?, Some("Beep, 1 kHz".to_owned())))
             }
             MicrophoneSource::File(path) => {
-                let mut reader =
-                    WavReader::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let mut reader = WavReader::open(&path).map_err(in_file(&path))?;
                 let context = context.clone();
                 let next = move || match reader.next_frame(next_time()) {
                     Ok(frame) => Some(frame),
                     Err(error) => {
-                        context
-                            .end(Kind::Microphone, format!("The sound file ended badly: {error}"));
+                        context.end(Kind::Microphone, DeviceError::SoundFileEnded(error));
                         None
                     }
                 };
@@ -391,8 +389,7 @@ pub(crate) fn microphone_opener(context: Context, send: Arc<AudioSend>) -> Opene
                     context.capture_clock(),
                     move |frame: AudioFrame| ended.0.push(&frame),
                     context.on_end(Kind::Microphone),
-                )
-                .map_err(|e| sentence(&e.to_string()))?;
+                )?;
                 let name = device_name(&microphone.format().name);
                 Ok(Open::new(microphone, name))
             }
@@ -414,7 +411,7 @@ impl Drop for SourceEnded {
 ///
 /// What a device plays, and only that, can be heard by a microphone: `reference` gets it.
 pub(crate) fn speaker_opener(
-    context: Context,
+    context: DeviceContext,
     receive: Arc<AudioReceive>,
     reference: Arc<RenderReference>,
 ) -> Opener<SpeakerSink> {
@@ -429,13 +426,13 @@ pub(crate) fn speaker_opener(
                     true
                 };
                 let paced =
-                    Paced::start("speaker-none", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
+                    Paced::start("speaker-none", AUDIO_FRAME, step).map_err(DeviceError::Thread)?;
                 Ok(Open::new(paced, None))
             }
             SpeakerSink::File(ref path) | SpeakerSink::StereoFile(ref path) => {
                 let stereo = matches!(sink, SpeakerSink::StereoFile(_));
                 let create = if stereo { WavWriter::create_stereo } else { WavWriter::create };
-                let mut writer = create(path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let mut writer = create(path).map_err(in_file(path))?;
                 let context = context.clone();
                 let step = move || {
                     let mut block = PlayoutBlock::SILENCE;
@@ -447,16 +444,16 @@ pub(crate) fn speaker_opener(
                     } else {
                         writer.write(&block.mono())
                     };
-                    if let Err(error) = &written {
-                        context.end(
-                            Kind::Speaker,
-                            format!("The sound file could not be written: {error}"),
-                        );
+                    match written {
+                        Ok(()) => true,
+                        Err(error) => {
+                            context.end(Kind::Speaker, DeviceError::SoundFileNotWritten(error));
+                            false
+                        }
                     }
-                    written.is_ok()
                 };
                 let paced =
-                    Paced::start("speaker-file", AUDIO_FRAME, step).map_err(|e| e.to_string())?;
+                    Paced::start("speaker-file", AUDIO_FRAME, step).map_err(DeviceError::Thread)?;
                 Ok(Open::new(paced, Some(file_name(path))))
             }
             SpeakerSink::Device(_) | SpeakerSink::Default => {
@@ -473,8 +470,7 @@ pub(crate) fn speaker_opener(
                         reference.push(&block.mono(), latency);
                     },
                     context.on_end(Kind::Speaker),
-                )
-                .map_err(|e| sentence(&e.to_string()))?;
+                )?;
                 let name = device_name(&speaker.format().name);
                 heard.set_speaker_latency(Some(Box::new(speaker.latency_reader())));
                 Ok(Open::new(speaker, name))
@@ -515,17 +511,10 @@ fn format_words(size: Size, fps: f64) -> String {
     format!("{}×{} · {fps:.0} fps", size.width_px, size.height_px)
 }
 
-fn file_name(path: &std::path::Path) -> String {
+fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Upper-case beginning and full stop.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let begin = chars.next().map(char::to_uppercase).into_iter().flatten();
-    let mut text: String = begin.chain(chars).collect();
-    if !text.ends_with('.') {
-        text.push('.');
-    }
-    text
+fn in_file(path: &Path) -> impl FnOnce(MediaError) -> DeviceError {
+    move |source| DeviceError::File { path: path.to_owned(), source }
 }

@@ -3,20 +3,26 @@
 //! A user interface holds an [`Engine`]: it sends [`Command`]s, reads one [`CallSnapshot`] and
 //! [`Event`]s, and takes the newest pictures from [`VideoSlot`]s. None of these calls wait.
 
+mod audio_receive;
 mod audio_send;
 mod call;
+mod cli_syntax;
 mod clock_sync;
 mod devices;
 mod diagnostics;
+mod error;
 mod handle;
+mod lip_sync;
 mod media_watch;
 mod meter;
 mod network_watch;
 mod paced;
 mod peer_task;
 mod power;
+mod prepared_peer;
 mod receive;
 mod recipient;
+mod route_events;
 mod run_loop;
 mod seat_file;
 mod send;
@@ -25,12 +31,11 @@ mod snapshot;
 mod stats;
 mod sync_meter;
 mod voice;
-mod words;
 
+pub use cli_syntax::{CliSyntaxError, parse_size};
 pub use handle::*;
 pub use seat_file::SavedSeat;
 pub use snapshot::*;
-pub use words::{WordError, parse_size};
 
 use std::sync::Arc;
 use std::time::Duration;

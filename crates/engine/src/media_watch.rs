@@ -14,17 +14,30 @@ pub(crate) struct MediaWatch {
     silence: Duration,
     feedback: u64,
     unheard: Duration,
-    told: (bool, bool),
+    told: Reception,
+}
+
+/// What comes over a path, and whether the remote peer gets what we send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Reception {
+    /// Something arrives, or nothing is missed.
+    pub(crate) receiving: bool,
+    /// The remote peer's feedback says that it hears us.
+    pub(crate) heard: bool,
 }
 
 impl MediaWatch {
     /// Of a new connection, of which the session thinks the same.
     pub(crate) fn new() -> Self {
-        Self { unheard: HEARD_WITHIN, told: (true, false), ..Self::default() }
+        Self {
+            unheard: HEARD_WITHIN,
+            told: Reception { receiving: true, heard: false },
+            ..Self::default()
+        }
     }
 
     /// Whether anything is received, and whether the other side hears us, if either is news.
-    pub(crate) fn look(&mut self, now: Instant, arrivals: Arrivals) -> Option<(bool, bool)> {
+    pub(crate) fn look(&mut self, now: Instant, arrivals: Arrivals) -> Option<Reception> {
         // Whoever did not look for a while, because the machine was busy or asleep, knows nothing of it.
         let since = self.looked.map_or(Duration::ZERO, |at| (now - at).min(LONGEST_LOOK));
         self.looked = Some(now);
@@ -43,8 +56,8 @@ impl MediaWatch {
             Duration::ZERO
         };
         self.feedback = arrivals.feedback;
-        let receiving = self.silence < STALLED_AFTER || (self.told.0 && !self.was_steady());
-        let news = (receiving, self.unheard < HEARD_WITHIN);
+        let receiving = self.silence < STALLED_AFTER || (self.told.receiving && !self.was_steady());
+        let news = Reception { receiving, heard: self.unheard < HEARD_WITHIN };
         (std::mem::replace(&mut self.told, news) != news).then_some(news)
     }
 
@@ -94,7 +107,8 @@ mod tests {
                 self.now += Duration::from_millis(100);
                 self.arrivals.packets += packets;
                 self.arrivals.feedback += feedback;
-                if let Some((receiving, heard)) = self.watch.look(self.now, self.arrivals) {
+                if let Some(news) = self.watch.look(self.now, self.arrivals) {
+                    let Reception { receiving, heard } = news;
                     self.news.push(((self.now - start).as_millis(), receiving, heard));
                 }
             }

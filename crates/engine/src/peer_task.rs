@@ -1,6 +1,4 @@
-//! One peer connection and the task that works for it.
-//!
-//! Whoever waits for somebody has one ready, which has made its offer and gathered candidates.
+//! One peer connection and the task that makes it and works for it; the engine's loop waits for neither.
 //!
 //! Operations run one at a time in order. Events of the connection wait meanwhile, so that an offer
 //! is always reported before the candidates that belong to it.
@@ -9,17 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use visavis_call::{Epoch, Input, Operation};
 use visavis_media::files::Y4mWriter;
 use visavis_media::jitter::JitterBuffer;
 use visavis_media::{Bitrate, VideoCodec};
 use visavis_rtc as rtc;
 use visavis_rtc::{AddressPolicy, MediaClock, Peer, PeerConfig, PeerEvent, RelayTls};
+use visavis_signaling_client::CertificateFingerprint;
 use visavis_signaling_protocol::{IceCandidateInit, IceServer, SdpType, SessionDescription};
 
 use crate::VideoSlot;
-use crate::receive::{AudioReceive, ReceiveEvents, SharedSync, VideoReceive};
+use crate::audio_receive::AudioQueue;
+use crate::error::{DeviceError, PeerError};
+use crate::lip_sync::SharedSync;
+use crate::prepared_peer::PreparedPeer;
+use crate::receive::{ReceiveEvents, VideoReceive};
 use crate::run_loop::{Internal, Tag};
 
 /// Operations waiting; a remote side that floods us with candidates loses those beyond.
@@ -28,28 +31,76 @@ const OPERATIONS: usize = 256;
 const EVENTS: usize = 256;
 
 /// What a peer connection is made from.
+#[derive(Clone)]
 pub(crate) struct PeerParts {
     pub(crate) clock: MediaClock,
     pub(crate) reports: mpsc::Sender<Internal>,
     pub(crate) ice_servers: Vec<IceServer>,
-    pub(crate) relay_tls: Option<RelayTls>,
+    pub(crate) relay_tls: Arc<RelayCertificates>,
     pub(crate) addresses: AddressPolicy,
     pub(crate) max_bitrate: Bitrate,
     pub(crate) video_codecs: Vec<VideoCodec>,
     pub(crate) slot: VideoSlot,
     pub(crate) display_file: Option<Arc<Mutex<Y4mWriter>>>,
-    pub(crate) audio: Arc<AudioReceive>,
     pub(crate) decode_delay: Duration,
 }
 
-/// The running connection; its owner closes `peer`.
+/// Which certificates relays are believed by. The system's are read once, and only if a relay needs them.
+pub(crate) struct RelayCertificates {
+    trusted_certificate: Option<CertificateFingerprint>,
+    read: OnceCell<RelayTls>,
+}
+
+impl RelayCertificates {
+    pub(crate) fn new(trusted_certificate: Option<CertificateFingerprint>) -> Self {
+        Self { trusted_certificate, read: OnceCell::new() }
+    }
+
+    /// `None` if none of the servers needs them, or if they cannot be read.
+    async fn for_servers(&self, servers: &[IceServer]) -> Option<RelayTls> {
+        let mut urls = servers.iter().flat_map(|server| &server.urls);
+        if !urls.any(|url| url.starts_with("turns:")) {
+            return None;
+        }
+        let trusted = self.trusted_certificate;
+        let read = || async move {
+            // Some tens of milliseconds of file system and parsing.
+            let load = move || visavis_signaling_client::relay_tls(trusted);
+            match tokio::task::spawn_blocking(load).await {
+                Ok(Ok(tls)) => Ok(tls),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "no TLS to relays");
+                    Err(())
+                }
+                // A panic was told by its hook; else the program ends.
+                Err(_) => Err(()),
+            }
+        };
+        self.read.get_or_try_init(read).await.ok().cloned()
+    }
+}
+
+/// A peer connection as the engine's loop has it.
 pub(crate) struct PeerHandle {
     pub(crate) epoch: Epoch,
+    /// `None` while it is being made; operations wait for it.
+    pub(crate) connection: Option<PeerConnection>,
+    operations: mpsc::Sender<Operation>,
+}
+
+/// The running connection; its owner closes `peer`.
+pub(crate) struct PeerConnection {
     pub(crate) peer: Arc<Peer>,
     pub(crate) video: VideoReceive,
     pub(crate) sync: SharedSync,
     pub(crate) gate: Arc<Gate>,
-    operations: mpsc::Sender<Operation>,
+}
+
+/// A connection that its task has just made, for its owner.
+pub(crate) struct MadePeer {
+    pub(crate) connection: PeerConnection,
+    pub(crate) audio: Arc<AudioQueue>,
+    pub(crate) jitter: JitterBuffer,
 }
 
 /// Keeps what the remote peer sends from decoders until it is known who it is.
@@ -81,16 +132,16 @@ pub(crate) struct IdlePeer {
     video: VideoReceive,
     sync: SharedSync,
     jitter: JitterBuffer,
-    audio: Arc<AudioReceive>,
+    audio: Arc<AudioQueue>,
     reporter: Arc<Reporter>,
     events: mpsc::Receiver<PeerEvent>,
     gate: Arc<Gate>,
-    /// Made ahead, and set locally.
+    /// Made before anybody came, and set locally.
     offer: Option<rtc::Description>,
 }
 
 impl IdlePeer {
-    pub(crate) async fn new(parts: PeerParts) -> Result<Self, String> {
+    pub(crate) async fn new(parts: PeerParts) -> Result<Self, PeerError> {
         let (events_in, events) = mpsc::channel(EVENTS);
         let PeerParts {
             clock,
@@ -102,16 +153,16 @@ impl IdlePeer {
             video_codecs,
             slot,
             display_file,
-            audio,
             decode_delay,
         } = parts;
+        let relay_tls = relay_tls.for_servers(&ice_servers).await;
         let reporter = Arc::new(Reporter { tag: OnceLock::new(), reports });
         let sync = SharedSync::default();
         let events_to = reporter.clone();
         let video =
             VideoReceive::start(clock, slot, display_file, events_to, sync.clone(), decode_delay)
-                .map_err(|e| e.to_string())?;
-        let jitter = JitterBuffer::new().map_err(|e| e.to_string())?;
+                .map_err(PeerError::Thread)?;
+        let jitter = JitterBuffer::new().map_err(PeerError::JitterBuffer)?;
         let config = PeerConfig {
             ice_servers: ice_servers.into_iter().map(to_rtc_server).collect(),
             relay_tls,
@@ -121,9 +172,10 @@ impl IdlePeer {
             max_bitrate: Some(max_bitrate),
         };
         let gate = Arc::new(Gate::default());
-        let (receive, first, open) = (audio.clone(), reporter.clone(), gate.clone());
+        let audio = Arc::new(AudioQueue::default());
+        let (queue, first, open) = (audio.clone(), reporter.clone(), gate.clone());
         let audio_sink = move |packet| {
-            if open.passes() && receive.push(packet) {
+            if open.passes() && queue.push(packet) {
                 first.report(Internal::FirstAudio);
             }
         };
@@ -133,32 +185,24 @@ impl IdlePeer {
                 decode(packet);
             }
         };
-        let peer =
-            Peer::new(config, events_in, video_sink, audio_sink).map_err(|e| e.to_string())?;
+        let peer = Peer::new(config, events_in, video_sink, audio_sink)?;
         let peer = Arc::new(peer);
         Ok(Self { peer, video, sync, jitter, audio, reporter, events, gate, offer: None })
     }
 
     /// Makes the first offer, so that candidates are gathered; it is told when it is asked for.
-    pub(crate) async fn offer_ahead(&mut self) -> Result<(), String> {
-        let offer = self.peer.create_offer(false).await.map_err(|e| e.to_string())?;
-        self.offer = Some(offer);
+    pub(crate) async fn offer_ahead(&mut self) -> Result<(), PeerError> {
+        self.offer = Some(self.peer.create_offer(false).await?);
         Ok(())
+    }
+
+    pub(crate) fn peer(&self) -> Arc<Peer> {
+        self.peer.clone()
     }
 
     /// Whether it is as one made now would be.
     pub(crate) fn is_fresh(&self) -> bool {
         self.peer.has_current_addresses()
-    }
-
-    pub(crate) fn start(self, tag: Tag) -> PeerHandle {
-        let Self { peer, video, sync, jitter, audio, reporter, events, gate, offer } = self;
-        audio.set_jitter(Some((jitter, sync.clone())));
-        let _ = reporter.tag.set(tag);
-        let (operations, queue) = mpsc::channel(OPERATIONS);
-        let reports = reporter.reports.clone();
-        tokio::spawn(work(tag, peer.clone(), offer, queue, events, reports));
-        PeerHandle { epoch: tag.epoch, peer, video, sync, gate, operations }
     }
 
     pub(crate) async fn close(self) {
@@ -167,6 +211,14 @@ impl IdlePeer {
 }
 
 impl PeerHandle {
+    /// Takes a peer connection that was prepared, or makes one. [`Internal::PeerMade`] or [`Internal::PeerFailed`]
+    /// follows, before anything else of it.
+    pub(crate) fn start(tag: Tag, parts: PeerParts, prepared: Option<PreparedPeer>) -> Self {
+        let (operations, queue) = mpsc::channel(OPERATIONS);
+        tokio::spawn(make_and_work(tag, parts, prepared, queue));
+        Self { epoch: tag.epoch, connection: None, operations }
+    }
+
     pub(crate) fn run(&self, operation: Operation) {
         if self.operations.try_send(operation).is_err() {
             tracing::warn!("too much work for the peer connection: dropped");
@@ -199,15 +251,50 @@ impl ReceiveEvents for Reporter {
         self.report(Internal::FirstVideoFrame);
     }
 
-    fn sink_failed(&self, why: String) {
-        self.report(|_| Internal::SinkFailed(why));
+    fn sink_failed(&self, error: DeviceError) {
+        self.report(|_| Internal::SinkFailed(error));
     }
 }
 
+async fn make_and_work(
+    tag: Tag,
+    parts: PeerParts,
+    prepared: Option<PreparedPeer>,
+    operations: mpsc::Receiver<Operation>,
+) {
+    let reports = parts.reports.clone();
+    let prepared = match prepared {
+        Some(prepared) => prepared.take().await,
+        None => None,
+    };
+    let made = match prepared {
+        Some(idle) => Ok(idle),
+        None => IdlePeer::new(parts).await,
+    };
+    let idle = match made {
+        Ok(idle) => idle,
+        Err(error) => {
+            // Nobody is there to be told once the engine is gone.
+            let _ = reports.send(Internal::PeerFailed(tag, error)).await;
+            return;
+        }
+    };
+    let IdlePeer { peer, video, sync, jitter, audio, reporter, events, gate, offer } = idle;
+    let _ = reporter.tag.set(tag);
+    let connection = PeerConnection { peer: peer.clone(), video, sync, gate };
+    let made = Box::new(MadePeer { connection, audio, jitter });
+    if reports.send(Internal::PeerMade(tag, made)).await.is_err() {
+        peer.close().await;
+        return;
+    }
+    work(tag, peer, offer, operations, events, reports).await;
+}
+
+/// `prepared` is an offer that is set and not told.
 async fn work(
     tag: Tag,
     peer: Arc<Peer>,
-    mut ahead: Option<rtc::Description>,
+    mut prepared: Option<rtc::Description>,
     mut operations: mpsc::Receiver<Operation>,
     mut events: mpsc::Receiver<PeerEvent>,
     reports: mpsc::Sender<Internal>,
@@ -216,13 +303,13 @@ async fn work(
         let report = tokio::select! {
             biased;
             operation = operations.recv() => match operation {
-                Some(operation) => match operate(&peer, tag.epoch, operation, ahead.take()).await {
+                Some(operation) => match operate(&peer, tag.epoch, operation, prepared.take()).await {
                     Some(input) => Internal::Call(tag.call, input),
                     None => continue,
                 },
                 None => return,
             },
-            event = events.recv(), if ahead.is_none() => match event {
+            event = events.recv(), if prepared.is_none() => match event {
                 Some(event) => Internal::Peer(tag, event),
                 None => return,
             },
@@ -233,12 +320,12 @@ async fn work(
     }
 }
 
-/// `ahead` is an offer that is set and not told.
+/// `prepared` is an offer that is set and not told.
 async fn operate(
     peer: &Peer,
     epoch: Epoch,
     operation: Operation,
-    ahead: Option<rtc::Description>,
+    prepared: Option<rtc::Description>,
 ) -> Option<Input> {
     let failed = |error: rtc::RtcError, remote_fault| {
         Some(Input::OperationFailed { epoch, why: error.to_string(), remote_fault })
@@ -247,7 +334,7 @@ async fn operate(
         Ok(offer) => Some(Input::OfferCreated { epoch, description: from_rtc(offer) }),
         Err(error) => failed(error, false),
     };
-    if let Some(offer) = ahead {
+    if let Some(offer) = prepared {
         if operation == (Operation::CreateOffer { ice_restart: false }) {
             return offered(Ok(offer));
         }

@@ -13,14 +13,16 @@ use visavis_media::files::Y4mWriter;
 use visavis_rtc::{MediaClock, PeerEvent, PeerStats};
 use visavis_signaling_client::SignalingEvent;
 
+use crate::audio_receive::AudioReceive;
 use crate::audio_send::AudioSend;
-use crate::call::{Call, CallContext, Closing};
+use crate::call::{Call, CallContext, Closing, MediaState};
 use crate::devices::{
-    CameraWish, Context, Kind, MicrophoneWish, Opened, Opener, Slot, camera_opener,
+    CameraWish, DeviceContext, Kind, MicrophoneWish, Opened, Slot, camera_opener,
     microphone_opener, speaker_opener,
 };
 use crate::diagnostics::Log;
-use crate::receive::AudioReceive;
+use crate::error::{DeviceError, PeerError};
+use crate::peer_task::MadePeer;
 use crate::seat_file::SeatFile;
 use crate::send::VideoSend;
 use crate::shared::Shared;
@@ -48,16 +50,38 @@ pub(crate) struct Tag {
 pub(crate) enum Internal {
     Signaling(u32, SignalingEvent),
     Call(u32, Input),
+    PeerMade(Tag, Box<MadePeer>),
+    PeerFailed(Tag, PeerError),
+    /// No connection could be prepared for a call that waits.
+    NotPrepared(u32, PeerError),
     Peer(Tag, PeerEvent),
     Stats(Tag, Box<PeerStats>),
     FirstVideoFrame(Tag),
     FirstAudio(Tag),
     KeyframeNeeded(Tag),
-    SinkFailed(String),
+    SinkFailed(DeviceError),
     Opened(Kind, Opened),
-    DeviceEnded(Kind, String),
+    DeviceEnded(Kind, DeviceError),
     Devices(DeviceList),
     DevicesChanged,
+}
+
+/// What the person chose, whether it is open or not.
+#[derive(Clone)]
+struct Chosen {
+    camera: CameraSource,
+    microphone: MicrophoneSource,
+    speaker: SpeakerSink,
+}
+
+/// Sizes that the source of pictures is asked for.
+#[derive(Clone, Copy)]
+struct FrameSizes {
+    usual: Size,
+    /// Where camera, path, processor and the remote peer's window allow it.
+    largest: Size,
+    /// Which size beyond the usual one a camera is asked about when it is opened.
+    inquired: Size,
 }
 
 /// Everything the loop owns.
@@ -65,13 +89,11 @@ pub(crate) struct RunLoop {
     shared: Arc<Shared>,
     context: CallContext,
     reports: mpsc::Sender<Internal>,
-    camera: (Slot<CameraWish>, Opener<CameraWish>),
-    microphone: (Slot<MicrophoneWish>, Opener<MicrophoneWish>),
-    speaker: (Slot<SpeakerSink>, Opener<SpeakerSink>),
-    sources: (CameraSource, MicrophoneSource, SpeakerSink),
-    /// Sizes of ordinary pictures, of the largest ones, and of those that cameras are asked about.
-    sizes: (Size, Size),
-    asked_size: Size,
+    camera: Slot<CameraWish>,
+    microphone: Slot<MicrophoneWish>,
+    speaker: Slot<SpeakerSink>,
+    chosen: Chosen,
+    sizes: FrameSizes,
     /// Whether the source is asked for the largest ones, and whether this one failed to deliver them.
     large: bool,
     large_failed: bool,
@@ -113,7 +135,7 @@ impl RunLoop {
         let audio_send = Arc::new(AudioSend::new(clock, reference.clone()));
         audio_send.voice().set_wanted(config.voice);
         let audio_receive = Arc::new(AudioReceive::new(clock));
-        let context = Context { clock, reports: reports.clone() };
+        let context = DeviceContext { clock, reports: reports.clone() };
         let camera = camera_opener(
             context.clone(),
             config.fps,
@@ -154,12 +176,19 @@ impl RunLoop {
             },
             shared,
             reports,
-            camera: (Slot::new(Kind::Camera), camera),
-            microphone: (Slot::new(Kind::Microphone), microphone),
-            speaker: (Slot::new(Kind::Speaker), speaker),
-            sources: (config.camera, config.microphone, config.speaker),
-            sizes: (config.size, largest),
-            asked_size: if is_large(largest) { largest } else { FULL_HD },
+            camera: Slot::new(Kind::Camera, camera),
+            microphone: Slot::new(Kind::Microphone, microphone),
+            speaker: Slot::new(Kind::Speaker, speaker),
+            chosen: Chosen {
+                camera: config.camera,
+                microphone: config.microphone,
+                speaker: config.speaker,
+            },
+            sizes: FrameSizes {
+                usual: config.size,
+                largest,
+                inquired: if is_large(largest) { largest } else { FULL_HD },
+            },
             large: false,
             large_failed: false,
             display_size: config.display_size,
@@ -191,11 +220,11 @@ impl RunLoop {
             let wake = self.wake_at();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => self.command(command),
                     None => break,
                 },
-                Some(report) = reports.recv() => self.report(report).await,
-                () = sleep_until(wake) => self.tick().await,
+                Some(report) = reports.recv() => self.report(report),
+                () = sleep_until(wake) => self.tick(),
             }
             self.publish_if_due();
         }
@@ -211,7 +240,7 @@ impl RunLoop {
 
     /// Whether there are figures that change by themselves: those of a call, or a level.
     fn is_metering(&self) -> bool {
-        self.call.is_some() || self.microphone.0.is_open()
+        self.call.is_some() || self.microphone.is_open()
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -221,7 +250,7 @@ impl RunLoop {
         [session, snapshot].into_iter().flatten().min()
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         self.dirty |= self.is_metering();
         let large = self.context.video_send.wants_large();
         if std::mem::replace(&mut self.large, large) != large {
@@ -230,12 +259,12 @@ impl RunLoop {
         if let Some(call) = &mut self.call
             && let Some(input) = call.tick(Instant::now(), &mut self.log)
         {
-            self.drive(input).await;
+            self.drive(input);
         }
-        self.drive(Input::Tick).await;
+        self.drive(Input::Tick);
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
         self.urgent = true;
         match command {
             Command::Join(options) => {
@@ -259,11 +288,11 @@ impl RunLoop {
                 }
                 self.want_devices();
             }
-            Command::Leave => self.drive(Input::Hangup).await,
-            Command::RestartIce => self.drive(Input::RestartIce).await,
-            Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)).await,
+            Command::Leave => self.drive(Input::Hangup),
+            Command::RestartIce => self.drive(Input::RestartIce),
+            Command::SetRoomLocked(locked) => self.drive(Input::SetLocked(locked)),
             Command::Admit { peer_id, admitted } => {
-                self.drive(Input::Admit { peer_id, admitted }).await;
+                self.drive(Input::Admit { peer_id, admitted });
             }
             Command::Dismiss => {
                 if matches!(self.snapshot.phase, Phase::Ended(_)) {
@@ -272,12 +301,12 @@ impl RunLoop {
                 }
             }
             Command::SetCamera(source) => {
-                self.large_failed &= self.sources.0 == source;
-                self.sources.0 = source;
+                self.large_failed &= self.chosen.camera == source;
+                self.chosen.camera = source;
                 self.want_devices();
             }
             Command::SetMaxSize(size) => {
-                self.sizes.1 = max_size(self.sizes.0, Some(size));
+                self.sizes.largest = max_size(self.sizes.usual, Some(size));
                 self.offer_large();
             }
             Command::SetDisplaySize(size) => {
@@ -287,11 +316,11 @@ impl RunLoop {
                 }
             }
             Command::SetMicrophone(source) => {
-                self.sources.1 = source;
+                self.chosen.microphone = source;
                 self.want_devices();
             }
             Command::SetSpeaker(sink) => {
-                self.sources.2 = sink;
+                self.chosen.speaker = sink;
                 self.want_devices();
             }
             Command::SetCameraEnabled(on) => {
@@ -316,24 +345,46 @@ impl RunLoop {
         }
     }
 
-    async fn report(&mut self, report: Internal) {
+    fn report(&mut self, report: Internal) {
         self.dirty = true;
         match report {
             Internal::Signaling(call, event) => {
                 let Some(current) = self.call.as_mut().filter(|c| c.id() == call) else { return };
                 if let Some(input) = current.signaling(event, &mut self.log) {
-                    self.drive(input).await;
+                    self.drive(input);
                 }
             }
             Internal::Call(call, input) => {
                 if self.call.as_ref().is_some_and(|c| c.id() == call) {
-                    self.drive(input).await;
+                    self.drive(input);
+                }
+            }
+            Internal::PeerMade(tag, made) => {
+                match self.call.as_mut().filter(|call| call.is_current(tag)) {
+                    Some(call) => call.peer_made(*made),
+                    // It is not wanted any more.
+                    None => self
+                        .context
+                        .closing
+                        .spawn(async move { made.connection.peer.close().await }),
+                }
+            }
+            Internal::PeerFailed(tag, error) => {
+                if let Some(call) = self.call.as_ref().filter(|call| call.is_current(tag))
+                    && let Some(input) = call.peer_failed(&error, &mut self.log)
+                {
+                    self.drive(input);
+                }
+            }
+            Internal::NotPrepared(call, error) => {
+                if self.call.as_ref().is_some_and(|current| current.id() == call) {
+                    self.log.add("ice", format!("no candidates yet: {error}"));
                 }
             }
             Internal::Peer(tag, event) => {
                 let Some(call) = self.call.as_mut().filter(|c| c.is_current(tag)) else { return };
                 if let Some(input) = call.peer_event(event, &mut self.log) {
-                    self.drive(input).await;
+                    self.drive(input);
                 }
                 self.urgent = true;
             }
@@ -349,7 +400,7 @@ impl RunLoop {
                     call.request_keyframe();
                 }
             }
-            Internal::SinkFailed(why) => self.device_problem(why),
+            Internal::SinkFailed(error) => self.device_problem(error.to_string()),
             Internal::Opened(kind, result) => {
                 self.urgent = true;
                 if kind == Kind::Camera && self.large && !self.large_failed && result.is_err() {
@@ -357,14 +408,14 @@ impl RunLoop {
                     self.large_failed = true;
                     self.log.add("device", "the camera has no larger pictures after all".into());
                     self.want_devices();
-                    self.camera.0.opened(Ok(None), &self.camera.1);
+                    self.camera.opened(Ok(None));
                     self.offer_large();
                     return;
                 }
                 let problem = match kind {
-                    Kind::Camera => self.camera.0.opened(result, &self.camera.1),
-                    Kind::Microphone => self.microphone.0.opened(result, &self.microphone.1),
-                    Kind::Speaker => self.speaker.0.opened(result, &self.speaker.1),
+                    Kind::Camera => self.camera.opened(result),
+                    Kind::Microphone => self.microphone.opened(result),
+                    Kind::Speaker => self.speaker.opened(result),
                 };
                 if let Some(problem) = problem {
                     self.device_problem(problem);
@@ -374,11 +425,12 @@ impl RunLoop {
                 }
                 self.say_media_state();
             }
-            Internal::DeviceEnded(kind, why) => {
+            Internal::DeviceEnded(kind, error) => {
+                let why = error.to_string();
                 match kind {
-                    Kind::Camera => self.camera.0.ended(why.clone()),
-                    Kind::Microphone => self.microphone.0.ended(why.clone()),
-                    Kind::Speaker => self.speaker.0.ended(why.clone()),
+                    Kind::Camera => self.camera.ended(why.clone()),
+                    Kind::Microphone => self.microphone.ended(why.clone()),
+                    Kind::Speaker => self.speaker.ended(why.clone()),
                 }
                 self.device_problem(why);
                 self.say_media_state();
@@ -389,9 +441,9 @@ impl RunLoop {
             }
             Internal::DevicesChanged => {
                 self.log.add("device", "the set of devices changed".into());
-                self.camera.0.retry(&self.camera.1);
-                self.microphone.0.retry(&self.microphone.1);
-                self.speaker.0.retry(&self.speaker.1);
+                self.camera.retry();
+                self.microphone.retry();
+                self.speaker.retry();
                 self.list_devices();
             }
         }
@@ -412,9 +464,9 @@ impl RunLoop {
     }
 
     /// Feeds the session and does what it says.
-    async fn drive(&mut self, input: Input) {
+    fn drive(&mut self, input: Input) {
         let Some(call) = &mut self.call else { return };
-        let state = call.drive(input, &mut self.log).await;
+        let state = call.drive(input, &mut self.log);
         if let Some(lock) = call.take_lock_change() {
             self.urgent = true;
             self.shared.push_event(lock);
@@ -463,42 +515,44 @@ impl RunLoop {
 
     fn want_devices(&mut self) {
         let (in_call, live) = (self.call.is_some(), self.is_live());
-        let (camera, microphone, speaker) = self.sources.clone();
+        let Chosen { camera, microphone, speaker } = self.chosen.clone();
         let camera_wanted = live && self.camera_on && camera != CameraSource::None;
         if !camera_wanted {
             self.shared.local_video.clear();
         }
-        let (usual, largest) = self.sizes;
+        let FrameSizes { usual, largest, inquired } = self.sizes;
         // What is in a file stays as it is.
         let file = matches!(camera, CameraSource::File(_));
         let large = self.large && !self.large_failed && !file;
         let size = if large { largest } else { usual };
-        let wish = CameraWish { source: camera, size, asked_size: self.asked_size };
-        self.camera.0.want(camera_wanted.then_some(wish), &self.camera.1);
+        let wish = CameraWish { source: camera, size, inquired };
+        self.camera.want(camera_wanted.then_some(wish));
         let microphone = MicrophoneWish::new(microphone, self.music);
-        self.microphone.0.want(live.then_some(microphone), &self.microphone.1);
-        self.speaker.0.want(in_call.then_some(speaker), &self.speaker.1);
+        self.microphone.want(live.then_some(microphone));
+        self.speaker.want(in_call.then_some(speaker));
         self.say_media_state();
     }
 
     /// Says which large pictures the open source could deliver.
     fn offer_large(&self) {
-        let (usual, max_size) = self.sizes;
+        let FrameSizes { usual, largest, .. } = self.sizes;
         let offers = !self.large_failed
-            && is_large(max_size)
-            && max_size.pixels() > usual.pixels()
-            && self.camera.0.offers(max_size);
-        self.context.video_send.recipient().offered = offers.then_some(max_size);
+            && is_large(largest)
+            && largest.pixels() > usual.pixels()
+            && self.camera.offers(largest);
+        self.context.video_send.recipient().offered = offers.then_some(largest);
     }
 
     /// Tells the other side what it will see and hear.
     fn say_media_state(&mut self) {
-        let camera = self.camera_on
-            && self.sources.0 != CameraSource::None
-            && self.camera.0.problem.is_none();
-        let microphone = self.microphone_on && self.microphone.0.problem.is_none();
+        let state = MediaState {
+            microphone_on: self.microphone_on && self.microphone.problem.is_none(),
+            camera_on: self.camera_on
+                && self.chosen.camera != CameraSource::None
+                && self.camera.problem.is_none(),
+        };
         if let Some(call) = &mut self.call {
-            call.set_media_state(microphone, camera);
+            call.set_media_state(state);
         }
     }
 
@@ -539,15 +593,15 @@ impl RunLoop {
             call.fill(&mut self.snapshot);
         }
         let local = &mut self.snapshot.local;
-        local.camera_on = self.camera_on && self.sources.0 != CameraSource::None;
+        local.camera_on = self.camera_on && self.chosen.camera != CameraSource::None;
         local.microphone_on = self.microphone_on;
-        local.camera_name = self.camera.0.name();
-        local.camera_format = self.camera.0.format();
-        local.microphone_name = self.microphone.0.name();
-        local.speaker_name = self.speaker.0.name();
-        local.camera_problem = self.camera.0.problem.clone();
-        local.microphone_problem = self.microphone.0.problem.clone();
-        local.speaker_problem = self.speaker.0.problem.clone();
+        local.camera_name = self.camera.name();
+        local.camera_format = self.camera.format();
+        local.microphone_name = self.microphone.name();
+        local.speaker_name = self.speaker.name();
+        local.camera_problem = self.camera.problem.clone();
+        local.microphone_problem = self.microphone.problem.clone();
+        local.speaker_problem = self.speaker.problem.clone();
         local.microphone_level_dbfs = self.context.audio_send.counts(Instant::now()).level_dbfs;
         local.voice = self.context.audio_send.voice().state();
         local.speaking_while_muted = !self.microphone_on

@@ -70,8 +70,14 @@ pub(crate) struct SeatFile {
 
 struct State {
     jobs: Option<SyncSender<Job>>,
-    /// What is in the file of this call, and when it was written by this program.
-    kept: Option<(ResumeToken, Option<Instant>)>,
+    /// What is in the file of this call.
+    kept: Option<KeptToken>,
+}
+
+struct KeptToken {
+    token: ResumeToken,
+    /// When this program wrote it; `None` if an earlier run did.
+    written: Option<Instant>,
 }
 
 impl SeatFile {
@@ -93,7 +99,7 @@ impl SeatFile {
     pub(crate) fn token_for(&self, server: &str, room: &RoomCode) -> Option<ResumeToken> {
         let seat = SavedSeat::load(self.path.as_deref()?)?;
         let token = (seat.server == server && seat.room == *room).then_some(seat.token)?;
-        lock(&self.state).kept = Some((token.clone(), None));
+        lock(&self.state).kept = Some(KeptToken { token: token.clone(), written: None });
         Some(token)
     }
 
@@ -101,7 +107,7 @@ impl SeatFile {
     pub(crate) fn keep(&self, server: &str, room: &RoomCode, token: &ResumeToken, now: Instant) {
         let mut state = lock(&self.state);
         let Some(jobs) = &state.jobs else { return };
-        if let Some((kept, Some(at))) = &state.kept
+        if let Some(KeptToken { token: kept, written: Some(at) }) = &state.kept
             && kept == token
             && now - *at < REFRESH
         {
@@ -116,14 +122,14 @@ impl SeatFile {
         };
         // A full queue: the next tick tries again.
         if jobs.try_send(Job::Write(seat)).is_ok() {
-            state.kept = Some((token.clone(), Some(now)));
+            state.kept = Some(KeptToken { token: token.clone(), written: Some(now) });
         }
     }
 
     /// The call is over.
     pub(crate) fn forget(&self) {
         let mut state = lock(&self.state);
-        if let Some((token, _)) = state.kept.take()
+        if let Some(KeptToken { token, .. }) = state.kept.take()
             && let Some(jobs) = &state.jobs
         {
             // At most a few small writes are before it.

@@ -2,9 +2,14 @@
 //! Statistics bear the names of <https://www.w3.org/TR/webrtc-stats/> where it has one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+pub use visavis_rtc::{
+    CandidatePairState, DtlsState, IceConnectionState, IceGatheringState, PeerConnectionState,
+    SignalingState,
+};
 
 use crate::handle::{Authentication, CallCode, CallEndReason, DeviceList, Knock};
 
@@ -97,8 +102,8 @@ pub struct CallSnapshot {
     pub srtp_cipher: Option<String>,
     /// One point a second, newest last, at most 120.
     pub history: VecDeque<HistoryPoint>,
-    /// Newest last, at most 500.
-    pub log: VecDeque<LogEntry>,
+    /// Newest last, at most 500. The same allocation from snapshot to snapshot until another entry comes.
+    pub log: Arc<VecDeque<LogEntry>>,
 }
 
 /// The other side.
@@ -174,40 +179,140 @@ pub struct VoiceState {
     pub gain_db: Option<f32>,
 }
 
-/// State machines, in the words of W3C WebRTC 1.0.
+/// State machines, in the words of W3C WebRTC 1.0; `None` before the first peer connection tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct States {
     /// The WebSocket.
     pub signaling_link: SignalingLink,
     /// `RTCSignalingState`.
-    pub signaling: String,
+    #[serde(serialize_with = "as_word")]
+    pub signaling: Option<SignalingState>,
     /// `RTCIceGatheringState`.
-    pub ice_gathering: String,
+    #[serde(serialize_with = "as_word")]
+    pub ice_gathering: Option<IceGatheringState>,
     /// `RTCIceConnectionState`.
-    pub ice_connection: String,
+    #[serde(serialize_with = "as_word")]
+    pub ice_connection: Option<IceConnectionState>,
     /// `RTCDtlsTransportState`.
-    pub dtls: String,
+    #[serde(serialize_with = "as_word")]
+    pub dtls: Option<DtlsState>,
     /// `RTCPeerConnectionState`.
-    pub peer_connection: String,
+    #[serde(serialize_with = "as_word")]
+    pub peer_connection: Option<PeerConnectionState>,
     /// Our role in perfect negotiation, once known.
     pub polite: Option<bool>,
+}
+
+impl States {
+    /// Whether ICE has a path now.
+    pub fn is_ice_connected(&self) -> bool {
+        matches!(
+            self.ice_connection,
+            Some(IceConnectionState::Connected | IceConnectionState::Completed)
+        )
+    }
+}
+
+/// The W3C's word for a state.
+fn as_word<T: std::fmt::Display, S: Serializer>(
+    state: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match state {
+        Some(state) => serializer.collect_str(state),
+        None => serializer.serialize_none(),
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant),+
+        }
+
+        impl $name {
+            /// The word that statistics use.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+
+            /// What that word stands for.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// `RTCIceCandidateType`, RFC 8445 §4.
+    CandidateType {
+        /// An address of the machine itself.
+        Host = "host",
+        /// As a STUN server sees it.
+        Srflx = "srflx",
+        /// Learned from a check.
+        Prflx = "prflx",
+        /// Of a TURN server.
+        Relay = "relay",
+    }
+}
+
+words! {
+    /// `RTCIceProtocol`.
+    CandidateProtocol {
+        /// RFC 8445.
+        Udp = "udp",
+        /// RFC 6544.
+        Tcp = "tcp",
+    }
+}
+
+words! {
+    /// `RTCIceServerTransportProtocol`.
+    RelayProtocol {
+        /// TURN over UDP.
+        Udp = "udp",
+        /// TURN over TCP.
+        Tcp = "tcp",
+        /// TURN over TLS.
+        Tls = "tls",
+    }
 }
 
 /// `RTCIceCandidateStats`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CandidateInfo {
-    /// `host`, `srflx`, `prflx` or `relay`.
+    /// `candidateType`.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// `udp` or `tcp`.
-    pub protocol: String,
+    pub kind: CandidateType,
+    /// `protocol`.
+    pub protocol: CandidateProtocol,
     /// `ADDRESS:PORT`.
     pub address: String,
     /// RFC 8445 §5.1.2, where it was signaled.
     pub priority: Option<u32>,
-    /// `relayProtocol`: how we reach the relay of a relayed candidate of ours: `udp`, `tcp` or
-    /// `tls`.
-    pub relay_protocol: Option<&'static str>,
+    /// `relayProtocol`: how we reach the relay of a relayed candidate of ours.
+    pub relay_protocol: Option<RelayProtocol>,
 }
 
 /// `RTCIceCandidatePairStats`.
@@ -217,8 +322,8 @@ pub struct PairInfo {
     pub local: CandidateInfo,
     /// Theirs.
     pub remote: CandidateInfo,
-    /// `frozen`, `waiting`, `in-progress`, `failed` or `succeeded`.
-    pub state: String,
+    /// State of the connectivity check, RFC 8445 §6.1.2.6.
+    pub state: CandidatePairState,
     /// Whether it was nominated.
     pub nominated: bool,
     /// Whether media runs over it.
@@ -472,7 +577,8 @@ pub struct HistoryPoint {
 }
 
 /// One line of the event log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+// `Eq` lets an `Arc` of them compare by address first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogEntry {
     /// Since the join command (or the engine's start).
     pub at: Duration,

@@ -6,10 +6,14 @@ use std::time::Duration;
 use visavis_media::codec_choice::CodecCause;
 use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
 
+use crate::audio_receive::AudioReceiveCounts;
 use crate::audio_send::AudioSendCounts;
-use crate::receive::{AudioReceiveCounts, VideoReceiveCounts};
+use crate::receive::VideoReceiveCounts;
 use crate::send::VideoSendCounts;
-use crate::{CallSnapshot, CandidateInfo, NetworkStats, PairInfo};
+use crate::{
+    CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, PairInfo,
+    RelayProtocol,
+};
 
 /// Candidates remembered; a remote side cannot fill our memory with them.
 const MAX_PRIORITIES: usize = 256;
@@ -34,7 +38,8 @@ impl Priorities {
         }
     }
 
-    fn candidate(&self, stats: &CandidateStats) -> CandidateInfo {
+    /// `None` if its type or protocol is none of RFC 8445 and RFC 6544.
+    fn candidate(&self, stats: &CandidateStats) -> Option<CandidateInfo> {
         let host = if stats.address.is_empty() { "(unresolved)" } else { &stats.address };
         let priority = self.0.get(&format!("{host}:{}", stats.port)).copied();
         let address = if host.contains(':') {
@@ -42,13 +47,16 @@ impl Priorities {
         } else {
             format!("{host}:{}", stats.port)
         };
-        CandidateInfo {
-            kind: stats.candidate_type.clone(),
-            protocol: stats.protocol.clone(),
+        let kind = CandidateType::from_word(&stats.candidate_type)?;
+        let relay_protocol = (kind == CandidateType::Relay && !stats.url.is_empty())
+            .then(|| relay_protocol(&stats.url));
+        Some(CandidateInfo {
+            kind,
+            protocol: CandidateProtocol::from_word(&stats.protocol)?,
             address,
             priority,
-            relay_protocol: relay_protocol(stats),
-        }
+            relay_protocol,
+        })
     }
 }
 
@@ -56,24 +64,26 @@ impl Priorities {
 pub(crate) fn is_direct(stats: &PeerStats) -> bool {
     stats.selected_pair().is_some_and(|pair| {
         [&pair.local_candidate_id, &pair.remote_candidate_id].into_iter().all(|id| {
-            stats.candidate(id).is_some_and(|c| c.candidate_type != "relay" && c.protocol == "udp")
+            stats.candidate(id).is_some_and(|c| {
+                c.candidate_type != CandidateType::Relay.as_str()
+                    && c.protocol == CandidateProtocol::Udp.as_str()
+            })
         })
     })
 }
 
 /// From the relay's URL (RFC 7065 §3.1).
-fn relay_protocol(stats: &CandidateStats) -> Option<&'static str> {
-    let relayed = stats.candidate_type == "relay" && !stats.url.is_empty();
-    relayed.then(|| match stats.url.as_str() {
-        url if url.starts_with("turns:") => "tls",
-        url if url.ends_with("?transport=tcp") => "tcp",
-        _ => "udp",
-    })
+fn relay_protocol(url: &str) -> RelayProtocol {
+    match url {
+        url if url.starts_with("turns:") => RelayProtocol::Tls,
+        url if url.ends_with("?transport=tcp") => RelayProtocol::Tcp,
+        _ => RelayProtocol::Udp,
+    }
 }
 
 /// ICE, DTLS and RTCP.
 pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, known: &Priorities) {
-    let infos = |list: &[CandidateStats]| list.iter().map(|c| known.candidate(c)).collect();
+    let infos = |list: &[CandidateStats]| list.iter().filter_map(|c| known.candidate(c)).collect();
     snapshot.local_candidates = infos(&stats.local_candidates);
     snapshot.remote_candidates = infos(&stats.remote_candidates);
     snapshot.pairs = stats
@@ -81,16 +91,9 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
         .iter()
         .filter_map(|pair| {
             Some(PairInfo {
-                local: known.candidate(stats.candidate(&pair.local_candidate_id)?),
-                remote: known.candidate(stats.candidate(&pair.remote_candidate_id)?),
-                state: match pair.state {
-                    CandidatePairState::Frozen => "frozen",
-                    CandidatePairState::Waiting => "waiting",
-                    CandidatePairState::InProgress => "in-progress",
-                    CandidatePairState::Failed => "failed",
-                    CandidatePairState::Succeeded => "succeeded",
-                }
-                .to_owned(),
+                local: known.candidate(stats.candidate(&pair.local_candidate_id)?)?,
+                remote: known.candidate(stats.candidate(&pair.remote_candidate_id)?)?,
+                state: pair.state,
                 nominated: pair.nominated,
                 selected: pair.selected,
                 rtt: pair.current_round_trip_time_s.map(seconds),
@@ -102,7 +105,8 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
         })
         .collect();
     // What works first, then by what was tried.
-    snapshot.pairs.sort_by_key(|p| (!p.selected, !p.nominated, p.state != "succeeded"));
+    let succeeded = CandidatePairState::Succeeded;
+    snapshot.pairs.sort_by_key(|p| (!p.selected, !p.nominated, p.state != succeeded));
 
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     snapshot.refused_datagrams = stats.refused_datagrams;

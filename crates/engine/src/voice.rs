@@ -152,8 +152,8 @@ impl VoiceSend {
 #[cfg(test)]
 mod tests {
     use visavis_media::AUDIO_FRAME_SAMPLES;
-    use visavis_media::audio::speech::Talker;
     use visavis_media::synthetic::{StereoTone, Tone};
+    use visavis_media_testing::speech::Talker;
 
     use super::*;
 

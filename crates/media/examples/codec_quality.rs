@@ -3,6 +3,7 @@
 //! (`adaptation.rs`) is chosen by it.
 //!
 //! `cargo run -p visavis-media --example codec_quality -- CLIP.y4m [CODEC,...] [KBPS,...] [WIDTH,...] [FRAMES]`
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 use visavis_media::codec::{VideoEncoderConfig, video_decoder, video_encoder};
 use visavis_media::files::Y4mReader;
 use visavis_media::scale::{Fit, Scaler};
-use visavis_media::ssim::ssim;
 use visavis_media::{Bitrate, I420Buffer, MediaError, MediaTime, Size, VideoCodec, VideoFrame};
+use visavis_media_testing::ssim::ssim;
 
 fn main() -> Result<(), MediaError> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -69,7 +70,7 @@ fn run(
         let Some(coded) = coded else { continue };
         bytes += coded.data.len();
         let begun = Instant::now();
-        let decoded = decoder.decode(&coded.data)?;
+        let decoded = decoder.decode(&coded.data, time)?;
         decode += begun.elapsed();
         // The first second is the rate control's.
         if let Some(decoded) = decoded

@@ -3,6 +3,7 @@
 //!
 //! `cargo run -p visavis-media --example codec_speed` for all; with `-- codecs` the video codecs beside each other; with
 //! `-- AV1` one of them.
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,7 +131,7 @@ fn measure(
             largest = largest.max(coded.data.len());
         }
         let (start, cpu) = (Instant::now(), process_cpu_ms());
-        let decoded = decoder.decode(&coded.data)?;
+        let decoded = decoder.decode(&coded.data, time)?;
         decode.push(start.elapsed().as_secs_f64() * 1e3);
         decode_cpu += process_cpu_ms() - cpu;
         if let Some(decoded) = decoded
@@ -244,7 +245,7 @@ fn run(
             largest = largest.max(coded.data.len());
         }
         let start = thread_cpu_ms();
-        let decoded = decoder.decode(&coded.data)?;
+        let decoded = decoder.decode(&coded.data, time)?;
         decode_ms += thread_cpu_ms() - start;
         if let Some(decoded) = decoded
             && n % 30 == 29

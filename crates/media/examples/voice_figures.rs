@@ -3,15 +3,16 @@
 //!
 //! With two recordings (48 kHz, mono, 16 bits, at least 20 s) as arguments, far end and near end, only
 //! the figures of echo and double talk, for these voices instead of synthetic ones.
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::time::{Duration, Instant};
 
 use visavis_media::AUDIO_FRAME_SAMPLES;
 use visavis_media::audio::level::Level;
-use visavis_media::audio::room::{Room, noise};
-use visavis_media::audio::speech::Talker;
-use visavis_media::audio::stoi::stoi;
 use visavis_media::audio::voice::{VoiceProcessor, VoiceSettings, VoiceStats};
+use visavis_media_testing::room::{Room, noise};
+use visavis_media_testing::speech::Talker;
+use visavis_media_testing::stoi::stoi;
 
 const RATE: usize = 48_000;
 

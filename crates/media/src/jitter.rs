@@ -23,17 +23,6 @@ use timing::Timing;
 mod decoded;
 mod timing;
 
-/// 10 ms for the speaker, mixed to mono.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlayoutFrame {
-    /// Exactly [`AUDIO_FRAME_SAMPLES`].
-    pub samples: Vec<f32>,
-    /// Made up, because nothing came.
-    pub concealed: bool,
-    /// Recovered from the next packet's in-band FEC.
-    pub fec: bool,
-}
-
 /// Where 10 ms of sound came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlayoutKind {
@@ -284,17 +273,6 @@ impl JitterBuffer {
     pub fn next_timestamp(&self) -> Option<u32> {
         let position = self.position.filter(|_| !self.dtx && self.stalled == 0)?;
         Some(position.timestamp.wrapping_sub(self.decoded.len() as u64) as u32)
-    }
-
-    /// As [`Self::pull_into`], in memory of its own.
-    pub fn pull_10ms(&mut self, now: MediaTime) -> PlayoutFrame {
-        let mut block = PlayoutBlock::SILENCE;
-        let kind = self.pull_into(now, &mut block);
-        PlayoutFrame {
-            samples: block.mono().to_vec(),
-            concealed: kind == PlayoutKind::Concealed,
-            fec: kind == PlayoutKind::Fec,
-        }
     }
 
     /// The next 10 ms. Silence before the first packet. Call it every 10 ms; several calls at once

@@ -24,7 +24,6 @@ pub mod random;
 pub mod red;
 pub mod scale;
 pub mod scene_cut;
-pub mod ssim;
 pub mod sync;
 pub mod synthetic;
 

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same on every machine, for simulations.
+//! Numbers that look random and are the same on every machine, for comfort noise and simulations.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): full period, passes `BigCrush`, one word of state.
 #[derive(Debug, Clone)]

@@ -149,7 +149,7 @@ fn steady(format: CameraFormat) -> [Counts; STEPS.len()] {
             assert!(n < WARM_UP);
             continue;
         };
-        let shown = counted(decode, || decoder.decode(&unit.data).unwrap());
+        let shown = counted(decode, || decoder.decode(&unit.data, time).unwrap());
         window = shown.or(window);
     }
     assert!(preview.is_some() && window.is_some());
@@ -201,7 +201,7 @@ fn every_codec_takes_its_pictures_from_pools() {
             let time = MediaTime::default() + elapsed;
             let frame = VideoFrame { buffer: pattern.frame(elapsed, n), time, rtp_timestamp: 0 };
             let coded = counted(&mut sum, || encoder.encode(&frame).unwrap().unwrap());
-            window = counted(&mut sum, || decoder.decode(&coded.data).unwrap()).or(window);
+            window = counted(&mut sum, || decoder.decode(&coded.data, time).unwrap()).or(window);
         }
         assert!(window.is_some());
         println!("{codec}: {} large allocations of {}", sum.large, sum.all);

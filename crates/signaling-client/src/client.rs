@@ -239,7 +239,7 @@ impl SignalingClient {
         });
     }
 
-    /// Connects anew at once, and takes the seat back: the machine's way to the network changed, and
+    /// Connects anew at once, and takes the seat back: the machine's route to the network changed, and
     /// a WebSocket over the old one would only fall silent.
     pub fn reconnect(&self) {
         self.wish.send_modify(|wish| wish.hurries += 1);

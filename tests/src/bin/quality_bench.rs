@@ -13,9 +13,9 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use visavis_media::I420Buffer;
 use visavis_media::files::{Y4mReader, Y4mWriter};
-use visavis_media::ssim::ssim;
 use visavis_media::synthetic::{read_time_code, write_time_code};
 use visavis_media::{Size, VideoCodec};
+use visavis_media_testing::ssim::ssim;
 use visavis_tests::browser::{Browser, KEEP_CONNECTIONS};
 use visavis_tests::program::{Server, join, scratch};
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use visavis_media::audio::speech::Talker;
-use visavis_media::audio::stoi::stoi;
 use visavis_media::files::{WavReader, WavWriter};
 use visavis_media::{AUDIO_FRAME_SAMPLES, AUDIO_RATE_HZ, MediaTime};
+use visavis_media_testing::speech::Talker;
+use visavis_media_testing::stoi::stoi;
 
 const RATE: usize = AUDIO_RATE_HZ as usize;
 /// Blocks of the loudness by which a recording is found again.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use visavis_engine::{CallEndReason, CallSnapshot, Phase, SignalingLink};
+use visavis_engine::{
+    CallEndReason, CallSnapshot, CandidatePairState, PairInfo, Phase, SignalingLink,
+};
 
 use crate::format;
 use crate::widgets::Level;
@@ -50,19 +52,19 @@ fn joining(s: &CallSnapshot) -> (Level, String, String) {
 
 fn connecting(s: &CallSnapshot) -> (Level, String, String) {
     let (local, remote) = (s.local_candidates.len(), s.remote_candidates.len());
-    let ice = s.states.ice_connection.as_str();
-    if ["connected", "completed"].contains(&ice) {
+    let ice = s.states.ice_connection.unwrap_or_default();
+    if s.states.is_ice_connected() {
         return say(
             Level::Info,
             "A path is found; keys are being exchanged.",
-            format!("ICE is {ice}, DTLS is {}.", or_new(&s.states.dtls)),
+            format!("ICE is {ice}, DTLS is {}.", s.states.dtls.unwrap_or_default()),
         );
     }
     if s.setup.negotiated.is_none() {
         return say(
             Level::Info,
             "Offer and answer are under way.",
-            format!("The signaling state is {}.", or_new(&s.states.signaling)),
+            format!("The signaling state is {}.", s.states.signaling.unwrap_or_default()),
         );
     }
     if remote == 0 {
@@ -84,7 +86,7 @@ fn reconnecting(s: &CallSnapshot) -> (Level, String, String) {
         SignalingLink::Open => "The server is reached, so ICE can be restarted.",
         _ => "The server is not reached either, so the network here is the likely cause.",
     };
-    let ice = or_new(&s.states.ice_connection);
+    let ice = s.states.ice_connection.unwrap_or_default();
     say(Level::Bad, "Media stopped arriving.", format!("ICE is {ice}. {server}"))
 }
 
@@ -169,7 +171,7 @@ fn connected(s: &CallSnapshot) -> (Level, String, String) {
         Level::Good,
         format!(
             "Good: direct over {}, {} there and back.",
-            pair.local.protocol.to_uppercase(),
+            pair.local.protocol.as_str().to_uppercase(),
             format::ms(rtt)
         ),
         format!(
@@ -182,9 +184,10 @@ fn connected(s: &CallSnapshot) -> (Level, String, String) {
 
 /// How the pairs' checks went, as counts.
 fn failed_pairs(s: &CallSnapshot) -> String {
-    let direct = |p: &&visavis_engine::PairInfo| !format::is_relayed(p);
+    let direct = |p: &&PairInfo| !format::is_relayed(p);
     let all = s.pairs.iter().filter(direct).count();
-    let failed = s.pairs.iter().filter(direct).filter(|p| p.state == "failed").count();
+    let failed = |p: &&PairInfo| p.state == CandidatePairState::Failed;
+    let failed = s.pairs.iter().filter(direct).filter(failed).count();
     match (all, failed) {
         (0, _) => "No direct pair was formed.".into(),
         (all, failed) if failed == all => format!("All {all} direct pairs failed their checks."),
@@ -193,12 +196,10 @@ fn failed_pairs(s: &CallSnapshot) -> String {
     }
 }
 
-fn or_new(state: &str) -> &str {
-    if state.is_empty() { "new" } else { state }
-}
-
 #[cfg(test)]
 mod tests {
+    use visavis_engine::CandidateType;
+
     use super::*;
     use crate::tests::snapshots;
 
@@ -212,8 +213,8 @@ mod tests {
     #[test]
     fn relay_is_said_with_the_failed_pairs() {
         let mut s = snapshots::connected();
-        s.pairs[0].local.kind = "relay".into();
-        s.pairs[1].state = "failed".into();
+        s.pairs[0].local.kind = CandidateType::Relay;
+        s.pairs[1].state = CandidatePairState::Failed;
         let (level, headline, detail) = diagnose(&s);
         assert_eq!(level, Level::Warn);
         assert!(headline.starts_with("Relayed"), "{headline}");

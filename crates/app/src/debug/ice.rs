@@ -1,9 +1,9 @@
 //! Candidates of both sides and their pairs.
 
 use egui::Ui;
-use visavis_engine::{CallSnapshot, CandidateInfo, PairInfo};
+use visavis_engine::{CallSnapshot, CandidateInfo, CandidatePairState, CandidateType, PairInfo};
 
-use super::state_colour;
+use super::states::Shown;
 use super::table::{Column, Width, fact_at, table};
 use crate::format::{self, UNKNOWN};
 use crate::theme::{self, Tokens};
@@ -63,15 +63,15 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
             Column { title: "bytes", width: Width::Figures(58.0), explain: "sent and received" },
         ];
         let mut sorted: Vec<&PairInfo> = s.pairs.iter().collect();
-        sorted.sort_by_key(|p| (!p.selected, !p.nominated, p.state != "succeeded"));
+        let succeeded = CandidatePairState::Succeeded;
+        sorted.sort_by_key(|p| (!p.selected, !p.nominated, p.state != succeeded));
         let rows: Vec<_> = sorted
             .into_iter()
             .map(|p| {
-                let state =
-                    if p.nominated && p.state == "succeeded" { "nominated" } else { &p.state };
-                let colour = match state {
-                    "nominated" => t.accent,
-                    _ => state_colour(&t, state),
+                let state = if p.nominated && p.state == succeeded {
+                    Shown::NOMINATED
+                } else {
+                    p.state.into()
                 };
                 vec![
                     (if p.selected { "●" } else { "" }.to_owned(), Some(t.accent)),
@@ -83,7 +83,7 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
                         ),
                         None,
                     ),
-                    (state.to_owned(), Some(colour)),
+                    (state.word.to_owned(), Some(state.colour(&t))),
                     (p.rtt.map_or_else(|| UNKNOWN.into(), format::ms), None),
                     (format!("{}/{}", p.responses_received, p.requests_sent), None),
                     (format::bytes(p.bytes_sent + p.bytes_received), None),
@@ -118,9 +118,10 @@ fn candidates(ui: &mut Ui, title: &str, list: &[CandidateInfo]) {
         let rows: Vec<_> = list
             .iter()
             .map(|c| {
+                let relayed = c.kind == CandidateType::Relay;
                 vec![
-                    (c.kind.clone(), Some(if c.kind == "relay" { t.warn } else { t.info })),
-                    (c.protocol.clone(), None),
+                    (c.kind.to_string(), Some(if relayed { t.warn } else { t.info })),
+                    (c.protocol.to_string(), None),
                     (c.address.clone(), None),
                     (c.priority.map_or_else(String::new, |p| p.to_string()), None),
                 ]

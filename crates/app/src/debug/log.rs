@@ -20,7 +20,7 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
     }
     widgets::card(ui, "", |ui| {
         ui.spacing_mut().item_spacing.y = 2.0;
-        for entry in &s.log {
+        for entry in s.log.iter() {
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().interact_size.y = 18.0;
                 ui.label(theme::mono(format!("{:>9.3} s", entry.at.as_secs_f64())).color(t.muted));

@@ -5,6 +5,7 @@ mod ice;
 mod log;
 mod media;
 mod overview;
+mod states;
 mod table;
 
 use egui::accesskit::Role;
@@ -125,14 +126,4 @@ fn tab_button(ui: &mut Ui, name: &str, selected: bool) -> bool {
     }
     widgets::focus_ring(ui, &response, rect.shrink(4.0), 6.0);
     response.clicked()
-}
-
-/// The colour of a state's word: good, on its way, failed.
-fn state_colour(t: &Tokens, state: &str) -> egui::Color32 {
-    match state {
-        "connected" | "completed" | "succeeded" | "stable" | "complete" | "open" => t.accent,
-        "failed" | "disconnected" | "closed" => t.danger,
-        "checking" | "connecting" | "in-progress" | "gathering" | "reconnecting" => t.warn,
-        _ => t.text,
-    }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use egui::{Align2, Color32, FontId, Rect, Sense, Stroke, Ui};
-use visavis_engine::{CallSnapshot, SetupTimes, SignalingLink};
+use visavis_engine::{CallSnapshot, SetupTimes};
 
+use super::states::Shown;
 use super::table::{fact, halves};
-use super::{diagnosis, ice, state_colour};
+use super::{diagnosis, ice};
 use crate::format::{self, UNKNOWN};
 use crate::theme::{self, Tokens};
 use crate::widgets;
@@ -23,43 +24,41 @@ pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
 fn states(ui: &mut Ui, s: &CallSnapshot) {
     let t = Tokens::of(ui.ctx());
     widgets::card(ui, "STATES", |ui| {
-        let link = match s.states.signaling_link {
-            SignalingLink::Closed => "closed",
-            SignalingLink::Connecting => "connecting",
-            SignalingLink::Open => "open",
-            SignalingLink::Reconnecting => "reconnecting",
-        };
         let st = &s.states;
-        for (name, value, explain) in [
-            ("Signaling link", link, "The WebSocket to the server. Media does not need it."),
+        for (name, state, explain) in [
+            (
+                "Signaling link",
+                Some(st.signaling_link.into()),
+                "The WebSocket to the server. Media does not need it.",
+            ),
             (
                 "Signaling",
-                &st.signaling,
+                st.signaling.map(Shown::from),
                 "Where offer and answer stand: RTCSignalingState, W3C WebRTC 1.0 §4.3.1.",
             ),
             (
                 "Gathering",
-                &st.ice_gathering,
+                st.ice_gathering.map(Shown::from),
                 "Whether all own addresses are known: RTCIceGatheringState, W3C WebRTC 1.0 §5.6.3.",
             ),
             (
                 "ICE",
-                &st.ice_connection,
+                st.ice_connection.map(Shown::from),
                 "Whether a path is found and answers: RTCIceConnectionState; RFC 8445, RFC 7675.",
             ),
             (
                 "DTLS",
-                &st.dtls,
+                st.dtls.map(Shown::from),
                 "The handshake that makes the keys: RTCDtlsTransportState; RFC 5764.",
             ),
             (
                 "Peer connection",
-                &st.peer_connection,
+                st.peer_connection.map(Shown::from),
                 "ICE and DTLS together: RTCPeerConnectionState, W3C WebRTC 1.0 §4.3.3.",
             ),
         ] {
-            let shown = if value.is_empty() { UNKNOWN } else { value };
-            fact(ui, name, shown, Some(state_colour(&t, value)), explain);
+            let word = state.map_or(UNKNOWN, |shown: Shown| shown.word);
+            fact(ui, name, word, Some(state.map_or(t.text, |shown| shown.colour(&t))), explain);
         }
         let role = match st.polite {
             Some(true) => "polite",

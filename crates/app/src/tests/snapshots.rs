@@ -1,5 +1,6 @@
 //! Snapshots as an engine would give them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use visavis_engine::*;
@@ -8,10 +9,10 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn candidate(kind: &str, protocol: &str, address: &str, priority: u32) -> CandidateInfo {
+fn candidate(kind: CandidateType, address: &str, priority: u32) -> CandidateInfo {
     CandidateInfo {
-        kind: kind.into(),
-        protocol: protocol.into(),
+        kind,
+        protocol: CandidateProtocol::Udp,
         address: address.into(),
         priority: Some(priority),
         relay_protocol: None,
@@ -58,9 +59,9 @@ pub(crate) fn waiting() -> CallSnapshot {
 
 /// A call of four minutes with everything filled in.
 pub(crate) fn connected() -> CallSnapshot {
-    let local = candidate("host", "udp", "192.168.1.14:50331", 2_130_706_431);
-    let remote = candidate("host", "udp", "192.168.1.20:55019", 2_130_706_175);
-    let reflexive = candidate("srflx", "udp", "198.51.100.20:61002", 1_694_498_815);
+    let local = candidate(CandidateType::Host, "192.168.1.14:50331", 2_130_706_431);
+    let remote = candidate(CandidateType::Host, "192.168.1.20:55019", 2_130_706_175);
+    let reflexive = candidate(CandidateType::Srflx, "198.51.100.20:61002", 1_694_498_815);
     CallSnapshot {
         phase: Phase::Connected,
         room_link: Some("https://meet.example/r/abc-def#ghj-kmn".into()),
@@ -79,11 +80,11 @@ pub(crate) fn connected() -> CallSnapshot {
         },
         states: States {
             signaling_link: SignalingLink::Open,
-            signaling: "stable".into(),
-            ice_gathering: "complete".into(),
-            ice_connection: "connected".into(),
-            dtls: "connected".into(),
-            peer_connection: "connected".into(),
+            signaling: Some(SignalingState::Stable),
+            ice_gathering: Some(IceGatheringState::Complete),
+            ice_connection: Some(IceConnectionState::Connected),
+            dtls: Some(DtlsState::Connected),
+            peer_connection: Some(PeerConnectionState::Connected),
             polite: Some(true),
         },
         local_candidates: vec![local.clone(), reflexive.clone()],
@@ -92,7 +93,7 @@ pub(crate) fn connected() -> CallSnapshot {
             PairInfo {
                 local,
                 remote: remote.clone(),
-                state: "succeeded".into(),
+                state: CandidatePairState::Succeeded,
                 nominated: true,
                 selected: true,
                 rtt: Some(ms(18)),
@@ -104,7 +105,7 @@ pub(crate) fn connected() -> CallSnapshot {
             PairInfo {
                 local: reflexive,
                 remote,
-                state: "in-progress".into(),
+                state: CandidatePairState::InProgress,
                 nominated: false,
                 selected: false,
                 rtt: None,
@@ -200,7 +201,8 @@ pub(crate) fn connected() -> CallSnapshot {
                 topic: ["signaling", "call", "ice", "dtls", "media", "device"][(i % 6) as usize],
                 text: format!("event number {i}"),
             })
-            .collect(),
+            .collect::<VecDeque<_>>()
+            .into(),
         local: LocalMedia {
             voice: VoiceState {
                 running: true,

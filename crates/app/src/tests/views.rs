@@ -303,7 +303,7 @@ fn link_that_works_only_here_is_said() {
 fn connecting_names_what_is_done_and_what_is_next() {
     let mut s = snapshots::connected();
     s.phase = Phase::Connecting;
-    s.states.dtls = "connecting".into();
+    s.states.dtls = Some(visavis_engine::DtlsState::Connecting);
     let mut h = harness(s);
     settle(&mut h);
     h.get_by_label("Ada is here. Connecting…");

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use visavis_call::{
-    CallState, ContinuityKey, Epoch, Input, Output, ProofConfig, Session, TransportState,
+    CallSession, CallState, ContinuityKey, Epoch, Input, Output, ProofConfig, TransportState,
 };
 use visavis_signaling_protocol::{
     Bytes32, IceCandidateInit, PeerId, ProofMessage, SdpType, SessionDescription, SignalPayload,
@@ -95,7 +95,7 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct Side {
-    pub(crate) session: Session,
+    pub(crate) session: CallSession,
     /// Counts the programs or pages of this side.
     life: u32,
     /// What outlives them.
@@ -167,7 +167,7 @@ impl World {
     /// Both enter, `gap` apart.
     pub(crate) fn new(seed: u64, gap: Duration) -> Self {
         let side = |side| Side {
-            session: Session::new(config(side, 0, None, 0)),
+            session: CallSession::new(config(side, 0, None, 0)),
             life: 0,
             key: None,
             guesses: 0,
@@ -450,7 +450,7 @@ impl World {
         }
         let own = &mut self.sides[side];
         own.life += 1;
-        own.session = Session::new(config(side, own.life, own.key.clone(), own.guesses));
+        own.session = CallSession::new(config(side, own.life, own.key.clone(), own.guesses));
         own.deadline = None;
         own.pc = None;
         own.last_report = None;

@@ -3,9 +3,6 @@
 pub mod level;
 pub mod protection;
 pub mod resample;
-pub mod room;
-pub mod speech;
-pub mod stoi;
 pub mod stretch;
 pub mod tone_meter;
 pub mod voice;

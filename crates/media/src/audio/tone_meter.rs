@@ -5,7 +5,7 @@ use crate::frame::AUDIO_RATE_HZ;
 /// Finds the tone in the last second of 48 kHz sound.
 #[derive(Debug, Clone, Default)]
 pub struct ToneMeter {
-    /// The last second at [`WORK_RATE_HZ`].
+    /// The last second at [`WORK_RATE_HZ`], and up to another before it.
     history: Vec<f32>,
     decimated: f32,
     phase: usize,
@@ -29,14 +29,22 @@ impl ToneMeter {
                 (self.phase, self.decimated) = (0, 0.0);
             }
         }
-        let excess = self.history.len().saturating_sub(WORK_RATE_HZ as usize);
-        self.history.drain(..excess);
+        // Once a second, so that not all of it is moved with every push.
+        if self.history.len() >= 2 * SECOND {
+            self.history.drain(..self.history.len() - SECOND);
+        }
+    }
+
+    /// What [`dominant_frequency`] looks at: the last second, at the rate that is returned.
+    pub fn last_second(&self) -> (&[f32], u32) {
+        (&self.history[self.history.len().saturating_sub(SECOND)..], WORK_RATE_HZ)
     }
 
     /// Frequency of the tone in the last second, Hz, between 60 and 4000; `None` if none stands out
     /// of the rest or too little was heard.
     pub fn tone_hz(&self) -> Option<f32> {
-        dominant_frequency(&self.history, WORK_RATE_HZ)
+        let (samples, rate_hz) = self.last_second();
+        dominant_frequency(samples, rate_hz)
     }
 }
 
@@ -99,6 +107,7 @@ fn goertzel(samples: &[f32], mean: f32, frequency: f32) -> f32 {
 /// Samples made into one.
 const DECIMATION: usize = 3;
 const WORK_RATE_HZ: u32 = AUDIO_RATE_HZ / DECIMATION as u32;
+const SECOND: usize = WORK_RATE_HZ as usize;
 const MIN_TONE_HZ: f32 = 60.0;
 const MAX_TONE_HZ: f32 = 4000.0;
 /// Share of the energy that a tone must have.

@@ -6,7 +6,6 @@ use std::ffi::{c_int, c_uint};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use libaom_sys as aom;
@@ -19,7 +18,9 @@ use super::limits::{
 use super::{Latitude, VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig};
 use crate::adaptation::Content;
 use crate::error::MediaError;
-use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::frame::{
+    Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, MediaTime, Size, VideoFrame,
+};
 use crate::obu;
 use crate::pool::BufferPool;
 
@@ -446,37 +447,8 @@ impl Av1Decoder {
         }
     }
 
-    /// As [`VideoDecoder::decode`], at the time `now`.
-    pub(super) fn decode_at(
-        &mut self,
-        temporal_unit: &[u8],
-        now: Instant,
-    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let keyframe = self.inspect(temporal_unit, now).inspect_err(|_| {
-            // The codec has not seen it, so what it knows is as good as before.
-            self.awaiting_keyframe = true;
-        })?;
-        let shown = self.decode_inspected(temporal_unit, now).and_then(|picture| {
-            if keyframe && picture.is_none() {
-                Err(broken("no picture came out"))
-            } else {
-                Ok(picture)
-            }
-        });
-        match &shown {
-            Ok(_) => self.awaiting_keyframe = false,
-            Err(_) => {
-                // Whatever it half knows would be shown as a broken picture: begin anew.
-                self.raw = None;
-                self.sizes = [None; 2];
-                self.awaiting_keyframe = true;
-            }
-        }
-        shown
-    }
-
     /// Checks what the codec may see. Returns whether it is a keyframe.
-    fn inspect(&mut self, temporal_unit: &[u8], now: Instant) -> Result<bool, MediaError> {
+    fn inspect(&mut self, temporal_unit: &[u8], now: MediaTime) -> Result<bool, MediaError> {
         check_coded_bytes(VideoCodec::Av1, temporal_unit)?;
         let (mut sequence, mut first_frame) = (None, None);
         for obu in obus(temporal_unit) {
@@ -535,7 +507,7 @@ impl Av1Decoder {
     fn decode_inspected(
         &mut self,
         temporal_unit: &[u8],
-        now: Instant,
+        now: MediaTime,
     ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
         let raw = match &mut self.raw {
             Some(raw) => raw,
@@ -570,8 +542,32 @@ impl Av1Decoder {
 }
 
 impl VideoDecoder for Av1Decoder {
-    fn decode(&mut self, temporal_unit: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        self.decode_at(temporal_unit, Instant::now())
+    fn decode(
+        &mut self,
+        temporal_unit: &[u8],
+        now: MediaTime,
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
+        let keyframe = self.inspect(temporal_unit, now).inspect_err(|_| {
+            // The codec has not seen it, so what it knows is as good as before.
+            self.awaiting_keyframe = true;
+        })?;
+        let shown = self.decode_inspected(temporal_unit, now).and_then(|picture| {
+            if keyframe && picture.is_none() {
+                Err(broken("no picture came out"))
+            } else {
+                Ok(picture)
+            }
+        });
+        match &shown {
+            Ok(_) => self.awaiting_keyframe = false,
+            Err(_) => {
+                // Whatever it half knows would be shown as a broken picture: begin anew.
+                self.raw = None;
+                self.sizes = [None; 2];
+                self.awaiting_keyframe = true;
+            }
+        }
+        shown
     }
 }
 

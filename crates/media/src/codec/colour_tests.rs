@@ -35,7 +35,7 @@ fn coded(codec: VideoCodec, colour: [u8; 3]) -> Vec<u8> {
 
 /// Decoded planes and the RGB that is shown.
 fn shown(codec: VideoCodec, coded: &[u8]) -> ([u8; 3], [u8; 3]) {
-    let picture = video_decoder(codec).decode(coded).unwrap().unwrap();
+    let picture = video_decoder(codec).decode(coded, MediaTime::default()).unwrap().unwrap();
     assert_eq!(picture.matrix(), ColorMatrix::Bt601, "{codec}");
     let rgba = to_rgba(&picture).unwrap();
     let middle = |plane: &[u8]| plane[plane.len() / 2 + 8];
@@ -83,7 +83,7 @@ fn in_full_range(codec: VideoCodec, coded: &[u8]) -> Vec<u8> {
             }
         } else if says_full_range(codec, &changed) == Some(true)
             && video_decoder(codec)
-                .decode(&changed)
+                .decode(&changed, MediaTime::default())
                 .is_ok_and(|picture| picture.is_some_and(|p| p.matrix() == ColorMatrix::Bt601))
         {
             return changed;

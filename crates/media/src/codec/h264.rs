@@ -7,7 +7,6 @@
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use openh264::OpenH264API;
@@ -438,30 +437,8 @@ impl H264Decoder {
         }
     }
 
-    /// As [`VideoDecoder::decode`], at the time `now`.
-    pub(super) fn decode_at(
-        &mut self,
-        access_unit: &[u8],
-        now: Instant,
-    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let keyframe = self.inspect(access_unit, now).inspect_err(|_| {
-            // The codec has not seen it, so what it knows is as good as before.
-            self.awaiting_keyframe = true;
-        })?;
-        if self.awaiting_keyframe && !keyframe {
-            return Err(MediaError::AwaitingKeyframe(VideoCodec::H264));
-        }
-        self.decode_inspected(access_unit, keyframe).inspect_err(|_| {
-            // Whatever it half knows would be shown as a broken picture: begin anew.
-            self.decoder = None;
-            self.parameter_sets = ParameterSets::default();
-            self.coded_size = None;
-            self.awaiting_keyframe = true;
-        })
-    }
-
     /// Checks what the codec may see. Returns whether it is a keyframe.
-    fn inspect(&mut self, access_unit: &[u8], now: Instant) -> Result<bool, MediaError> {
+    fn inspect(&mut self, access_unit: &[u8], now: MediaTime) -> Result<bool, MediaError> {
         check_coded_bytes(VideoCodec::H264, access_unit)?;
         let (mut units, mut keyframe) = (0, false);
         for nal in nal_units(access_unit) {
@@ -556,8 +533,25 @@ impl H264Decoder {
 }
 
 impl VideoDecoder for H264Decoder {
-    fn decode(&mut self, access_unit: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        self.decode_at(access_unit, Instant::now())
+    fn decode(
+        &mut self,
+        access_unit: &[u8],
+        now: MediaTime,
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
+        let keyframe = self.inspect(access_unit, now).inspect_err(|_| {
+            // The codec has not seen it, so what it knows is as good as before.
+            self.awaiting_keyframe = true;
+        })?;
+        if self.awaiting_keyframe && !keyframe {
+            return Err(MediaError::AwaitingKeyframe(VideoCodec::H264));
+        }
+        self.decode_inspected(access_unit, keyframe).inspect_err(|_| {
+            // Whatever it half knows would be shown as a broken picture: begin anew.
+            self.decoder = None;
+            self.parameter_sets = ParameterSets::default();
+            self.coded_size = None;
+            self.awaiting_keyframe = true;
+        })
     }
 
     /// By a keyframe that it makes itself. Without, the first one takes some 12 ms more at 1280x720; this takes about twice
@@ -571,7 +565,8 @@ impl VideoDecoder for H264Decoder {
         };
         // Whatever goes wrong here does so again, where somebody is told.
         if let Ok(Some(picture)) = encoder.encode(&black) {
-            let _ = self.decode(&picture.data);
+            // The first real keyframe comes later, so that what this one counts as does not matter.
+            let _ = self.decode(&picture.data, MediaTime::default());
         }
         self.awaiting_keyframe = true;
     }

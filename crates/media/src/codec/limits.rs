@@ -1,11 +1,11 @@
 //! What the video codecs share: which sizes are coded and decoded, how often they may change, and copying of planes.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::VideoCodec;
 use crate::error::MediaError;
-use crate::frame::{Bitrate, I420Buffer, Size};
+use crate::frame::{Bitrate, I420Buffer, MediaTime, Size};
 
 /// `size` without its last column or row if odd, which is what is coded of a picture.
 ///
@@ -49,13 +49,13 @@ pub(super) fn usable_frame_rate(frames_per_second: f32) -> f32 {
 
 /// When a codec last got memory for another size, or anew after an error; oldest first.
 #[derive(Debug, Default)]
-pub(super) struct SizeChanges(VecDeque<Instant>);
+pub(super) struct SizeChanges(VecDeque<MediaTime>);
 
 impl SizeChanges {
     /// Whether it may at `now`; counts it if so.
-    pub(super) fn allow(&mut self, now: Instant) -> bool {
+    pub(super) fn allow(&mut self, now: MediaTime) -> bool {
         while let Some(oldest) = self.0.front()
-            && now.saturating_duration_since(*oldest) >= SIZE_CHANGES_PERIOD
+            && now.saturating_since(*oldest) >= SIZE_CHANGES_PERIOD
         {
             self.0.pop_front();
         }

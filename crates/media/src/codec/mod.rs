@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::adaptation::Content;
 use crate::error::MediaError;
-use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::frame::{Bitrate, EncodedVideoFrame, I420Buffer, MediaTime, Size, VideoFrame};
 
 /// A video codec that is coded, decoded and negotiated here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -156,12 +156,16 @@ pub struct Latitude {
 /// Turns coded pictures into pictures.
 pub trait VideoDecoder: Send {
     /// Decodes one whole coded picture, as in [`EncodedVideoFrame::data`], and hands out its picture
-    /// at once. `None`: there was no picture in it (parameter sets alone).
+    /// at once. `None`: there was no picture in it (parameter sets alone). `now` bounds how often the size may change.
     ///
     /// # Errors
     /// The coded picture is broken, or depends on one that never came. The caller asks the sender for
     /// a keyframe; until one comes, every call returns [`MediaError::AwaitingKeyframe`] cheaply.
-    fn decode(&mut self, coded: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError>;
+    fn decode(
+        &mut self,
+        coded: &[u8],
+        now: MediaTime,
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError>;
 
     /// Starts the codec and has it get its memory for pictures of `size`, so that the first keyframe is decoded
     /// as quickly as others. It has to be a keyframe all the same. Does nothing where that saves nothing.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -18,6 +18,8 @@ use crate::frame::{AudioFrame, Bitrate, EncodedVideoFrame, MediaTime, Size, Vide
 use crate::synthetic::{TestPattern, Tone, read_time_code};
 
 const HD: Size = Size::new(1280, 720);
+/// When everything is decoded, unless a test says otherwise.
+const NOW: MediaTime = MediaTime::from_micros(0);
 
 struct Source {
     pattern: TestPattern,
@@ -77,8 +79,10 @@ fn main_and_high_profile_show_each_picture_at_once() {
         assert_eq!(units.len(), 6);
         let mut decoder = H264Decoder::new();
         for (n, unit) in units.iter().enumerate() {
-            let picture =
-                decoder.decode(unit).unwrap().unwrap_or_else(|| panic!("{name}: none for {n}"));
+            let picture = decoder
+                .decode(unit, NOW)
+                .unwrap()
+                .unwrap_or_else(|| panic!("{name}: none for {n}"));
             assert_eq!(picture.size(), Size::new(96, 64));
         }
     }
@@ -92,15 +96,15 @@ fn a_decoder_that_was_warmed_up_is_as_good_as_new() {
     let (mut fresh, mut warm) = (H264Decoder::new(), H264Decoder::new());
     warm.warm_up(HD);
     // What it made itself is no reference.
-    assert!(matches!(warm.decode(&units[1].data), Err(MediaError::AwaitingKeyframe(_))));
+    assert!(matches!(warm.decode(&units[1].data, NOW), Err(MediaError::AwaitingKeyframe(_))));
     for unit in &units {
-        let [a, b] = [&mut fresh, &mut warm].map(|d| d.decode(&unit.data).unwrap().unwrap());
+        let [a, b] = [&mut fresh, &mut warm].map(|d| d.decode(&unit.data, NOW).unwrap().unwrap());
         assert_eq!(a.as_packed(), b.as_packed());
     }
     // Nor is another size than it was warmed up for a problem.
     let mut other = H264Decoder::new();
     other.warm_up(Size::new(640, 360));
-    assert_eq!(other.decode(&units[0].data).unwrap().unwrap().size(), HD);
+    assert_eq!(other.decode(&units[0].data, NOW).unwrap().unwrap().size(), HD);
 }
 
 #[test]
@@ -111,7 +115,7 @@ fn every_picture_comes_out_of_the_decoder_at_once_with_its_time_code() {
         let mut source = Source::new(size);
         for n in 1..=45 {
             let coded = encoder.encode(&source.next()).unwrap().unwrap();
-            let picture = decoder.decode(&coded.data).unwrap().unwrap();
+            let picture = decoder.decode(&coded.data, NOW).unwrap().unwrap();
             assert_eq!(picture.size(), size);
             assert_eq!(read_time_code(&picture), Some(code(n)), "{size:?}");
         }
@@ -127,11 +131,11 @@ fn main_profile_takes_fewer_bits_and_says_that_it_is_one() {
         let mut source = Source::new(Size::new(640, 360));
         let coded = encode(&mut encoder, &mut source, 1);
         let sps = parse_sps(nal_units(&coded[0].data).next().unwrap()).unwrap();
-        let first = decoder.decode(&coded[0].data).unwrap().unwrap();
+        let first = decoder.decode(&coded[0].data, NOW).unwrap().unwrap();
         assert_eq!(read_time_code(&first), Some(code(1)));
         for n in 2..=30 {
             let coded = encoder.encode(&source.next()).unwrap().unwrap();
-            let picture = decoder.decode(&coded.data).unwrap().unwrap();
+            let picture = decoder.decode(&coded.data, NOW).unwrap().unwrap();
             assert_eq!(read_time_code(&picture), Some(code(n)));
         }
         (sps.profile_idc, coded[0].data.len())
@@ -180,7 +184,7 @@ fn size_changes_mid_stream_start_with_a_keyframe_and_decode() {
             let coded = encoder.encode(&source.next()).unwrap().unwrap();
             assert_eq!(coded.keyframe, n == 0, "{w}x{h}");
             assert_eq!(coded.size, Size::new(w & !1, h & !1));
-            assert_eq!(decoder.decode(&coded.data).unwrap().unwrap().size(), coded.size);
+            assert_eq!(decoder.decode(&coded.data, NOW).unwrap().unwrap().size(), coded.size);
         }
     }
     for (w, h) in [(8, 8), (0, 0), (5000, 100), (3840, 3840)] {
@@ -215,15 +219,15 @@ fn a_missing_picture_is_an_error_until_the_next_keyframe() {
         (H264Encoder::new(H264EncoderConfig::default()), H264Decoder::new());
     let mut source = Source::new(Size::new(640, 360));
     let coded = encode(&mut encoder, &mut source, 10);
-    assert!(matches!(decoder.decode(&coded[1].data), Err(MediaError::AwaitingKeyframe(_))));
+    assert!(matches!(decoder.decode(&coded[1].data, NOW), Err(MediaError::AwaitingKeyframe(_))));
     for frame in &coded[..5] {
-        decoder.decode(&frame.data).unwrap().unwrap();
+        decoder.decode(&frame.data, NOW).unwrap().unwrap();
     }
-    assert!(decoder.decode(&coded[6].data).is_err(), "picture 5 is missing");
-    assert!(matches!(decoder.decode(&coded[7].data), Err(MediaError::AwaitingKeyframe(_))));
+    assert!(decoder.decode(&coded[6].data, NOW).is_err(), "picture 5 is missing");
+    assert!(matches!(decoder.decode(&coded[7].data, NOW), Err(MediaError::AwaitingKeyframe(_))));
     encoder.request_keyframe();
     for frame in encode(&mut encoder, &mut source, 3) {
-        decoder.decode(&frame.data).unwrap().unwrap();
+        decoder.decode(&frame.data, NOW).unwrap().unwrap();
     }
 }
 
@@ -232,10 +236,10 @@ fn a_cut_picture_is_an_error_and_not_shown() {
     let mut encoder = H264Encoder::new(H264EncoderConfig::default());
     let coded = encode(&mut encoder, &mut Source::new(Size::new(640, 360)), 3);
     let mut decoder = H264Decoder::new();
-    decoder.decode(&coded[0].data).unwrap().unwrap();
+    decoder.decode(&coded[0].data, NOW).unwrap().unwrap();
     let cut = &coded[1].data[..coded[1].data.len() / 2];
-    assert!(!matches!(decoder.decode(cut), Ok(Some(_))));
-    assert!(!matches!(decoder.decode(&coded[2].data), Ok(Some(_))));
+    assert!(!matches!(decoder.decode(cut, NOW), Ok(Some(_))));
+    assert!(!matches!(decoder.decode(&coded[2].data, NOW), Ok(Some(_))));
 }
 
 /// A baseline sequence parameter set of so many macroblocks and reference frames.
@@ -279,21 +283,21 @@ fn oversized_parameter_sets_and_access_units_are_refused() {
     let mut decoder = H264Decoder::new();
     for (width_mbs, height_mbs) in [(512, 512), (256, 256), (128, 65), (257, 1), (1, 257)] {
         let size = Size::new(16 * width_mbs, 16 * height_mbs);
-        let result = decoder.decode(&with_sps(&sps(0, width_mbs, height_mbs, 1)));
+        let result = decoder.decode(&with_sps(&sps(0, width_mbs, height_mbs, 1)), NOW);
         assert!(
             matches!(result, Err(MediaError::UnsupportedSize(s)) if s == size),
             "{size:?} {result:?}"
         );
     }
-    assert!(decoder.decode(&vec![1; 5 << 20]).is_err());
-    assert!(decoder.decode(&[]).is_err());
+    assert!(decoder.decode(&vec![1; 5 << 20], NOW).is_err());
+    assert!(decoder.decode(&[], NOW).is_err());
 }
 
 #[test]
 fn reference_frames_are_bounded_by_their_area() {
     let refused = |width_mbs, height_mbs, references| {
         let result =
-            H264Decoder::new().decode(&with_sps(&sps(0, width_mbs, height_mbs, references)));
+            H264Decoder::new().decode(&with_sps(&sps(0, width_mbs, height_mbs, references)), NOW);
         matches!(result, Err(MediaError::VideoDecode { message, .. }) if message.contains("reference frames"))
     };
     assert!(refused(120, 68, 5) && refused(80, 45, 10) && refused(64, 64, 16));
@@ -313,13 +317,12 @@ fn the_size_changes_only_so_often() {
             .remove(0)
             .data
     });
-    let begun = Instant::now();
-    let at = |ms: u64| begun + Duration::from_millis(ms);
+    let at = |ms: u64| NOW + Duration::from_millis(ms);
     let mut decoder = H264Decoder::new();
     // At most eight in 4 s, whatever is in between.
     let mut decoded = 0;
     for n in 0..200_usize {
-        match decoder.decode_at(&keyframes[n % 2], at(10 * n as u64)) {
+        match decoder.decode(&keyframes[n % 2], at(10 * n as u64)) {
             Ok(picture) => {
                 assert_eq!(picture.unwrap().size(), sizes[n % 2]);
                 decoded += 1;
@@ -327,14 +330,14 @@ fn the_size_changes_only_so_often() {
             // Those of the size that the decoder has memory for are welcome.
             Err(error) => {
                 assert!(matches!(error, MediaError::TooManySizeChanges(_)), "{error}");
-                assert!(decoder.decode_at(&keyframes[1], at(10 * n as u64)).unwrap().is_some());
+                assert!(decoder.decode(&keyframes[1], at(10 * n as u64)).unwrap().is_some());
             }
         }
     }
     assert_eq!(decoded, 8 + 96, "the first eight, and then each that is no change");
     // Every half second for ever, as no browser does.
     for n in 0..40 {
-        let picture = decoder.decode_at(&keyframes[n % 2], at(10_000 + 500 * n as u64)).unwrap();
+        let picture = decoder.decode(&keyframes[n % 2], at(10_000 + 500 * n as u64)).unwrap();
         assert_eq!(picture.unwrap().size(), sizes[n % 2]);
     }
 }
@@ -361,14 +364,13 @@ fn parameter_sets_that_were_sent_before_count_as_size_changes_too() {
     let second_sps = with_id(&second[0], 4, "1", "010");
     let second_pps = with_id(&second[1], 1, "11", "1010");
     let both = annex_b([&first[0][..], &second_sps[..]]);
-    let begun = Instant::now();
     let mut decoder = H264Decoder::new();
     for n in 0..=MAX_SIZE_CHANGES {
         let (pps, slice) =
             if n % 2 == 0 { (&first[1], &first[2]) } else { (&second_pps, &second[2]) };
         let picture = annex_b([&pps[..], &slice[..]]);
         let unit = if n == 0 { [&both[..], &picture[..]].concat() } else { picture };
-        let result = decoder.decode_at(&unit, begun);
+        let result = decoder.decode(&unit, NOW);
         if n == MAX_SIZE_CHANGES {
             assert!(matches!(result, Err(MediaError::TooManySizeChanges(_))), "{result:?}");
         } else {
@@ -393,9 +395,9 @@ proptest! {
                 let at = index.index(data.len());
                 data[at] = *value;
             }
-            let _ = decoder.decode(&data);
-            let _ = decoder.decode(&data[..cut.index(data.len())]);
-            let _ = decoder.decode(&frame.data);
+            let _ = decoder.decode(&data, NOW);
+            let _ = decoder.decode(&data[..cut.index(data.len())], NOW);
+            let _ = decoder.decode(&frame.data, NOW);
         }
     }
 
@@ -528,6 +530,6 @@ fn colours_are_said_in_the_parameter_set_and_read_from_it() {
     let coded = encoder.encode(&frame).unwrap().unwrap();
     let sps = nal_units(&coded.data).find_map(parse_sps).unwrap();
     assert_eq!(sps.matrix_coefficients, Some(6), "BT.601");
-    let picture = H264Decoder::new().decode(&coded.data).unwrap().unwrap();
+    let picture = H264Decoder::new().decode(&coded.data, NOW).unwrap().unwrap();
     assert_eq!(picture.matrix(), crate::ColorMatrix::Bt601);
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -21,6 +21,8 @@ use crate::frame::{
 use crate::synthetic::{TestPattern, read_time_code};
 
 const NHD: Size = Size::new(640, 360);
+/// When everything is decoded, unless a test says otherwise.
+const NOW: MediaTime = MediaTime::from_micros(0);
 /// Those that this file is about; H.264 has tests of its own, and takes part where it is the same.
 const NEW: [VideoCodec; 3] = [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Av1];
 
@@ -88,7 +90,7 @@ fn every_picture_comes_out_of_the_decoder_at_once_and_looks_alike() {
                     let frame = source.next();
                     let coded = encoder.encode(&frame).unwrap().unwrap();
                     assert_eq!((coded.codec, coded.size, coded.time), (codec, size, frame.time));
-                    let picture = decoder.decode(&coded.data).unwrap().unwrap();
+                    let picture = decoder.decode(&coded.data, NOW).unwrap().unwrap();
                     assert_eq!(picture.size(), size);
                     assert_eq!(picture.matrix(), ColorMatrix::Bt601);
                     assert_eq!(
@@ -159,7 +161,7 @@ fn latitude_changes_between_pictures_without_a_keyframe() {
             let frame = source.next();
             let coded = encoder.encode(&frame).unwrap().unwrap();
             assert_eq!(coded.keyframe, n == 0, "{codec} {n}");
-            let shown = decoder.decode(&coded.data).unwrap().unwrap();
+            let shown = decoder.decode(&coded.data, NOW).unwrap().unwrap();
             assert!(psnr(&shown, &frame.buffer) > 25.0, "{codec} {n}");
         }
     }
@@ -181,7 +183,7 @@ fn keyframes_come_first_and_on_request_only() {
         assert_eq!(keyframes, [0, 40], "{codec}");
         // What says that it is one is taken by a decoder that has seen nothing.
         for frame in &coded {
-            let decoded = video_decoder(codec).decode(&frame.data);
+            let decoded = video_decoder(codec).decode(&frame.data, NOW);
             assert_eq!(matches!(decoded, Ok(Some(_))), frame.keyframe, "{codec}");
         }
     }
@@ -196,7 +198,7 @@ fn a_clock_that_stands_still_stops_nothing() {
             let mut frame = source.next();
             frame.time = MediaTime::from_micros(77);
             let coded = encoder.encode(&frame).unwrap().unwrap();
-            assert!(decoder.decode(&coded.data).unwrap().is_some());
+            assert!(decoder.decode(&coded.data, NOW).unwrap().is_some());
         }
     }
 }
@@ -211,7 +213,7 @@ fn size_changes_mid_stream_start_with_a_keyframe_and_decode() {
                 let coded = encoder.encode(&source.next()).unwrap().unwrap();
                 assert_eq!(coded.keyframe, n == 0, "{codec} {w}x{h}");
                 assert_eq!(coded.size, Size::new(w & !1, h & !1));
-                assert_eq!(decoder.decode(&coded.data).unwrap().unwrap().size(), coded.size);
+                assert_eq!(decoder.decode(&coded.data, NOW).unwrap().unwrap().size(), coded.size);
             }
         }
         for (w, h) in [(8, 8), (0, 0), (5000, 100), (17, 15)] {
@@ -229,20 +231,20 @@ fn a_decoder_waits_for_a_keyframe_at_first_and_after_an_error() {
         let mut source = Source::new(NHD);
         let coded = encode(&mut *encoder, &mut source, 10);
         let awaits = |result| matches!(result, Err(MediaError::AwaitingKeyframe(c)) if c == codec);
-        assert!(awaits(decoder.decode(&coded[1].data)), "{codec}");
+        assert!(awaits(decoder.decode(&coded[1].data, NOW)), "{codec}");
         for frame in &coded[..5] {
-            decoder.decode(&frame.data).unwrap().unwrap();
+            decoder.decode(&frame.data, NOW).unwrap().unwrap();
         }
         // Half of a picture is none.
         let cut = &coded[5].data[..coded[5].data.len() / 2];
-        assert!(decoder.decode(cut).is_err(), "{codec}");
-        assert!(awaits(decoder.decode(&coded[6].data)), "{codec}");
+        assert!(decoder.decode(cut, NOW).is_err(), "{codec}");
+        assert!(awaits(decoder.decode(&coded[6].data, NOW)), "{codec}");
         encoder.request_keyframe();
         for frame in encode(&mut *encoder, &mut source, 3) {
-            decoder.decode(&frame.data).unwrap().unwrap();
+            decoder.decode(&frame.data, NOW).unwrap().unwrap();
         }
         for nothing in [&[][..], &[0], &[0xff; 100], &vec![0x12; 5 << 20]] {
-            assert!(video_decoder(codec).decode(nothing).is_err(), "{codec}");
+            assert!(video_decoder(codec).decode(nothing, NOW).is_err(), "{codec}");
         }
     }
 }
@@ -274,9 +276,12 @@ fn resized(codec: VideoCodec, to: Size) -> Vec<u8> {
 fn too_large_sizes_are_refused_before_the_codec_sees_them() {
     for codec in [VideoCodec::Vp8, VideoCodec::Vp9] {
         // The test changes what it means to.
-        assert!(video_decoder(codec).decode(&resized(codec, NHD)).unwrap().is_some(), "{codec}");
+        assert!(
+            video_decoder(codec).decode(&resized(codec, NHD), NOW).unwrap().is_some(),
+            "{codec}"
+        );
         for (w, h) in [(4096, 4096), (2048, 1025), (4097, 16), (16, 4097), (16_383, 16_383)] {
-            let result = video_decoder(codec).decode(&resized(codec, Size::new(w, h)));
+            let result = video_decoder(codec).decode(&resized(codec, Size::new(w, h)), NOW);
             assert!(
                 matches!(result, Err(MediaError::UnsupportedSize(size)) if size == Size::new(w, h)),
                 "{codec} {w}x{h} {result:?}"
@@ -287,14 +292,13 @@ fn too_large_sizes_are_refused_before_the_codec_sees_them() {
     let large = Source::new(Size::new(3840, 2160)).next();
     for codec in NEW {
         let coded = encoder(codec, 2000).encode(&large).unwrap().unwrap();
-        let result = video_decoder(codec).decode(&coded.data);
+        let result = video_decoder(codec).decode(&coded.data, NOW);
         assert!(matches!(result, Err(MediaError::UnsupportedSize(_))), "{codec} {result:?}");
     }
 }
 
 #[test]
 fn the_size_changes_only_so_often() {
-    let begun = Instant::now();
     let sizes = [(320, 180), (180, 320)].map(|(w, h)| Size::new(w, h));
     for codec in NEW {
         let keyframes = sizes.map(|size| {
@@ -302,11 +306,11 @@ fn the_size_changes_only_so_often() {
         });
         let (mut vp8, mut vp9, mut av1) = (VpxDecoder::vp8(), VpxDecoder::vp9(), Av1Decoder::new());
         let mut decode = |data: &[u8], ms: u64| {
-            let now = begun + Duration::from_millis(ms);
+            let now = NOW + Duration::from_millis(ms);
             match codec {
-                VideoCodec::Vp8 => vp8.decode_at(data, now),
-                VideoCodec::Vp9 => vp9.decode_at(data, now),
-                _ => av1.decode_at(data, now),
+                VideoCodec::Vp8 => vp8.decode(data, now),
+                VideoCodec::Vp9 => vp9.decode(data, now),
+                _ => av1.decode(data, now),
             }
         };
         for n in 0..MAX_SIZE_CHANGES {
@@ -341,14 +345,17 @@ fn a_vp9_superframe_is_taken_apart_and_nothing_hides_behind_a_frame() {
     // Two pictures in one: the later one is shown, and what follows decodes.
     let mut decoder = VpxDecoder::vp9();
     let both = superframe(&[&coded[0].data, &coded[1].data]);
-    let picture = decoder.decode(&both).unwrap().unwrap();
+    let picture = decoder.decode(&both, NOW).unwrap().unwrap();
     assert_eq!(read_time_code(&picture), Some(code(2)));
-    assert_eq!(read_time_code(&decoder.decode(&coded[2].data).unwrap().unwrap()), Some(code(3)));
+    assert_eq!(
+        read_time_code(&decoder.decode(&coded[2].data, NOW).unwrap().unwrap()),
+        Some(code(3))
+    );
     // Without an index the second frame is not looked at: what comes out is the first one, or nothing.
     let mut decoder = VpxDecoder::vp9();
     let hidden =
         [&coded[0].data[..], &resized(VideoCodec::Vp9, Size::new(16_384, 16_384))].concat();
-    if let Ok(picture) = decoder.decode(&hidden) {
+    if let Ok(picture) = decoder.decode(&hidden, NOW) {
         assert_eq!(picture.map(|picture| picture.size()), Some(NHD));
     }
 }
@@ -365,7 +372,7 @@ fn the_seeds_of_the_fuzz_targets_decode() {
             while let [high, low, tail @ ..] = rest {
                 let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
                 let (coded, next) = tail.split_at(length);
-                shown += u32::from(matches!(decoder.decode(coded), Ok(Some(_))));
+                shown += u32::from(matches!(decoder.decode(coded, NOW), Ok(Some(_))));
                 rest = next;
             }
             assert_eq!(shown, 8, "{codec}");
@@ -390,15 +397,15 @@ proptest! {
                     let at = index.index(data.len());
                     data[at] = *value;
                 }
-                let _ = decoder.decode(&data);
-                let _ = decoder.decode(&frame.data);
-                let _ = decoder.decode(&data[..cut.index(data.len())]);
+                let _ = decoder.decode(&data, NOW);
+                let _ = decoder.decode(&frame.data, NOW);
+                let _ = decoder.decode(&data[..cut.index(data.len())], NOW);
                 // Behind a header as it should be.
                 let whole = coded[0].data.iter().take(24 + cut.index(40)).chain(&garbage);
-                let _ = decoder.decode(&whole.copied().collect::<Vec<u8>>());
-                let _ = decoder.decode(&garbage);
+                let _ = decoder.decode(&whole.copied().collect::<Vec<u8>>(), NOW);
+                let _ = decoder.decode(&garbage, NOW);
                 // Each time that the codec begins anew counts as a change of size.
-                let whole = decoder.decode(&coded[0].data);
+                let whole = decoder.decode(&coded[0].data, NOW);
                 prop_assert!(matches!(whole, Ok(Some(_)) | Err(MediaError::TooManySizeChanges(_))));
             }
         }

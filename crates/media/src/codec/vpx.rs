@@ -5,7 +5,6 @@
 use std::ffi::c_int;
 use std::ptr::{NonNull, null};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,7 +16,9 @@ use super::vpx_header::{Vp9References, parse_vp8, vp9_frames};
 use super::{VideoCodec, VideoDecoder, VideoEncoder, VideoEncoderConfig};
 use crate::adaptation::Content;
 use crate::error::MediaError;
-use crate::frame::{Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, Size, VideoFrame};
+use crate::frame::{
+    Bitrate, ColorMatrix, EncodedVideoFrame, I420Buffer, MediaTime, Size, VideoFrame,
+};
 use crate::pool::BufferPool;
 
 /// VP8 or VP9 encoder.
@@ -311,39 +312,8 @@ impl VpxDecoder {
         }
     }
 
-    /// As [`VideoDecoder::decode`], at the time `now`.
-    pub(super) fn decode_at(
-        &mut self,
-        coded: &[u8],
-        now: Instant,
-    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        let inspected = self.inspect(coded, now).inspect_err(|_| {
-            // The codec has not seen it, so what it knows is as good as before.
-            self.awaiting_keyframe = true;
-        })?;
-        let shown = self.decode_inspected(coded).and_then(|picture| {
-            // Whoever decodes what is to be shown and shows nothing has lost something.
-            if inspected && picture.is_none() {
-                Err(self.broken("no picture came out"))
-            } else {
-                Ok(picture)
-            }
-        });
-        match &shown {
-            Ok(_) => self.awaiting_keyframe = false,
-            Err(_) => {
-                // Whatever it half knows would be shown as a broken picture: begin anew.
-                self.raw = None;
-                self.references = Vp9References::default();
-                self.coded_size = None;
-                self.awaiting_keyframe = true;
-            }
-        }
-        shown
-    }
-
     /// Checks what the codec may see. Returns whether a picture is to be shown.
-    fn inspect(&mut self, coded: &[u8], now: Instant) -> Result<bool, MediaError> {
+    fn inspect(&mut self, coded: &[u8], now: MediaTime) -> Result<bool, MediaError> {
         check_coded_bytes(self.codec, coded)?;
         let (mut keyframe, mut shown, mut size) = (false, false, self.coded_size);
         let mut references = self.references;
@@ -415,8 +385,34 @@ impl VpxDecoder {
 }
 
 impl VideoDecoder for VpxDecoder {
-    fn decode(&mut self, coded: &[u8]) -> Result<Option<Arc<I420Buffer>>, MediaError> {
-        self.decode_at(coded, Instant::now())
+    fn decode(
+        &mut self,
+        coded: &[u8],
+        now: MediaTime,
+    ) -> Result<Option<Arc<I420Buffer>>, MediaError> {
+        let inspected = self.inspect(coded, now).inspect_err(|_| {
+            // The codec has not seen it, so what it knows is as good as before.
+            self.awaiting_keyframe = true;
+        })?;
+        let shown = self.decode_inspected(coded).and_then(|picture| {
+            // Whoever decodes what is to be shown and shows nothing has lost something.
+            if inspected && picture.is_none() {
+                Err(self.broken("no picture came out"))
+            } else {
+                Ok(picture)
+            }
+        });
+        match &shown {
+            Ok(_) => self.awaiting_keyframe = false,
+            Err(_) => {
+                // Whatever it half knows would be shown as a broken picture: begin anew.
+                self.raw = None;
+                self.references = Vp9References::default();
+                self.coded_size = None;
+                self.awaiting_keyframe = true;
+            }
+        }
+        shown
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 
+use visavis_media_testing::stoi::stoi;
+
 use super::*;
 use crate::audio::protection::ProtectionControl;
-use crate::audio::stoi::stoi;
 use crate::codec::opus::{OpusEncoder, OpusEncoderConfig};
 use crate::frame::{AudioFrame, Bitrate};
 use crate::random::SplitMix64;

@@ -1,6 +1,6 @@
 //! The V4L2 calls that capturing needs, each safe to call: nodes, formats, mapped buffers.
 //!
-//! Structures and numbers are those of `linux/videodev2.h`, through the `v4l` crate.
+//! Structures and numbers are those of `linux/videodev2.h`.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,12 +8,12 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use v4l::v4l_sys as sys;
-use v4l::v4l2::vidioc;
 use visavis_media::Size;
 
-const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
-const MMAP: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
+use super::videodev2::{self as sys, Plain as _};
+
+const CAPTURE: u32 = sys::V4L2_BUF_TYPE_VIDEO_CAPTURE;
+const MMAP: u32 = sys::V4L2_MEMORY_MMAP;
 /// One being filled, one waiting, one being converted, one spare. Not more: waiting pictures age.
 const BUFFERS: u32 = 4;
 /// More entries in a driver's list than this are not read.
@@ -39,38 +39,6 @@ pub(super) struct Set {
     pub(super) stride: usize,
 }
 
-/// Structures of `videodev2.h`, for which all zeros is a valid value.
-///
-/// # Safety
-///
-/// The type holds integers, arrays of them and unions of such, and null pointers at most.
-unsafe trait Plain: Sized {
-    fn zeroed() -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { std::mem::zeroed() }
-    }
-}
-
-macro_rules! plain {
-    ($($structure:ident),*) => {
-        $(
-            // SAFETY: a structure of `videodev2.h`: integers, and pointers that may be null.
-            unsafe impl Plain for sys::$structure {}
-        )*
-    };
-}
-
-plain!(
-    v4l2_capability,
-    v4l2_fmtdesc,
-    v4l2_frmsizeenum,
-    v4l2_frmivalenum,
-    v4l2_format,
-    v4l2_streamparm,
-    v4l2_requestbuffers,
-    v4l2_buffer
-);
-
 impl Node {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
@@ -87,15 +55,17 @@ impl Node {
     /// # Safety
     ///
     /// `argument` is the structure that `request` is defined with.
-    unsafe fn ioctl<T>(&self, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
+    unsafe fn ioctl<T>(&self, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
         loop {
             // SAFETY: the pointer is valid for the call; the caller vouches for its type.
-            let result = unsafe {
-                v4l::v4l2::ioctl(self.0.as_raw_fd(), request, std::ptr::from_mut(argument).cast())
-            };
-            match result {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+            let result =
+                unsafe { libc::ioctl(self.0.as_raw_fd(), request, std::ptr::from_mut(argument)) };
+            if result != -1 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
             }
         }
     }
@@ -103,7 +73,7 @@ impl Node {
     pub(super) fn capability(&self) -> io::Result<Capability> {
         let mut caps = sys::v4l2_capability::zeroed();
         // SAFETY: QUERYCAP takes a v4l2_capability.
-        unsafe { self.ioctl(vidioc::VIDIOC_QUERYCAP, &mut caps)? };
+        unsafe { self.ioctl(sys::VIDIOC_QUERYCAP, &mut caps)? };
         // `capabilities` is of the whole device, `device_caps` of this node.
         let own = if caps.capabilities & sys::V4L2_CAP_DEVICE_CAPS != 0 {
             caps.device_caps
@@ -126,7 +96,7 @@ impl Node {
                 entry.index = index;
                 entry.type_ = CAPTURE;
                 // SAFETY: ENUM_FMT takes a v4l2_fmtdesc.
-                unsafe { self.ioctl(vidioc::VIDIOC_ENUM_FMT, &mut entry) }.ok()?;
+                unsafe { self.ioctl(sys::VIDIOC_ENUM_FMT, &mut entry) }.ok()?;
                 Some(entry.pixelformat)
             })
             .any(|offered| offered == code)
@@ -140,14 +110,14 @@ impl Node {
                 entry.index = index;
                 entry.pixel_format = code;
                 // SAFETY: ENUM_FRAMESIZES takes a v4l2_frmsizeenum.
-                unsafe { self.ioctl(vidioc::VIDIOC_ENUM_FRAMESIZES, &mut entry) }.ok()?;
-                if entry.type_ == sys::v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE {
+                unsafe { self.ioctl(sys::VIDIOC_ENUM_FRAMESIZES, &mut entry) }.ok()?;
+                if entry.type_ == sys::V4L2_FRMSIZE_TYPE_DISCRETE {
                     // SAFETY: the type says which member is set; any bits are valid integers.
-                    let d = unsafe { entry.__bindgen_anon_1.discrete };
+                    let d = unsafe { entry.size.discrete };
                     return Some(Size::new(d.width, d.height));
                 }
                 // SAFETY: as above.
-                let s = unsafe { entry.__bindgen_anon_1.stepwise };
+                let s = unsafe { entry.size.stepwise };
                 Some(Size::new(
                     in_steps(wanted.width_px, s.min_width, s.max_width, s.step_width),
                     in_steps(wanted.height_px, s.min_height, s.max_height, s.step_height),
@@ -166,13 +136,13 @@ impl Node {
                 entry.width = size.width_px;
                 entry.height = size.height_px;
                 // SAFETY: ENUM_FRAMEINTERVALS takes a v4l2_frmivalenum.
-                unsafe { self.ioctl(vidioc::VIDIOC_ENUM_FRAMEINTERVALS, &mut entry) }.ok()?;
-                if entry.type_ == sys::v4l2_frmivaltypes_V4L2_FRMIVAL_TYPE_DISCRETE {
+                unsafe { self.ioctl(sys::VIDIOC_ENUM_FRAMEINTERVALS, &mut entry) }.ok()?;
+                if entry.type_ == sys::V4L2_FRMIVAL_TYPE_DISCRETE {
                     // SAFETY: the type says which member is set; any bits are valid integers.
-                    return Some(rate(unsafe { entry.__bindgen_anon_1.discrete }));
+                    return Some(rate(unsafe { entry.interval.discrete }));
                 }
                 // SAFETY: as above.
-                let s = unsafe { entry.__bindgen_anon_1.stepwise };
+                let s = unsafe { entry.interval.stepwise };
                 // The shortest interval is the highest rate.
                 Some(wanted.min(rate(s.min)).max(rate(s.max)))
             })
@@ -185,9 +155,9 @@ impl Node {
         format.fmt.pix.width = size.width_px;
         format.fmt.pix.height = size.height_px;
         format.fmt.pix.pixelformat = code;
-        format.fmt.pix.field = sys::v4l2_field_V4L2_FIELD_NONE;
+        format.fmt.pix.field = sys::V4L2_FIELD_NONE;
         // SAFETY: S_FMT takes a v4l2_format.
-        unsafe { self.ioctl(vidioc::VIDIOC_S_FMT, &mut format)? };
+        unsafe { self.ioctl(sys::VIDIOC_S_FMT, &mut format)? };
         // SAFETY: for this type of buffer the driver fills `pix`; any bits are valid integers.
         let pix = unsafe { format.fmt.pix };
         Ok(Set {
@@ -203,7 +173,7 @@ impl Node {
         parameters.type_ = CAPTURE;
         parameters.parm.capture.timeperframe = interval(fps);
         // SAFETY: S_PARM takes a v4l2_streamparm.
-        unsafe { self.ioctl(vidioc::VIDIOC_S_PARM, &mut parameters)? };
+        unsafe { self.ioctl(sys::VIDIOC_S_PARM, &mut parameters)? };
         // SAFETY: for this type of buffer the driver fills `capture`; any bits are valid integers.
         let set = rate(unsafe { parameters.parm.capture.timeperframe });
         if set > 0.0 { Ok(set) } else { Err(io::ErrorKind::Unsupported.into()) }
@@ -219,7 +189,7 @@ struct Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: exactly what mmap returned, once; slices of it never outlive `&self`.
-        let _ = unsafe { v4l::v4l2::munmap(self.address.as_ptr().cast(), self.length) };
+        let _ = unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
     }
 }
 
@@ -240,25 +210,28 @@ impl Stream {
         request.type_ = CAPTURE;
         request.memory = MMAP;
         // SAFETY: REQBUFS takes a v4l2_requestbuffers.
-        unsafe { node.ioctl(vidioc::VIDIOC_REQBUFS, &mut request)? };
+        unsafe { node.ioctl(sys::VIDIOC_REQBUFS, &mut request)? };
         let mut stream = Self { mappings: Vec::new(), node };
         for index in 0..request.count {
             let mut buffer = descriptor(index);
             // SAFETY: QUERYBUF takes a v4l2_buffer.
-            unsafe { stream.node.ioctl(vidioc::VIDIOC_QUERYBUF, &mut buffer)? };
+            unsafe { stream.node.ioctl(sys::VIDIOC_QUERYBUF, &mut buffer)? };
             let length = buffer.length as usize;
             // SAFETY: a fresh mapping at an address of the kernel's choice; for this kind of
             // memory the driver fills `offset`.
             let address = unsafe {
-                v4l::v4l2::mmap(
+                libc::mmap(
                     std::ptr::null_mut(),
                     length,
                     libc::PROT_READ | libc::PROT_WRITE,
                     libc::MAP_SHARED,
                     stream.node.0.as_raw_fd(),
                     libc::off_t::from(buffer.m.offset),
-                )?
+                )
             };
+            if address == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
             let address = NonNull::new(address.cast())
                 .ok_or_else(|| io::Error::other("a buffer at address zero"))?;
             stream.mappings.push(Mapping { address, length });
@@ -266,14 +239,14 @@ impl Stream {
         }
         let mut kind = CAPTURE as libc::c_int;
         // SAFETY: STREAMON takes an int.
-        unsafe { stream.node.ioctl(vidioc::VIDIOC_STREAMON, &mut kind)? };
+        unsafe { stream.node.ioctl(sys::VIDIOC_STREAMON, &mut kind)? };
         Ok(stream)
     }
 
     /// Gives a buffer back to the driver.
     fn queue(&self, index: u32) -> io::Result<()> {
         // SAFETY: QBUF takes a v4l2_buffer.
-        unsafe { self.node.ioctl(vidioc::VIDIOC_QBUF, &mut descriptor(index)) }
+        unsafe { self.node.ioctl(sys::VIDIOC_QBUF, &mut descriptor(index)) }
     }
 
     /// Waits up to `wait` for a picture, and hands out its bytes and its age; whether one came.
@@ -323,7 +296,7 @@ impl Stream {
         loop {
             let mut buffer = descriptor(0);
             // SAFETY: DQBUF takes a v4l2_buffer.
-            match unsafe { self.node.ioctl(vidioc::VIDIOC_DQBUF, &mut buffer) } {
+            match unsafe { self.node.ioctl(sys::VIDIOC_DQBUF, &mut buffer) } {
                 Ok(()) => {
                     if let Some(older) = newest.replace(buffer) {
                         self.queue(older.index)?;
@@ -344,7 +317,7 @@ impl Drop for Stream {
         let mut kind = CAPTURE as libc::c_int;
         // Fails if the device is gone; then there is nothing to stop.
         // SAFETY: STREAMOFF takes an int.
-        let _ = unsafe { self.node.ioctl(vidioc::VIDIOC_STREAMOFF, &mut kind) };
+        let _ = unsafe { self.node.ioctl(sys::VIDIOC_STREAMOFF, &mut kind) };
     }
 }
 

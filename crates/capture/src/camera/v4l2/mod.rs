@@ -5,6 +5,7 @@
 //! (`docs/decisions/0004-devices.md`).
 
 mod io;
+mod videodev2;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

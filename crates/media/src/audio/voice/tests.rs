@@ -3,11 +3,12 @@
 use std::f32::consts::TAU;
 use std::time::Duration;
 
+use visavis_media_testing::room::{Room, noise};
+use visavis_media_testing::speech::Talker;
+use visavis_media_testing::stoi::stoi;
+
 use super::*;
 use crate::audio::level::Level;
-use crate::audio::room::{Room, noise};
-use crate::audio::speech::Talker;
-use crate::audio::stoi::stoi;
 use crate::frame::MediaTime;
 
 const RATE: usize = 48_000;

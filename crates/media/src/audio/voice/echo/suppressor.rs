@@ -4,7 +4,7 @@
 use std::f32::consts::PI;
 
 use super::spectrum::{BINS, BLOCK, Fourier, Spectrum};
-use crate::audio::speech::Random;
+use crate::random::SplitMix64;
 
 /// How likely it is that a bin is echo is judged against what the filter took, the filter's own doubts,
 /// and the room's noise. Two answers are mixed by the presence of the near end: hard gains that leave
@@ -33,7 +33,7 @@ pub(super) struct Suppressor {
     filter: Box<Spectrum>,
     before: Box<Spectrum>,
     input: Box<Spectrum>,
-    random: Random,
+    random: SplitMix64,
     /// The second half of the comfort noise made last.
     comfort: Box<[f32; BLOCK]>,
     edges: [usize; BANDS + 1],
@@ -63,7 +63,7 @@ impl Suppressor {
             filter: Box::new(open.clone()),
             before: Box::new(open),
             input: Box::default(),
-            random: Random::new(3),
+            random: SplitMix64::new(3),
             comfort: Box::new([0.0; BLOCK]),
             edges: edges(),
             work: Box::default(),
@@ -235,7 +235,7 @@ impl Suppressor {
     /// breathe.
     fn add_comfort(&mut self, fourier: &mut Fourier, out: &mut [f32; BLOCK]) {
         for k in 0..BINS {
-            let angle = PI * self.random.noise();
+            let angle = PI * (2.0 * self.random.unit() - 1.0) as f32;
             let gain = self.gains[k].min(1.0);
             let size = (self.noise.floor[k] * (1.0 - gain * gain) / WINDOW_POWER).sqrt();
             let (sin, cos) = angle.sin_cos();

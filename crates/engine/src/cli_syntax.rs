@@ -8,18 +8,18 @@ use crate::{CameraSource, DeviceId, DisplaySink, MicrophoneSource, Size, Speaker
 /// What would have been understood instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
-pub struct WordError(&'static str);
+pub struct CliSyntaxError(&'static str);
 
 /// Reads `WIDTHxHEIGHT`. Even sizes only: I420 halves the chroma planes.
 ///
 /// # Errors
 ///
 /// Not of that form, odd, or a side outside 32 to 3840 pixels (what the encoder takes).
-pub fn parse_size(text: &str) -> Result<Size, WordError> {
+pub fn parse_size(text: &str) -> Result<Size, CliSyntaxError> {
     let side = |s: &str| s.parse().ok().filter(|n| (32..=3840).contains(n) && n % 2 == 0);
     text.split_once('x')
         .and_then(|(w, h)| Some(Size::new(side(w)?, side(h)?)))
-        .ok_or(WordError("WIDTHxHEIGHT, even numbers from 32 to 3840"))
+        .ok_or(CliSyntaxError("WIDTHxHEIGHT, even numbers from 32 to 3840"))
 }
 
 enum Given {
@@ -39,9 +39,9 @@ fn given(text: &str) -> Option<Given> {
 }
 
 impl FromStr for CameraSource {
-    type Err = WordError;
+    type Err = CliSyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, CliSyntaxError> {
         match (text, given(text)) {
             ("test-pattern", _) => Ok(Self::TestPattern),
             ("grainy-test-pattern", _) => Ok(Self::GrainyTestPattern),
@@ -49,7 +49,7 @@ impl FromStr for CameraSource {
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError(
+            _ => Err(CliSyntaxError(
                 "test-pattern, grainy-test-pattern, none, default, file:PATH.y4m or device:ID",
             )),
         }
@@ -57,22 +57,22 @@ impl FromStr for CameraSource {
 }
 
 impl FromStr for Switch {
-    type Err = WordError;
+    type Err = CliSyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, CliSyntaxError> {
         match text {
             "auto" => Ok(Self::Auto),
             "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
-            _ => Err(WordError("auto, on or off")),
+            _ => Err(CliSyntaxError("auto, on or off")),
         }
     }
 }
 
 impl FromStr for MicrophoneSource {
-    type Err = WordError;
+    type Err = CliSyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, CliSyntaxError> {
         match (text, given(text)) {
             ("tone", _) => Ok(Self::Tone),
             ("stereo-tone", _) => Ok(Self::StereoTone),
@@ -81,7 +81,7 @@ impl FromStr for MicrophoneSource {
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError(
+            _ => Err(CliSyntaxError(
                 "tone, stereo-tone, beep, silence, default, file:PATH.wav or device:ID",
             )),
         }
@@ -89,28 +89,30 @@ impl FromStr for MicrophoneSource {
 }
 
 impl FromStr for SpeakerSink {
-    type Err = WordError;
+    type Err = CliSyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, CliSyntaxError> {
         match (text, given(text)) {
             ("none", _) => Ok(Self::None),
             ("default", _) => Ok(Self::Default),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
             (_, Some(Given::StereoFile(path))) => Ok(Self::StereoFile(path)),
             (_, Some(Given::Device(id))) => Ok(Self::Device(id)),
-            _ => Err(WordError("none, default, file:PATH.wav, stereo-file:PATH.wav or device:ID")),
+            _ => Err(CliSyntaxError(
+                "none, default, file:PATH.wav, stereo-file:PATH.wav or device:ID",
+            )),
         }
     }
 }
 
 impl FromStr for DisplaySink {
-    type Err = WordError;
+    type Err = CliSyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, CliSyntaxError> {
         match (text, given(text)) {
             ("none", _) => Ok(Self::None),
             (_, Some(Given::File(path))) => Ok(Self::File(path)),
-            _ => Err(WordError("none or file:PATH.y4m")),
+            _ => Err(CliSyntaxError("none or file:PATH.y4m")),
         }
     }
 }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_and_others_refused() {
+    fn what_is_written_is_read_and_the_rest_is_refused() {
         assert_eq!(parse_size("640x360"), Ok(Size::new(640, 360)));
         for bad in ["", "640", "641x360", "0x0", "9999x9999", "axb"] {
             assert!(parse_size(bad).is_err(), "{bad}");

@@ -7,7 +7,7 @@
 
 use std::f32::consts::TAU;
 
-use crate::frame::AUDIO_RATE_HZ;
+use visavis_media::AUDIO_RATE_HZ;
 
 /// An endless talker, mono at 48 kHz: phrases of a few syllables with pauses between them, peaks
 /// near -6 dBFS, about -25 dBFS RMS. No allocation; one thread at a time.
@@ -258,8 +258,9 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use visavis_media::audio::level::Level;
+
     use super::*;
-    use crate::audio::level::Level;
 
     #[test]
     fn talk_is_loud_enough_has_pauses_and_is_the_same_each_time() {

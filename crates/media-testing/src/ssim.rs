@@ -2,8 +2,7 @@
 //! from error visibility to structural similarity", 2004) of the luma, over windows of 8x8 pixels that overlap by half, as
 //! x264 and FFmpeg compute it. For tests and benchmarks.
 
-use crate::error::MediaError;
-use crate::frame::I420Buffer;
+use visavis_media::{I420Buffer, MediaError};
 
 /// 1 for equal pictures, near 0 for unrelated ones.
 ///
@@ -90,9 +89,10 @@ const C2: f64 = 58.5225;
 mod tests {
     use std::time::Duration;
 
+    use visavis_media::Size;
+    use visavis_media::synthetic::TestPattern;
+
     use super::*;
-    use crate::frame::Size;
-    use crate::synthetic::TestPattern;
 
     #[test]
     fn equal_pictures_are_alike_and_noise_makes_them_less_so() {

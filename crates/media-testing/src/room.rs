@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::level::Level;
-use super::speech::Random;
-use crate::frame::AUDIO_RATE_HZ;
+use visavis_media::AUDIO_RATE_HZ;
+use visavis_media::audio::level::Level;
+
+use crate::speech::Random;
 
 /// How sound from the speaker reaches the microphone.
 #[derive(Debug, Clone, Copy)]
