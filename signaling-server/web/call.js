@@ -17,7 +17,7 @@
 // offer is sent again, and ICE is restarted if there is no connection.
 
 import { NotProven, Proof } from "./authentication.js";
-import { preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
+import { asDtlsServer, preferRed, preferVideoCodecs, withStartBitrate } from "./codecs.js";
 import { LIMITS, ProtocolError, parseControlMessage, randomSession } from "./protocol.js";
 import { TIMES_MS, endOfRefusal } from "./rules.js";
 import { Sending } from "./sending.js";
@@ -504,7 +504,8 @@ export class Call extends EventTarget {
       this.#settingAnswer = description.type === "answer";
       // With an offer the confirmation goes along with the answer.
       if (description.type === "answer" && wasConfirmed !== this.#proof.isConfirmed) this.#sendProof();
-      await pc.setRemoteDescription(withSound(withStartBitrate(description), this.#music));
+      const taken = pc.remoteDescription ? description : asDtlsServer(description);
+      await pc.setRemoteDescription(withSound(withStartBitrate(taken), this.#music));
       if (pc !== this.#pc) return;
       this.#settingAnswer = false;
       this.#proofMoved();

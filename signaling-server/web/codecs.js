@@ -38,6 +38,16 @@ export function preferRed(transceiver) {
 }
 
 /**
+ * A first offer of ours that leaves the roles of DTLS open, as if the native peer had chosen to be the client: its server asks
+ * for a cookie first, which costs a round trip, and the browser's does not.
+ */
+export function asDtlsServer(description) {
+  const { type, sdp } = description;
+  if (type !== "offer" || !/^a=x-visavis-dtls:/m.test(sdp)) return description;
+  return { type, sdp: sdp.replace(/^a=setup:actpass/gm, "a=setup:active") };
+}
+
+/**
  * The same description as if the other side had asked Chromium's sender to start there
  * (`x-google-start-bitrate`, libwebrtc's media_constants.cc). Other browsers ignore it.
  */

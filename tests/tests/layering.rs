@@ -25,7 +25,7 @@ fn rooms_depend_only_on_the_rooms_below() {
         ("visavis-call", &["visavis-proof", "visavis-signaling-protocol"]),
         ("visavis-signaling-client", &["visavis-signaling-protocol"]),
         ("visavis-signaling", &["visavis-signaling-protocol"]),
-        ("visavis-rtc", &["visavis-media"]),
+        ("visavis-rtc", &["visavis-ice", "visavis-media"]),
         ("visavis-capture", &["visavis-media"]),
         ("visavis-ice", &[]),
         ("visavis-media", &[]),

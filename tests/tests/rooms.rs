@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use visavis_tests::program::{Server, join, scratch};
-use visavis_tests::trace::{is_heard, is_picture, times, unix_ms, wait_times};
+use visavis_tests::trace::{is_heard, is_picture, unix_ms, wait_times};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const ROOM: &str = "abc-def-ghj-kmn";

@@ -82,6 +82,10 @@ pub struct CallSnapshot {
     pub remote_candidates: Vec<CandidateInfo>,
     /// Candidate pairs.
     pub pairs: Vec<PairInfo>,
+    /// Which pairs were selected and why, the oldest first.
+    pub nominations: Vec<NominationInfo>,
+    /// Since the last answer to a check on the selected pair (RFC 7675).
+    pub consent_age: Option<Duration>,
     /// The video that is sent.
     pub video_sent: VideoSentStats,
     /// The video that is received.
@@ -328,6 +332,18 @@ pub struct PairInfo {
     pub nominated: bool,
     /// Whether media runs over it.
     pub selected: bool,
+    /// What kind of way it is, in words: `direct UDP`, `relay over TLS`.
+    pub path: &'static str,
+    /// RFC 8445 §6.1.2.3, of the two below.
+    pub priority: u64,
+    /// Priority of the controlling side's candidate.
+    pub controlling_priority: u32,
+    /// Priority of the controlled side's candidate.
+    pub controlled_priority: u32,
+    /// Checks that were not answered within 3 s.
+    pub requests_lost: u64,
+    /// What the last check that failed otherwise met, in words.
+    pub last_failure: Option<String>,
     /// `currentRoundTripTime`.
     pub rtt: Option<Duration>,
     /// `requestsSent`.
@@ -338,6 +354,21 @@ pub struct PairInfo {
     pub bytes_sent: u64,
     /// `bytesReceived`.
     pub bytes_received: u64,
+}
+
+/// A selection of a candidate pair.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NominationInfo {
+    /// How long ago.
+    pub age: Duration,
+    /// Our end.
+    pub local: String,
+    /// The remote peer's end.
+    pub remote: String,
+    /// What kind of way it is, in words.
+    pub path: &'static str,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// `RTCOutboundRtpStreamStats` of the video.

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use visavis_media::codec_choice::CodecCause;
-use visavis_rtc::{CandidatePairState, CandidateStats, PeerStats};
+use visavis_rtc::{CandidatePairState, CandidateStats, NominationStats, PeerStats};
 
 use crate::audio_receive::AudioReceiveCounts;
 use crate::audio_send::AudioSendCounts;
 use crate::receive::VideoReceiveCounts;
 use crate::send::VideoSendCounts;
 use crate::{
-    CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, PairInfo,
+    CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, NominationInfo, PairInfo,
     RelayProtocol,
 };
 
@@ -96,6 +96,12 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
                 state: pair.state,
                 nominated: pair.nominated,
                 selected: pair.selected,
+                path: pair.path,
+                priority: pair.priority,
+                controlling_priority: pair.controlling_priority,
+                controlled_priority: pair.controlled_priority,
+                requests_lost: pair.requests_lost,
+                last_failure: pair.last_failure.clone(),
                 rtt: pair.current_round_trip_time_s.map(seconds),
                 requests_sent: pair.requests_sent,
                 responses_received: pair.responses_received,
@@ -104,6 +110,15 @@ pub(crate) fn fill_from_peer(snapshot: &mut CallSnapshot, stats: &PeerStats, kno
             })
         })
         .collect();
+    let nomination = |nomination: &NominationStats| NominationInfo {
+        age: seconds(nomination.age_s),
+        local: nomination.local.clone(),
+        remote: nomination.remote.clone(),
+        path: nomination.path,
+        reason: nomination.reason.clone(),
+    };
+    snapshot.nominations = stats.nominations.iter().map(nomination).collect();
+    snapshot.consent_age = stats.consent_age_s.map(seconds);
     // What works first, then by what was tried.
     let succeeded = CandidatePairState::Succeeded;
     snapshot.pairs.sort_by_key(|p| (!p.selected, !p.nominated, p.state != succeeded));

@@ -140,6 +140,16 @@ impl Agent {
         self.data_pair().map(Pair::selected)
     }
 
+    /// Where DTLS can go before a pair is selected (RFC 8445 §12): the best pair by which the remote peer has signed
+    /// something. `None` once a pair was selected.
+    #[must_use]
+    pub fn unselected_path(&self) -> Option<SelectedPair> {
+        let proven = |pair: &&Pair| pair.last_request.is_some() || pair.last_answer.is_some();
+        let candidates = self.current.pairs.iter().filter(proven);
+        let best = candidates.max_by_key(|pair| pair.priority(self.shared.role))?;
+        self.shared.nominations.is_empty().then(|| best.selected())
+    }
+
     /// The smoothed round trip of the selected pair.
     #[must_use]
     pub fn round_trip(&self) -> Option<std::time::Duration> {

@@ -46,7 +46,8 @@ pub use peer::{Peer, PeerConfig, RelayTls};
 pub use receive::RtpCallback;
 pub use send::{AudioSender, SendOutcome, VideoSender};
 pub use stats::{
-    CandidatePairState, CandidatePairStats, CandidateStats, PeerStats, TransportStats,
+    CandidatePairState, CandidatePairStats, CandidateStats, NominationStats, PeerStats,
+    TransportStats,
 };
 pub use stream_stats::{InboundStats, OutboundStats};
 pub use types::{

@@ -281,7 +281,7 @@ impl Peer {
     }
 
     /// Has the connection's task do something. If it broke on what the remote peer sent, [`RtcError::Broken`].
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
         work: impl FnOnce(&mut Connection, Instant) -> Result<T, RtcError> + Send + 'static,

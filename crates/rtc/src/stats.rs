@@ -17,6 +17,11 @@ pub struct PeerStats {
     pub remote_candidates: Vec<CandidateStats>,
     /// Pairs, of the current ICE generation and of the one before while it is in use.
     pub candidate_pairs: Vec<CandidatePairStats>,
+    /// Which pairs were selected and why, the oldest first; at most 32.
+    pub nominations: Vec<NominationStats>,
+    /// Since the last answer to a check on the selected pair, seconds; after 28 s nothing may be sent any more
+    /// (RFC 7675 §5.1).
+    pub consent_age_s: Option<f64>,
     /// Codecs negotiated, as MIME types.
     pub codecs: Vec<String>,
     /// Our video.
@@ -94,6 +99,21 @@ pub struct CandidateStats {
     pub url: String,
 }
 
+/// One selection of a candidate pair.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct NominationStats {
+    /// How long ago it was, seconds.
+    pub age_s: f64,
+    /// Our end: `ADDRESS:PORT`.
+    pub local: String,
+    /// The remote peer's end: `ADDRESS:PORT`.
+    pub remote: String,
+    /// As [`CandidatePairStats::path`].
+    pub path: &'static str,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// State of a candidate pair (RFC 8445 §6.1.2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,7 +140,21 @@ pub struct CandidatePairStats {
     pub nominated: bool,
     /// Whether media goes over it now.
     pub selected: bool,
-    /// Last round trip of a check, seconds.
+    /// What kind of way it is: `direct UDP`, `relay over UDP`, `direct TCP`, `relay over TCP` or `relay over TLS`.
+    pub path: &'static str,
+    /// RFC 8445 §6.1.2.3, of the two below.
+    pub priority: u64,
+    /// Priority of the controlling side's candidate.
+    pub controlling_priority: u32,
+    /// Priority of the controlled side's candidate.
+    pub controlled_priority: u32,
+    /// Checks that were not answered within 3 s.
+    pub requests_lost: u64,
+    /// What the last check that failed otherwise met, in words.
+    pub last_failure: Option<String>,
+    /// The last round trips of checks, the oldest first, seconds; at most 64.
+    pub round_trips_s: Vec<f64>,
+    /// Smoothed round trip of checks, seconds.
     pub current_round_trip_time_s: Option<f64>,
     /// Checks sent.
     pub requests_sent: u64,

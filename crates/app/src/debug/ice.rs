@@ -12,6 +12,7 @@ use crate::widgets;
 /// Draws the tab.
 pub(super) fn show(ui: &mut Ui, s: &CallSnapshot) {
     pairs(ui, s);
+    nominations(ui, s);
     candidates(ui, "LOCAL CANDIDATES", &s.local_candidates);
     candidates(ui, "REMOTE CANDIDATES", &s.remote_candidates);
 }
@@ -31,6 +32,9 @@ pub(super) fn selected_pair(ui: &mut Ui, s: &CallSnapshot) {
         fact("Remote", &format::candidate(&pair.remote), None, KIND);
         let rtt = "currentRoundTripTime: of the newest STUN check, RFC 8445 §7.2.5.2.";
         fact("Round trip", &format::ms_or_unknown(pair.rtt), Some(t.accent), rtt);
+        let consent = "Since the last answer to a check; after 28 s nothing may be sent any more, RFC 7675.";
+        let age = s.consent_age.map(|age| format!("answered {:.1} s ago", age.as_secs_f64()));
+        fact("Consent", age.as_deref().unwrap_or(UNKNOWN), None, consent);
         fact("Sent", &format::bytes(pair.bytes_sent), None, "bytesSent of the pair.");
         fact("Received", &format::bytes(pair.bytes_received), None, "bytesReceived of the pair.");
     });
@@ -51,8 +55,8 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
             Column {
                 title: "state",
                 width: Width::Words(86.0),
-                explain: "State of the connectivity check, RFC 8445 §6.1.2.6; nominated is the \
-                          pair that both sides use.",
+                explain: "State of the connectivity check, RFC 8445 §6.1.2.6; nominated is a \
+                          pair that was selected.",
             },
             Column { title: "rtt", width: Width::Figures(52.0), explain: "currentRoundTripTime" },
             Column {
@@ -77,9 +81,10 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
                     (if p.selected { "●" } else { "" }.to_owned(), Some(t.accent)),
                     (
                         format!(
-                            "{}\n{}",
+                            "{}\n{}\n{}",
                             format::candidate(&p.local),
-                            format::candidate(&p.remote)
+                            format::candidate(&p.remote),
+                            details(p)
                         ),
                         None,
                     ),
@@ -87,6 +92,48 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
                     (p.rtt.map_or_else(|| UNKNOWN.into(), format::ms), None),
                     (format!("{}/{}", p.responses_received, p.requests_sent), None),
                     (format::bytes(p.bytes_sent + p.bytes_received), None),
+                ]
+            })
+            .collect();
+        table(ui, &columns, &rows);
+    });
+}
+
+/// What kind of way a pair is, what its priority is made of, and what its checks met.
+fn details(p: &PairInfo) -> String {
+    let (controlling, controlled) = (p.controlling_priority, p.controlled_priority);
+    let mut details = format!("{} · priority {controlling} / {controlled}", p.path);
+    if p.requests_lost > 0 {
+        details += &format!(" · {} unanswered", p.requests_lost);
+    }
+    if let Some(failure) = &p.last_failure {
+        details += &format!(" · {failure}");
+    }
+    details
+}
+
+/// Which pairs were selected, the newest first.
+fn nominations(ui: &mut Ui, s: &CallSnapshot) {
+    let t = Tokens::of(ui.ctx());
+    widgets::card(ui, &format!("SELECTIONS · {}", s.nominations.len()), |ui| {
+        if s.nominations.is_empty() {
+            ui.label(theme::small("None yet.").color(t.muted));
+            return;
+        }
+        let columns = [
+            Column { title: "ago", width: Width::Figures(58.0), explain: "When it was selected." },
+            Column { title: "local, remote", width: Width::Rest, explain: "" },
+            Column { title: "why", width: Width::Rest, explain: "What made it the selected pair." },
+        ];
+        let rows: Vec<_> = s
+            .nominations
+            .iter()
+            .rev()
+            .map(|n| {
+                vec![
+                    (format!("{:.1} s", n.age.as_secs_f64()), None),
+                    (format!("{}\n{}", n.local, n.remote), None),
+                    (format!("{}\n{}", n.path, n.reason), None),
                 ]
             })
             .collect();

@@ -22,6 +22,8 @@ enum Kind {
 #[derive(Debug, Default)]
 pub(super) struct DtlsRetransmission {
     flight: Vec<Vec<u8>>,
+    /// Of the flight, sent.
+    sent: usize,
     /// Whether we are the DTLS client, once that shows.
     client: Option<bool>,
     last_sent: Option<Instant>,
@@ -39,8 +41,14 @@ impl DtlsRetransmission {
         self.complete
     }
 
-    /// The stack sends a datagram.
-    pub(super) fn on_send(&mut self, now: Instant, datagram: &[u8], round_trip: Option<Duration>) {
+    /// The stack sends a datagram. True if it is of a flight, and to be taken from [`Self::unsent`] once there is a
+    /// path.
+    pub(super) fn on_send(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        round_trip: Option<Duration>,
+    ) -> bool {
         match kind(datagram) {
             // The client is through when the server's last flight has come.
             Kind::Data if self.answered && self.client == Some(true) => self.finish(),
@@ -49,7 +57,7 @@ impl DtlsRetransmission {
                 let begins = self.answered || self.last_sent.is_none_or(|at| now > at + BURST);
                 if begins {
                     self.flight.clear();
-                    self.answered = false;
+                    (self.answered, self.sent) = (false, 0);
                     let wait = round_trip.map_or(UNKNOWN, |round_trip| round_trip * 3 / 2);
                     self.interval = wait.clamp(SHORTEST, LONGEST);
                     self.next = Some(now + self.interval);
@@ -58,10 +66,24 @@ impl DtlsRetransmission {
                 self.last_sent = Some(now);
                 if self.flight.len() < MAX_DATAGRAMS {
                     self.flight.push(datagram.to_vec());
+                    return true;
                 }
             }
             _ => {}
         }
+        false
+    }
+
+    /// Whether something of the flight was not sent yet.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.sent < self.flight.len()
+    }
+
+    /// What of the flight was not sent yet, which it counts as now.
+    pub(super) fn unsent(&mut self) -> Vec<Vec<u8>> {
+        let unsent = self.flight[self.sent..].to_vec();
+        self.sent = self.flight.len();
+        unsent
     }
 
     /// The remote peer sent this.
@@ -81,6 +103,7 @@ impl DtlsRetransmission {
         self.repeats += 1;
         self.interval = (2 * self.interval).min(LONGEST);
         self.next = (self.repeats < MAX_REPEATS).then_some(now + self.interval);
+        self.sent = self.flight.len();
         self.flight.clone()
     }
 

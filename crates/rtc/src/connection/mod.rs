@@ -6,6 +6,7 @@
 //! interceptors, of which the last one hands it to the application. A frame that goes: `write_rtp` -> the
 //! interceptors, of which the first one cuts it up and the pacer says when -> `flush` -> `Paths::send`.
 
+mod early_dtls;
 mod handshake;
 mod negotiation;
 mod paths;
@@ -24,9 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rtc::peer_connection::event::{RTCDataChannelEvent, RTCPeerConnectionEvent};
 use rtc::peer_connection::message::RTCMessage;
-use rtc::peer_connection::state::{
-    RTCIceConnectionState, RTCPeerConnectionState, RTCSignalingState,
-};
+use rtc::peer_connection::state::{RTCPeerConnectionState, RTCSignalingState};
 use rtc::sansio::Protocol;
 use visavis_ice::{Event, Input, LocalName, NominationReason, PathClass, SelectedPair, State};
 
@@ -96,9 +95,6 @@ pub(crate) struct Connection {
     handshake: DtlsRetransmission,
     records: Option<Records>,
     ssrcs: Ssrcs,
-    /// Whether the stack's ICE is to connect, upon which DTLS begins: there is a path. Its handshake is given up 8 s
-    /// after that.
-    wants_stack: bool,
     /// DTLS of the remote peer that came before the stack's ICE was connected.
     early: Vec<BytesMut>,
     outputs: VecDeque<Output>,
@@ -165,7 +161,6 @@ impl Connection {
             handshake: DtlsRetransmission::default(),
             records: None,
             ssrcs: Ssrcs::default(),
-            wants_stack: false,
             early: Vec::new(),
             outputs: VecDeque::new(),
             messages: VecDeque::new(),
@@ -194,6 +189,11 @@ impl Connection {
     /// Our ICE user name fragment.
     pub(crate) fn local_ufrag(&self) -> &str {
         self.paths.agent.local_credentials().ufrag()
+    }
+
+    /// Whether ICE has no path and looks for none.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.ice_state == IceConnectionState::Failed
     }
 
     /// A datagram came from the network, or a message of a stream.
@@ -225,7 +225,6 @@ impl Connection {
         self.stats.bytes_received += data.len() as u64;
         if is_dtls(&data) {
             if !self.stack.is_started {
-                self.wants_stack = true;
                 if self.early.len() < MAX_EARLY {
                     self.early.push(data);
                 }
@@ -256,6 +255,21 @@ impl Connection {
             (false, _) => HandshakePhase::UnderWay,
             (true, false) => HandshakePhase::LocallyComplete,
             (true, true) => HandshakePhase::Complete,
+        }
+    }
+
+    /// Both sides are described: DTLS begins, and what came of it is looked at. The first flight of a client waits for a
+    /// path, or goes by signaling.
+    fn start_stack(&mut self, now: Instant) {
+        match self.stack.start(now) {
+            Ok(true) => {
+                for data in std::mem::take(&mut self.early) {
+                    self.on_data(now, data);
+                }
+                self.flush(now);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the stack does not start"),
         }
     }
 
@@ -303,14 +317,22 @@ impl Connection {
         }
     }
 
+    /// Whether time passes for the stack. Its handshake, which is given up after some seconds, begins before there is a
+    /// path.
+    fn has_stack_time(&self) -> bool {
+        self.dtls == DtlsState::Connected || self.paths.is_open()
+    }
+
     /// Time passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.paths.handle_timeout(now);
-        if let Err(error) = self.stack.pc.handle_timeout(now) {
+        if self.has_stack_time()
+            && let Err(error) = self.stack.pc.handle_timeout(now)
+        {
             tracing::debug!(%error, "the stack's timers");
         }
         for datagram in self.handshake.due(now) {
-            self.paths.send(now, datagram);
+            self.paths.send_handshake(now, datagram);
         }
         self.send_messages(now);
         if self.accept_tcp_at.take_if(|at| *at <= now).is_some() && self.selected.is_none() {
@@ -330,7 +352,7 @@ impl Connection {
                 break;
             }
         }
-        let stack = self.stack.pc.poll_timeout();
+        let stack = if self.has_stack_time() { self.stack.pc.poll_timeout() } else { None };
         let handshake = self.handshake.deadline();
         let next = [stack, handshake, self.paths.deadline(), self.accept_tcp_at];
         Output::Deadline(next.into_iter().flatten().min())
@@ -375,7 +397,6 @@ impl Connection {
         self.paths.on_selected(now, pair);
         self.selected = Some(pair);
         self.selections += 1;
-        self.wants_stack = true;
         let is_direct = |pair: SelectedPair| pair.class == PathClass::DirectUdp;
         if let Some(previous) = previous
             && is_direct(previous) != is_direct(pair)
@@ -436,11 +457,6 @@ impl Connection {
 
     /// Moves what the stack has on; false if it had nothing.
     fn flush(&mut self, now: Instant) -> bool {
-        if self.wants_stack
-            && let Err(error) = self.stack.start()
-        {
-            tracing::warn!(%error, "the stack does not start");
-        }
         let mut moved = false;
         while let Some(datagram) = self.stack.poll_datagram(now) {
             moved = true;
@@ -461,6 +477,12 @@ impl Connection {
                 }
             }
         }
+        if self.handshake.has_unsent() && self.paths.is_open() {
+            moved = true;
+            for datagram in self.handshake.unsent() {
+                self.paths.send_handshake(now, datagram);
+            }
+        }
         if self.gathering == IceGatheringState::Gathering && self.paths.is_gathered() {
             moved = true;
             self.gathering = IceGatheringState::Complete;
@@ -475,7 +497,9 @@ impl Connection {
     fn on_stack_datagram(&mut self, now: Instant, datagram: BytesMut) {
         if !self.handshake.is_complete() {
             let round_trip = self.paths.agent.round_trip();
-            self.handshake.on_send(now, &datagram, round_trip);
+            if self.handshake.on_send(now, &datagram, round_trip) {
+                return;
+            }
         }
         let bytes = datagram.len() as u64;
         if self.paths.send(now, datagram.into()) {
@@ -501,17 +525,8 @@ impl Connection {
                 }
                 _ => {}
             },
-            RTCPeerConnectionEvent::OnIceConnectionStateChangeEvent(state) => {
-                // The formality's.
-                if state == RTCIceConnectionState::Connected {
-                    self.stack.is_started = true;
-                    for data in std::mem::take(&mut self.early) {
-                        self.on_data(now, data);
-                    }
-                }
-            }
             RTCPeerConnectionEvent::OnDataChannel(event) => self.on_channel(now, event),
-            // Gathering's are the formality's, and media is handed over by the last interceptor.
+            // ICE's and gathering's are the formality's, and media is handed over by the last interceptor.
             _ => {}
         }
     }

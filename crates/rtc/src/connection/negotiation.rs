@@ -11,7 +11,7 @@ use visavis_ice::{Credentials, IceError, Input, RemoteDescription, Role as IceRo
 use visavis_media::VideoCodec;
 
 use super::stack::{from_stack, to_stack};
-use super::{ACCEPT_TCP_AFTER, Connection};
+use super::{ACCEPT_TCP_AFTER, Connection, early_dtls};
 use crate::answer::{self, Role};
 use crate::codecs;
 use crate::congestion::TRANSPORT_CC_URI;
@@ -120,6 +120,10 @@ impl Connection {
         self.negotiation.before_offer = None;
         self.negotiation.local.clone_from(&description.sdp);
         self.settle(SdpKind::Answer);
+        self.start_stack(now);
+        if early_dtls::is_taken(&self.negotiation.remote) && self.handshake.has_unsent() {
+            description.sdp = early_dtls::put_into(&description.sdp, &self.handshake.unsent());
+        }
         Ok(description)
     }
 
@@ -178,6 +182,10 @@ impl Connection {
             let role = Role::of(&self.negotiation.remote).map(Role::other);
             self.negotiation.role = self.negotiation.role.or(role);
             self.settle(SdpKind::Offer);
+            if !self.stack.is_started {
+                self.early.extend(early_dtls::of(&self.negotiation.remote));
+            }
+            self.start_stack(now);
         }
         Ok(())
     }
@@ -319,6 +327,7 @@ impl Connection {
         let told = from_stack(&told, agent.local_credentials(), agent.local_candidates(), ended);
         let told = codecs::prefer_red(&told);
         let told = codecs::prefer_video(&codecs::announce_stereo(&told), self.video_codecs);
+        let told = if kind == SdpKind::Offer { early_dtls::announce(&told) } else { told };
         Description { kind, sdp: parity::announce(&told) }
     }
 

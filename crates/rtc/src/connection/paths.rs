@@ -453,9 +453,24 @@ impl Paths {
         self.bytes.get(&pair).copied().unwrap_or_default()
     }
 
+    /// Whether DTLS can be sent, perhaps before a pair is selected.
+    pub(super) fn is_open(&self) -> bool {
+        self.agent.selected().or_else(|| self.agent.unselected_path()).is_some()
+    }
+
+    /// Sends a datagram of a handshake, perhaps before a pair is selected.
+    pub(super) fn send_handshake(&mut self, now: Instant, bytes: Vec<u8>) -> bool {
+        let path = self.agent.selected().or_else(|| self.agent.unselected_path());
+        self.send_over(now, path, bytes)
+    }
+
     /// Sends data over the selected pair; false if there is none.
     pub(super) fn send(&mut self, now: Instant, bytes: Vec<u8>) -> bool {
-        let Some(selected) = self.agent.selected() else { return false };
+        self.send_over(now, self.agent.selected(), bytes)
+    }
+
+    fn send_over(&mut self, now: Instant, path: Option<SelectedPair>, bytes: Vec<u8>) -> bool {
+        let Some(selected) = path else { return false };
         self.bytes_of(selected.id).sent += bytes.len() as u64;
         self.transmit(
             now,

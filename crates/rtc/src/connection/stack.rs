@@ -5,6 +5,7 @@
 //! decided above, by the agent of [`visavis_ice`]. Accordingly its descriptions have neither our credentials nor our
 //! candidates: [`to_stack`] and [`from_stack`] exchange them.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
+use rtc::peer_connection::state::RTCIceConnectionState;
 use rtc::peer_connection::transport::{
-    CandidateConfig, CandidateHostConfig, RTCIceCandidate, RTCIceCandidateInit,
+    CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate, RTCIceCandidateInit,
 };
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::RTCRtpSenderId;
@@ -45,6 +47,9 @@ pub(super) struct Stack {
     has_candidates: bool,
     /// Whether its ICE is connected: before, it takes nothing.
     pub(super) is_started: bool,
+    /// What it had to say when it started.
+    datagrams: VecDeque<BytesMut>,
+    events: VecDeque<RTCPeerConnectionEvent>,
 }
 
 impl Stack {
@@ -60,6 +65,8 @@ impl Stack {
             .with_ice_timeouts(Some(Duration::ZERO), Some(Duration::ZERO), Some(KEEPALIVE))
             .with_host_acceptance_min_wait(Some(Duration::ZERO))
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            // By itself it would be the server of a remote side that is lite.
+            .with_answering_dtls_role(RTCDtlsRole::Client)
             .build();
         let mut pc = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
@@ -82,7 +89,16 @@ impl Stack {
             .create_data_channel(CHANNEL_LABEL, Some(init))
             .map_err(RtcError::stack("creating the data channel"))?
             .id();
-        Ok(Self { pc, audio, video, channel, has_candidates: false, is_started: false })
+        Ok(Self {
+            pc,
+            audio,
+            video,
+            channel,
+            has_candidates: false,
+            is_started: false,
+            datagrams: VecDeque::new(),
+            events: VecDeque::new(),
+        })
     }
 
     pub(super) fn sender(&self, kind: MediaKind) -> RTCRtpSenderId {
@@ -96,15 +112,38 @@ impl Stack {
         self.channel
     }
 
-    /// Once both sides are described, lets the stack's ICE connect, upon which DTLS begins.
-    pub(super) fn start(&mut self) -> Result<(), Error> {
+    /// Once both sides are described, connects the stack's ICE, upon which a client of DTLS makes its first flight.
+    /// True if that happened now.
+    pub(super) fn start(&mut self, now: Instant) -> Result<bool, Error> {
         let described =
             self.pc.local_description().is_some() && self.pc.remote_description().is_some();
-        if described && !std::mem::replace(&mut self.has_candidates, true) {
-            self.pc.add_local_candidate(candidate(VIRTUAL_LOCAL)?)?;
-            self.pc.add_remote_candidate(candidate(VIRTUAL_REMOTE)?)?;
+        if !described || std::mem::replace(&mut self.has_candidates, true) {
+            return Ok(false);
         }
-        Ok(())
+        self.pc.add_local_candidate(candidate(VIRTUAL_LOCAL)?)?;
+        self.pc.add_remote_candidate(candidate(VIRTUAL_REMOTE)?)?;
+        for tick in 1..MAX_TICKS {
+            let at = now + CHECK_INTERVAL * tick;
+            // A client's first flight is made at the tick after.
+            let was_started = self.is_started;
+            self.pc.handle_timeout(at)?;
+            while let Some(datagram) = self.next_datagram(at) {
+                self.datagrams.push_back(datagram);
+            }
+            if was_started {
+                return Ok(true);
+            }
+            while let Some(event) = self.pc.poll_event() {
+                self.is_started |= matches!(
+                    event,
+                    RTCPeerConnectionEvent::OnIceConnectionStateChangeEvent(
+                        RTCIceConnectionState::Connected
+                    )
+                );
+                self.events.push_back(event);
+            }
+        }
+        Err(Error::Other("its ICE does not connect".into()))
     }
 
     /// DTLS, SRTP or SRTCP came from the remote peer.
@@ -116,6 +155,10 @@ impl Stack {
 
     /// The next DTLS, SRTP or SRTCP for the remote peer. The checks of the stack's own ICE are answered.
     pub(super) fn poll_datagram(&mut self, now: Instant) -> Option<BytesMut> {
+        self.datagrams.pop_front().or_else(|| self.next_datagram(now))
+    }
+
+    fn next_datagram(&mut self, now: Instant) -> Option<BytesMut> {
         while let Some(sent) = self.pc.poll_write() {
             let datagram = sent.message;
             if datagram.first().is_none_or(|first| *first >= 4) {
@@ -129,7 +172,7 @@ impl Stack {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<RTCPeerConnectionEvent> {
-        self.pc.poll_event()
+        self.events.pop_front().or_else(|| self.pc.poll_event())
     }
 }
 
@@ -245,8 +288,9 @@ const VIRTUAL_LOCAL: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 9);
 const VIRTUAL_REMOTE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)), 9);
-/// The formality takes two ticks.
-const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+/// The formality takes two or three ticks, one after the other without waiting.
+const CHECK_INTERVAL: Duration = Duration::from_micros(1);
+const MAX_TICKS: u32 = 20;
 const MAX_BINDING_REQUESTS: u16 = 1000;
 const KEEPALIVE: Duration = Duration::from_secs(3600);
 /// The label of the data channel, negotiated as [`CHANNEL_ID`] by both sides.

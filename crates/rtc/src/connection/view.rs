@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use rtc::statistics::StatsSelector;
 use rtc::statistics::report::RTCStatsReportEntry;
 use visavis_ice::{
-    CandidateAddress, CandidateKind, IceSnapshot, LocalCandidateSnapshot, PairSnapshot, PairState,
-    Path, RemoteCandidateSnapshot, Role,
+    CandidateAddress, CandidateKind, CheckOutcome, CheckRecord, IceSnapshot,
+    LocalCandidateSnapshot, NominationReason, NominationRecord, PairSnapshot, PairState, Path,
+    PathClass, RemoteCandidateSnapshot, Role,
 };
 
 use super::Connection;
 use crate::stats::{
-    CandidatePairState, CandidatePairStats, CandidateStats, PeerStats, TransportStats,
+    CandidatePairState, CandidatePairStats, CandidateStats, NominationStats, PeerStats,
+    TransportStats,
 };
 
 impl Connection {
@@ -43,6 +45,16 @@ impl Connection {
                 self.pair(&mut stats, &ice, pair);
             }
         }
+        let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+        let nomination = |record: &NominationRecord| NominationStats {
+            age_s: age(record.at),
+            local: record.pair.path.base().to_string(),
+            remote: record.pair.remote.to_string(),
+            path: path_in_words(record.pair.class),
+            reason: reason_in_words(record.reason),
+        };
+        stats.nominations = ice.nominations.iter().map(nomination).collect();
+        stats.consent_age_s = ice.consent.map(|consent| age(consent.last_answer));
         self.transport(now, &ice, &mut stats);
         let counters = self.session.counters();
         stats.outbound_video = counters.outbound.video.clone();
@@ -154,6 +166,13 @@ impl Connection {
             },
             nominated: pair.selected
                 || ice.nominations.iter().any(|nomination| nomination.pair.id == pair.id),
+            path: path_in_words(pair.class),
+            priority: pair.priority.value,
+            controlling_priority: pair.priority.g,
+            controlled_priority: pair.priority.d,
+            requests_lost: pair.lost,
+            last_failure: pair.checks.iter().rev().find_map(failure_in_words),
+            round_trips_s: pair.round_trips.iter().map(|(_, rtt)| rtt.as_secs_f64()).collect(),
             selected: pair.selected && ice.selected.is_some_and(|selected| selected.id == pair.id),
             current_round_trip_time_s: pair.round_trip.map(|rtt: Duration| rtt.as_secs_f64()),
             requests_sent: pair.sent,
@@ -175,6 +194,48 @@ fn remote(candidate: &RemoteCandidateSnapshot) -> CandidateStats {
         protocol: protocol(is_tcp),
         candidate_type: candidate.kind.to_string(),
         url: String::new(),
+    }
+}
+
+fn path_in_words(class: PathClass) -> &'static str {
+    match class {
+        PathClass::DirectUdp => "direct UDP",
+        PathClass::RelayUdp => "relay over UDP",
+        PathClass::DirectTcp => "direct TCP",
+        PathClass::RelayTcp => "relay over TCP",
+        PathClass::RelayTls => "relay over TLS",
+    }
+}
+
+fn reason_in_words(reason: NominationReason) -> String {
+    let ms = |rtt: Duration| format!("{:.0} ms", rtt.as_secs_f64() * 1000.0);
+    match reason {
+        NominationReason::First => "the first that answered".into(),
+        NominationReason::BetterClass { from, to } => {
+            format!("{} instead of {}", path_in_words(to), path_in_words(from))
+        }
+        NominationReason::ShorterRoundTrip { from, to } => {
+            format!("round trip {} instead of {}", ms(to), ms(from))
+        }
+        NominationReason::HigherPriority => "a higher pair priority".into(),
+        NominationReason::PreviousDied => "the pair before it did not answer any more".into(),
+        NominationReason::PathRemoved => "the address of the pair before it is gone".into(),
+        NominationReason::RemoteNominated { nomination: None } => {
+            "the remote peer nominated it".into()
+        }
+        NominationReason::RemoteNominated { nomination: Some(number) } => {
+            format!("the remote peer nominated it (number {number})")
+        }
+    }
+}
+
+/// What a check met that was neither answered nor merely lost.
+fn failure_in_words(check: &CheckRecord) -> Option<String> {
+    match check.outcome {
+        CheckOutcome::Pending | CheckOutcome::Answered { .. } | CheckOutcome::Lost => None,
+        CheckOutcome::RoleConflict => Some("role conflict (487)".into()),
+        CheckOutcome::Rejected { code } => Some(format!("refused with code {code}")),
+        CheckOutcome::NotSymmetric => Some("answered from another address".into()),
     }
 }
 

@@ -195,7 +195,10 @@ impl Driver {
         self.connection.paths.start_gathering(unix_time);
         self.ufrag.send_replace(self.connection.local_ufrag().to_owned());
         let addresses = interfaces::local_addresses();
-        let is_there = |base: &SocketAddr| addresses.iter().any(|known| known.ip() == base.ip());
+        // Where nothing works, whatever is in between may have something against our ports.
+        let anew = self.connection.is_failed();
+        let is_there =
+            |base: &SocketAddr| !anew && addresses.iter().any(|known| known.ip() == base.ip());
         let gone: Vec<SocketAddr> = self.sockets.bases().filter(|base| !is_there(base)).collect();
         for base in gone {
             self.remove_base(now, base);
@@ -317,3 +320,29 @@ fn far_future() -> Instant {
 const STREAM_EVENTS: usize = 256;
 /// A name of a STUN server or relay that takes longer is left out.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::error::RtcError;
+    use crate::types::{PeerConnectionState, PeerEvent};
+    use crate::{Peer, PeerConfig};
+
+    /// Two things that make the stack panic were found by fuzzing; only the remote peer itself can send them, inside of
+    /// DTLS.
+    #[tokio::test]
+    async fn what_makes_the_stack_panic_ends_the_connection_it_came_from() {
+        let (events, mut told) = tokio::sync::mpsc::channel(8);
+        let peer = Peer::new(PeerConfig::default(), events, |_| {}, |_| {}).unwrap();
+        let broke = peer.run("an ABORT", |_, _| -> Result<(), RtcError> {
+            // With an error cause that is longer than the chunk.
+            crate::fuzzing::sctp(&[7, 0, 0, 0, 0, 8, 6, 0, 0, 8, 0, 12, 0, 20]);
+            Ok(())
+        });
+        assert!(matches!(broke.await, Err(RtcError::Broken { .. })));
+        let failed = PeerEvent::PeerConnectionState(PeerConnectionState::Failed);
+        assert_eq!(told.recv().await, Some(failed));
+        assert!(matches!(peer.create_offer(false).await, Err(RtcError::Broken { .. })));
+        peer.close().await;
+    }
+}
