@@ -37,7 +37,8 @@ pub struct Config {
     /// The selected pair is left, if another one answers, after so long without an answer, three checks
     /// unanswered and four round trips.
     pub switch_after: Duration,
-    /// [`State::Disconnected`](crate::State::Disconnected) after so long without an answer on the selected pair.
+    /// [`State::Disconnected`](crate::State::Disconnected) after so long without an answer, a check or data on the
+    /// selected pair.
     pub disconnected_after: Duration,
     /// [`State::Failed`](crate::State::Failed) after so long without an answer on the selected pair. Consent
     /// ends after 30 s (RFC 7675 §5.1), so a longer time counts as 30 s.

@@ -108,7 +108,7 @@ impl Peer {
             video_rtp: Arc::new(video_rtp),
             audio_rtp: Arc::new(audio_rtp),
             sequences: random.sequences,
-            random: || Box::new(system_random),
+            random: Arc::new(|| Box::new(system_random)),
             #[cfg(test)]
             lose: config.lose,
         };

@@ -110,7 +110,7 @@ impl Agent {
     fn state_at(&self, now: Instant) -> State {
         let config = &self.shared.config;
         if let Some(pair) = self.data_pair() {
-            let silent = pair.last_answer.is_none_or(|at| at + config.disconnected_after <= now);
+            let silent = pair.last_heard().is_none_or(|at| at + config.disconnected_after <= now);
             return if silent { State::Disconnected } else { State::Connected };
         }
         if self.state == State::Failed {
@@ -155,9 +155,9 @@ impl Agent {
                 if let Some(pair) = generation.selected_pair() {
                     times.push(pair.suspect_at().filter(|at| *at > now));
                     times.push(pair.dead_at(config.switch_after).filter(|at| *at > now));
-                    for after in [config.disconnected_after, self.failed_after()] {
-                        times.push(pair.last_answer.map(|at| at + after).filter(|at| *at > now));
-                    }
+                    let silent = pair.last_heard().map(|at| at + config.disconnected_after);
+                    let over = pair.last_answer.map(|at| at + self.failed_after());
+                    times.extend([silent, over].map(|at| at.filter(|at| *at > now)));
                     let held = generation.pairs.iter().filter(|pair| pair.is_proven());
                     times.push(held.filter_map(|p| p.held_until).filter(|at| *at > now).min());
                 } else if self.shared.role == Role::Controlling {

@@ -157,6 +157,12 @@ impl Pair {
         is_local(self.remote.ip()) && !is_local(relayed.ip())
     }
 
+    /// When something last came by it: an answer, a check, or data. Consent needs answers alone (RFC 7675), but where
+    /// many packets are lost several checks in a row may be.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.last_answer.max(self.last_request).max(self.last_data)
+    }
+
     pub(crate) fn is_proven(&self) -> bool {
         self.state == PairState::Succeeded
     }

@@ -29,7 +29,9 @@ use rtc::peer_connection::state::{RTCPeerConnectionState, RTCSignalingState};
 use rtc::sansio::Protocol;
 use visavis_ice::{Event, Input, LocalName, NominationReason, PathClass, SelectedPair, State};
 
-pub(crate) use paths::{Endpoint, OpenRelay, Random, RelayId, Transmit};
+#[cfg(test)]
+pub(crate) use paths::Random;
+pub(crate) use paths::{Endpoint, OpenRelay, RandomFactory, RelayId, Transmit};
 pub(crate) use servers::Server;
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
@@ -62,7 +64,7 @@ pub(crate) struct ConnectionConfig {
     /// The first sequence numbers of audio and video.
     pub(crate) sequences: (u16, u16),
     /// For credentials and transactions; has to be unpredictable outside of tests.
-    pub(crate) random: fn() -> Random,
+    pub(crate) random: RandomFactory,
     #[cfg(test)]
     pub(crate) lose: Option<crate::loss_tests::Lottery>,
 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use visavis_ice::{
@@ -77,6 +78,8 @@ pub(super) enum Incoming {
 
 /// Random bytes, for whoever asks.
 pub(crate) type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+/// Makes a source for each agent and client.
+pub(crate) type RandomFactory = Arc<dyn Fn() -> Random + Send + Sync>;
 
 /// Bytes sent and received over a pair.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,7 +91,7 @@ pub(super) struct PairBytes {
 pub(crate) struct Paths {
     pub(crate) agent: Agent,
     gatherer: Gatherer,
-    random: fn() -> Random,
+    random: RandomFactory,
     servers: Vec<Server>,
     /// What their names resolved to; `None` while that is asked for.
     addresses: Vec<Option<Vec<SocketAddr>>>,
@@ -128,7 +131,7 @@ enum RelayState {
 }
 
 impl Paths {
-    pub(super) fn new(config: Config, servers: Vec<Server>, random: fn() -> Random) -> Self {
+    pub(super) fn new(config: Config, servers: Vec<Server>, random: RandomFactory) -> Self {
         Self {
             agent: Agent::new(config, visavis_ice::Role::Controlling, random()),
             gatherer: Gatherer::new(GathererConfig::default(), random()),
