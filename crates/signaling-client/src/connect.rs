@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Error};
@@ -158,14 +160,7 @@ async fn open_at_leisure(
             ))
         })?
         .collect();
-    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for address in addresses {
-        outcome = TcpStream::connect(address).await;
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    let stream = outcome.map_err(|error| match error.kind() {
+    let stream = connect_to_any(addresses).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => passing(format!(
             "nothing listens at {server}: the server is not running, or the port is wrong"
         )),
@@ -182,6 +177,48 @@ async fn open_at_leisure(
         Ok((socket, _)) => Ok(socket),
         Err(error) => Err(explain(server, &error)),
     }
+}
+
+/// Connects to the first address that answers. The families take turns, and each attempt begins a little after the one
+/// before, or as soon as that has failed (RFC 8305 §5): an address that nobody answers at costs 250 ms.
+async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut untried = alternate(addresses).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        let next = untried.next();
+        if let Some(address) = next {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let others = async {
+            match next {
+                Some(_) => tokio::time::sleep(ATTEMPT_DELAY).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => failure = error,
+                Some(Err(error)) => failure = io::Error::other(error),
+                None => return Err(failure),
+            },
+            () = others => {}
+        }
+    }
+}
+
+/// The addresses with the families taking turns, each in its order; the first one's family begins (RFC 8305 §4).
+fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let pairs = std::iter::from_fn(|| match (first.next(), second.next()) {
+        (None, None) => None,
+        pair => Some([pair.0, pair.1]),
+    });
+    pairs.flatten().flatten().collect()
 }
 
 fn explain(server: &ServerUrl, error: &Error) -> ConnectError {
@@ -281,6 +318,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
+/// RFC 8305 §8.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Read buffer of a WebSocket, bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -298,5 +337,39 @@ mod tests {
         for text in ["", "AB", &["AB"; 31].join(":"), &"A".repeat(63), &"X".repeat(64)] {
             assert_eq!(text.parse::<CertificateFingerprint>(), Err(ClientError::BadFingerprint));
         }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let of =
+            |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let given = of(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
+        let wanted = of(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
+        assert_eq!(alternate(given), wanted);
+        assert!(alternate(Vec::new()).is_empty());
+    }
+
+    /// Case 3 of what was seen in the field.
+    #[tokio::test]
+    async fn a_dead_address_costs_a_quarter_of_a_second_and_a_refused_one_nothing() {
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = good.local_addr().unwrap();
+        // It takes one connection and lets all others wait for an answer.
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let dead = full.local_addr().unwrap().as_socket().unwrap();
+        let _first = TcpStream::connect(dead).await.unwrap();
+        let refused = SocketAddr::from(([127, 0, 0, 1], 1));
+        let begin = std::time::Instant::now();
+        connect_to_any(vec![refused, good]).await.unwrap();
+        assert!(begin.elapsed() < ATTEMPT_DELAY);
+        let stream = connect_to_any(vec![dead, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert!(begin.elapsed() < 6 * ATTEMPT_DELAY);
+        let all = connect_to_any(vec![refused]).await;
+        assert_eq!(all.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect_to_any(Vec::new()).await.is_err());
     }
 }
