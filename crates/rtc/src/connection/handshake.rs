@@ -3,7 +3,7 @@
 //! DTLS flights that may be lost are sent again sooner than the stack does it: it repeats a flight after a second
 //! (RFC 6347 §4.2.4.1), a long time in a set-up of half a second. And rtc-dtls 0.21.1 never repeats its client's last
 //! flight once the server has repeated its own: each server's repetition stops the client's timer, and without that
-//! flight the handshake fails. Here the datagrams of a flight go again, as they were, until the remote peer has taken
+//! flight the handshake fails. Here the datagrams of a flight go twice, and again, as they were, until the remote peer has taken
 //! the next step. A record that did arrive is known by its sequence number and dropped (RFC 6347 §4.1.2.6), so one
 //! too many does no harm.
 
@@ -58,9 +58,9 @@ impl DtlsRetransmission {
                 if begins {
                     self.flight.clear();
                     (self.answered, self.sent) = (false, 0);
-                    let wait = round_trip.map_or(UNKNOWN, |round_trip| round_trip * 3 / 2);
+                    let wait = round_trip.map_or(UNKNOWN, |round_trip| round_trip * 5 / 4);
                     self.interval = wait.clamp(SHORTEST, LONGEST);
-                    self.next = Some(now + self.interval);
+                    self.next = Some(now + COPY_AFTER);
                     self.repeats = 0;
                 }
                 self.last_sent = Some(now);
@@ -101,8 +101,11 @@ impl DtlsRetransmission {
             return Vec::new();
         }
         self.repeats += 1;
-        self.interval = (2 * self.interval).min(LONGEST);
         self.next = (self.repeats < MAX_REPEATS).then_some(now + self.interval);
+        // The first one is the copy.
+        if self.repeats > 1 {
+            self.interval = (self.interval * 3 / 2).min(LONGEST);
+        }
         self.sent = self.flight.len();
         self.flight.clone()
     }
@@ -128,7 +131,9 @@ fn kind(datagram: &[u8]) -> Kind {
 /// Where a record's handshake message has its type, behind the record's header (RFC 6347 §4.1, §4.2.2).
 const HANDSHAKE_TYPE: usize = 13;
 const CLIENT_HELLO: u8 = 1;
-/// One and a half round trips, within these. libwebrtc waits two (`kMinDtlsHandshakeTimeoutMs` is the lower one), but
+/// A copy of each flight: a second or so of waiting for two kilobytes. Who has both drops one.
+const COPY_AFTER: Duration = Duration::from_millis(15);
+/// One and a quarter round trips, within these. libwebrtc waits two (`kMinDtlsHandshakeTimeoutMs` is the lower one), but
 /// makes its records anew.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
@@ -137,7 +142,7 @@ const UNKNOWN: Duration = Duration::from_millis(200);
 /// Datagrams of a flight follow each other at once; the stack's own repetition comes a second later.
 const BURST: Duration = Duration::from_millis(500);
 /// Over more than the 8 s after which the stack gives up.
-const MAX_REPEATS: u32 = 10;
+const MAX_REPEATS: u32 = 16;
 const MAX_DATAGRAMS: usize = 16;
 
 #[cfg(test)]
@@ -170,13 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_goes_again_after_one_and_a_half_round_trips_and_ever_later() {
+    fn a_flight_goes_twice_and_again_after_a_round_trip_and_ever_later() {
         let (mut handshake, start) = (DtlsRetransmission::default(), start());
         handshake.on_send(start, &CLIENT_HELLO_RECORD, Some(RTT));
         handshake.on_send(start, &CHANGE_CIPHER_SPEC, Some(RTT));
-        assert_eq!(handshake.deadline(), Some(start + 3 * RTT / 2));
-        let times = [150, 450, 1050, 2050, 3050, 4050, 5050, 6050, 7050, 8050];
-        assert_eq!(repeats(&mut handshake, start), times.map(|at| (at, 2)));
+        assert_eq!(handshake.deadline(), Some(start + COPY_AFTER));
+        let all = repeats(&mut handshake, start);
+        assert_eq!(all[..4], [(15, 2), (140, 2), (265, 2), (453, 2)]);
+        assert!(all.last().is_some_and(|last| last.0 > 8000), "{all:?}");
         // The stack's own repetition counts as a flight.
         handshake.on_send(start + 10 * RTT, &CLIENT_HELLO_RECORD, Some(RTT));
         assert_eq!(handshake.due(start + 12 * RTT).len(), 1);
@@ -186,6 +192,7 @@ mod tests {
     fn an_answer_in_part_does_not_stop_it_but_the_next_flight_does() {
         let (mut handshake, start) = (DtlsRetransmission::default(), start());
         handshake.on_send(start, &CLIENT_HELLO_RECORD, Some(RTT));
+        assert_eq!(handshake.due(start + COPY_AFTER).len(), 1);
         handshake.on_receive(&SERVER_HELLO_RECORD);
         assert_eq!(handshake.due(start + 2 * RTT).len(), 1);
         handshake.on_send(start + 3 * RTT, &CHANGE_CIPHER_SPEC, Some(RTT));

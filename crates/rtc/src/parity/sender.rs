@@ -141,6 +141,8 @@ struct Protection {
     loss: f64,
     burst: f64,
     updated: Option<Instant>,
+    /// Whether the remote peer has reported what arrives.
+    is_reported: bool,
     /// Parity blocks by number of blocks, computed when needed.
     cache: Vec<Option<usize>>,
 }
@@ -154,6 +156,15 @@ impl Protection {
         }
         self.updated = Some(now);
         let network = session.network();
+        if network.delivered.is_none() {
+            // Nothing was reported yet, and the first frame is the one that is waited for.
+            (self.loss, self.burst) = (ASSUMED_LOSS, 1.0);
+            return;
+        }
+        if !std::mem::replace(&mut self.is_reported, true) {
+            (self.loss, self.burst) = (network.loss, network.loss_burst);
+            self.cache.clear();
+        }
         let weight = (since.as_secs_f64() / FORGET_S).min(1.0);
         let decayed = self.loss + weight * (network.loss - self.loss);
         let loss = decayed.max(network.loss);
@@ -194,6 +205,8 @@ const MAX_PICTURES: usize = 3;
 const RESIDUAL: f64 = 0.06;
 /// Below this loss retransmission costs less.
 const LEAST_LOSS: f64 = 0.008;
+/// One packet of parity for the five of a first frame.
+const ASSUMED_LOSS: f64 = 0.08;
 /// On round trips this short retransmission is as quick.
 const SHORT_RTT: Duration = Duration::from_millis(15);
 const UPDATE: Duration = Duration::from_millis(100);
