@@ -11,8 +11,8 @@ use crate::audio_send::AudioSendCounts;
 use crate::receive::VideoReceiveCounts;
 use crate::send::VideoSendCounts;
 use crate::{
-    CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, NominationInfo, PairInfo,
-    RelayProtocol,
+    CallSnapshot, CandidateInfo, CandidateProtocol, CandidateType, NetworkStats, NominationInfo,
+    PairInfo, RelayProtocol,
 };
 
 /// Candidates remembered; a remote side cannot fill our memory with them.

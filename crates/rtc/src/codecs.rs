@@ -29,7 +29,7 @@ use crate::types::MediaKind;
 /// Opus with RED, `video` with RTX, and the header extensions.
 pub(crate) fn media_engine(video: VideoCodecs) -> Result<MediaEngine, RtcError> {
     let mut engine = MediaEngine::default();
-    let register = RtcError::stack("registering codecs");
+    let register = RtcError::stack::<rtc::shared::error::Error>("registering codecs");
     (|| {
         engine.register_codec(
             RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS },

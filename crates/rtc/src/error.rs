@@ -5,12 +5,12 @@
 #[non_exhaustive]
 pub enum RtcError {
     /// The stack refused an operation: a state it does not allow, an address it cannot bind.
-    #[error("{operation} failed: {message}")]
+    #[error("{operation} failed: {source}")]
     Stack {
         /// What was asked for.
         operation: &'static str,
-        /// The stack's own words.
-        message: String,
+        /// What the stack says.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The remote description is not usable SDP.
     #[error("invalid session description: {0}")]
@@ -45,7 +45,9 @@ pub enum RtcError {
 }
 
 impl RtcError {
-    pub(crate) fn stack(operation: &'static str) -> impl FnOnce(rtc::shared::error::Error) -> Self {
-        move |e| Self::Stack { operation, message: e.to_string() }
+    pub(crate) fn stack<E: std::error::Error + Send + Sync + 'static>(
+        operation: &'static str,
+    ) -> impl FnOnce(E) -> Self {
+        move |error| Self::Stack { operation, source: error.into() }
     }
 }

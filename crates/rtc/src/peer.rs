@@ -314,8 +314,7 @@ struct RandomStart {
 
 fn random_start() -> Result<RandomStart, RtcError> {
     let mut bytes = [0u8; 28];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| RtcError::Stack { operation: "random numbers", message: e.to_string() })?;
+    getrandom::fill(&mut bytes).map_err(RtcError::stack("random numbers"))?;
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);

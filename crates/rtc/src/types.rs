@@ -110,8 +110,6 @@ pub struct SenderReportInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// An offer should be made (W3C `negotiationneeded`).
-    NegotiationNeeded,
     /// A local candidate to signal; an empty one ends the list.
     LocalCandidate(Candidate),
     /// W3C `signalingState` changed.
@@ -124,8 +122,7 @@ pub enum PeerEvent {
     PeerConnectionState(PeerConnectionState),
     /// The state of the DTLS transport changed, as far as the other states tell.
     DtlsState(DtlsState),
-    /// Media goes by a direct pair of UDP now though the selected one is relayed or over TCP, or (false) by
-    /// that one again.
+    /// Media goes by a direct pair of UDP now instead of a relayed one or one over TCP, or (false) the other way.
     DirectPath(bool),
     /// A negotiation is complete: the video codecs that both have, in the remote peer's order of preference. None if
     /// there is none in common or the remote peer rejected video: no picture goes either way. Told once and when it

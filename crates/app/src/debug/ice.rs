@@ -32,7 +32,8 @@ pub(super) fn selected_pair(ui: &mut Ui, s: &CallSnapshot) {
         fact("Remote", &format::candidate(&pair.remote), None, KIND);
         let rtt = "currentRoundTripTime: of the newest STUN check, RFC 8445 §7.2.5.2.";
         fact("Round trip", &format::ms_or_unknown(pair.rtt), Some(t.accent), rtt);
-        let consent = "Since the last answer to a check; after 28 s nothing may be sent any more, RFC 7675.";
+        let consent =
+            "Since the last answer to a check; after 28 s nothing may be sent any more, RFC 7675.";
         let age = s.consent_age.map(|age| format!("answered {:.1} s ago", age.as_secs_f64()));
         fact("Consent", age.as_deref().unwrap_or(UNKNOWN), None, consent);
         fact("Sent", &format::bytes(pair.bytes_sent), None, "bytesSent of the pair.");

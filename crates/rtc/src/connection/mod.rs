@@ -549,11 +549,11 @@ impl Connection {
                 self.session.channel_open.store(true, Ordering::Relaxed);
                 self.session.emit(PeerEvent::DataChannelOpen);
             }
-            RTCDataChannelEvent::OnClose(id) if id == ours => {
-                if std::mem::take(&mut self.channel_open) {
-                    self.session.channel_open.store(false, Ordering::Relaxed);
-                    self.session.emit(PeerEvent::DataChannelClosed);
-                }
+            RTCDataChannelEvent::OnClose(id)
+                if id == ours && std::mem::take(&mut self.channel_open) =>
+            {
+                self.session.channel_open.store(false, Ordering::Relaxed);
+                self.session.emit(PeerEvent::DataChannelClosed);
             }
             RTCDataChannelEvent::OnBufferedAmountLow(id) if id == ours => self.send_messages(now),
             // All channels are agreed on before, so this is one that nobody asked for. A foreign page may open one
