@@ -43,12 +43,7 @@ impl DtlsRetransmission {
 
     /// The stack sends a datagram. True if it is of a flight, and to be taken from [`Self::unsent`] once there is a
     /// path.
-    pub(super) fn on_send(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-        round_trip: Option<Duration>,
-    ) -> bool {
+    pub(super) fn on_send(&mut self, now: Instant, datagram: &[u8]) -> bool {
         match kind(datagram) {
             // The client is through when the server's last flight has come.
             Kind::Data if self.answered && self.client == Some(true) => self.finish(),
@@ -57,11 +52,7 @@ impl DtlsRetransmission {
                 let begins = self.answered || self.last_sent.is_none_or(|at| now > at + BURST);
                 if begins {
                     self.flight.clear();
-                    (self.answered, self.sent) = (false, 0);
-                    let wait = round_trip.map_or(UNKNOWN, |round_trip| round_trip * 5 / 4);
-                    self.interval = wait.clamp(SHORTEST, LONGEST);
-                    self.next = Some(now + COPY_AFTER);
-                    self.repeats = 0;
+                    (self.answered, self.sent, self.next) = (false, 0, None);
                 }
                 self.last_sent = Some(now);
                 if self.flight.len() < MAX_DATAGRAMS {
@@ -79,8 +70,12 @@ impl DtlsRetransmission {
         self.sent < self.flight.len()
     }
 
-    /// What of the flight was not sent yet, which it counts as now.
-    pub(super) fn unsent(&mut self) -> Vec<Vec<u8>> {
+    /// What of the flight was not sent yet, which it counts as from now on.
+    pub(super) fn unsent(&mut self, now: Instant, round_trip: Option<Duration>) -> Vec<Vec<u8>> {
+        let wait = round_trip.map_or(UNKNOWN, |round_trip| round_trip * 5 / 4);
+        self.interval = wait.clamp(SHORTEST, LONGEST);
+        self.next = Some(now + COPY_AFTER);
+        self.repeats = 0;
         let unsent = self.flight[self.sent..].to_vec();
         self.sent = self.flight.len();
         unsent
@@ -95,7 +90,7 @@ impl DtlsRetransmission {
         }
     }
 
-    /// What is to be sent again.
+    /// What is to be sent again; to be asked for only while there is a path.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Vec<u8>> {
         if self.next.is_none_or(|at| at > now) {
             return Vec::new();
@@ -161,6 +156,12 @@ mod tests {
         Instant::now()
     }
 
+    fn send(handshake: &mut DtlsRetransmission, now: Instant, datagram: &[u8]) {
+        if handshake.on_send(now, datagram) {
+            handshake.unsent(now, Some(RTT));
+        }
+    }
+
     /// When what is sent again within ten seconds, ms after `start`.
     fn repeats(handshake: &mut DtlsRetransmission, start: Instant) -> Vec<(u128, usize)> {
         let mut all = Vec::new();
@@ -177,25 +178,25 @@ mod tests {
     #[test]
     fn a_flight_goes_twice_and_again_after_a_round_trip_and_ever_later() {
         let (mut handshake, start) = (DtlsRetransmission::default(), start());
-        handshake.on_send(start, &CLIENT_HELLO_RECORD, Some(RTT));
-        handshake.on_send(start, &CHANGE_CIPHER_SPEC, Some(RTT));
+        send(&mut handshake, start, &CLIENT_HELLO_RECORD);
+        send(&mut handshake, start, &CHANGE_CIPHER_SPEC);
         assert_eq!(handshake.deadline(), Some(start + COPY_AFTER));
         let all = repeats(&mut handshake, start);
         assert_eq!(all[..4], [(15, 2), (140, 2), (265, 2), (453, 2)]);
         assert!(all.last().is_some_and(|last| last.0 > 8000), "{all:?}");
         // The stack's own repetition counts as a flight.
-        handshake.on_send(start + 10 * RTT, &CLIENT_HELLO_RECORD, Some(RTT));
+        send(&mut handshake, start + 10 * RTT, &CLIENT_HELLO_RECORD);
         assert_eq!(handshake.due(start + 12 * RTT).len(), 1);
     }
 
     #[test]
     fn an_answer_in_part_does_not_stop_it_but_the_next_flight_does() {
         let (mut handshake, start) = (DtlsRetransmission::default(), start());
-        handshake.on_send(start, &CLIENT_HELLO_RECORD, Some(RTT));
+        send(&mut handshake, start, &CLIENT_HELLO_RECORD);
         assert_eq!(handshake.due(start + COPY_AFTER).len(), 1);
         handshake.on_receive(&SERVER_HELLO_RECORD);
         assert_eq!(handshake.due(start + 2 * RTT).len(), 1);
-        handshake.on_send(start + 3 * RTT, &CHANGE_CIPHER_SPEC, Some(RTT));
+        send(&mut handshake, start + 3 * RTT, &CHANGE_CIPHER_SPEC);
         assert_eq!(handshake.due(start + 5 * RTT), [CHANGE_CIPHER_SPEC.to_vec()]);
     }
 
@@ -203,25 +204,25 @@ mod tests {
     fn the_client_is_through_when_it_sends_data_and_the_server_when_data_comes() {
         let start = start();
         let mut client = DtlsRetransmission::default();
-        client.on_send(start, &CLIENT_HELLO_RECORD, Some(RTT));
+        send(&mut client, start, &CLIENT_HELLO_RECORD);
         // Not by data that is nobody's answer.
-        client.on_send(start, &SRTP, Some(RTT));
+        send(&mut client, start, &SRTP);
         assert!(!client.is_complete());
         client.on_receive(&CHANGE_CIPHER_SPEC);
-        client.on_send(start, &APPLICATION_DATA, Some(RTT));
+        send(&mut client, start, &APPLICATION_DATA);
         assert!(client.is_complete() && repeats(&mut client, start).is_empty());
 
         let mut server = DtlsRetransmission::default();
-        server.on_send(start, &SERVER_HELLO_RECORD, Some(RTT));
+        send(&mut server, start, &SERVER_HELLO_RECORD);
         server.on_receive(&CHANGE_CIPHER_SPEC);
-        server.on_send(start, &CHANGE_CIPHER_SPEC, Some(RTT));
+        send(&mut server, start, &CHANGE_CIPHER_SPEC);
         // The client's flight once more, so ours may be lost.
         server.on_receive(&CHANGE_CIPHER_SPEC);
-        server.on_send(start, &SRTP, Some(RTT));
+        send(&mut server, start, &SRTP);
         assert_eq!(server.due(start + 2 * RTT).len(), 1);
         server.on_receive(&SRTP);
         assert!(server.is_complete());
-        server.on_send(start, &SERVER_HELLO_RECORD, Some(RTT));
+        send(&mut server, start, &SERVER_HELLO_RECORD);
         assert_eq!(server.deadline(), None);
     }
 }

@@ -333,8 +333,10 @@ impl Connection {
         {
             tracing::debug!(%error, "the stack's timers");
         }
-        for datagram in self.handshake.due(now) {
-            self.paths.send_handshake(now, datagram);
+        if self.paths.is_open() {
+            for datagram in self.handshake.due(now) {
+                self.paths.send_handshake(now, datagram);
+            }
         }
         self.send_messages(now);
         if self.accept_tcp_at.take_if(|at| *at <= now).is_some() && self.selected.is_none() {
@@ -355,7 +357,7 @@ impl Connection {
             }
         }
         let stack = if self.has_stack_time() { self.stack.pc.poll_timeout() } else { None };
-        let handshake = self.handshake.deadline();
+        let handshake = self.handshake.deadline().filter(|_| self.paths.is_open());
         let next = [stack, handshake, self.paths.deadline(), self.accept_tcp_at];
         Output::Deadline(next.into_iter().flatten().min())
     }
@@ -481,7 +483,8 @@ impl Connection {
         }
         if self.handshake.has_unsent() && self.paths.is_open() {
             moved = true;
-            for datagram in self.handshake.unsent() {
+            let round_trip = self.paths.agent.round_trip();
+            for datagram in self.handshake.unsent(now, round_trip) {
                 self.paths.send_handshake(now, datagram);
             }
         }
@@ -497,11 +500,8 @@ impl Connection {
     }
 
     fn on_stack_datagram(&mut self, now: Instant, datagram: BytesMut) {
-        if !self.handshake.is_complete() {
-            let round_trip = self.paths.agent.round_trip();
-            if self.handshake.on_send(now, &datagram, round_trip) {
-                return;
-            }
+        if self.handshake.on_send(now, &datagram) {
+            return;
         }
         let bytes = datagram.len() as u64;
         if self.paths.send(now, datagram.into()) {

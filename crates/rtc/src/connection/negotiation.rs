@@ -122,7 +122,8 @@ impl Connection {
         self.settle(SdpKind::Answer);
         self.start_stack(now);
         if early_dtls::is_taken(&self.negotiation.remote) && self.handshake.has_unsent() {
-            description.sdp = early_dtls::put_into(&description.sdp, &self.handshake.unsent());
+            let flight = self.handshake.unsent(now, None);
+            description.sdp = early_dtls::put_into(&description.sdp, &flight);
         }
         Ok(description)
     }

@@ -18,6 +18,9 @@ use visavis_ice::{
 
 use super::servers::{ATTEMPT_DELAY, Server};
 use crate::types::RelayError;
+use relays::{Relay, RelayState};
+
+mod relays;
 
 /// What the driver has a socket or a stream for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,28 +109,6 @@ pub(crate) struct Paths {
     addresses_complete: bool,
     /// For relays, to tell credentials whose time is over.
     unix_time: Option<Duration>,
-}
-
-/// One relay from one base.
-struct Relay {
-    id: RelayId,
-    /// Among the servers.
-    server: usize,
-    base: SocketAddr,
-    address: SocketAddr,
-    via: RelayTransport,
-    state: RelayState,
-}
-
-enum RelayState {
-    /// It waits for another address of the same relay.
-    Waiting(Instant),
-    /// Its stream is being opened.
-    Opening,
-    Asking(TurnClient),
-    Allocated(TurnClient, Path),
-    /// It gave no address, or does so no more.
-    Ended,
 }
 
 impl Paths {
@@ -254,123 +235,6 @@ impl Paths {
             && !self.relays.iter().any(pending)
     }
 
-    /// Each relay from each base, by the addresses of the base's family one after the other.
-    fn start_relays(&mut self, now: Instant) {
-        for (server, addresses) in self.addresses.iter().enumerate() {
-            let Some(via) = self.servers[server].relay else { continue };
-            for base in &self.bases {
-                let known = |relay: &Relay| relay.server == server && relay.base == *base;
-                if self.relays.iter().any(known) {
-                    continue;
-                }
-                let family = addresses.iter().flatten().filter(|address| {
-                    address.is_ipv4() == base.is_ipv4()
-                        && (!base.ip().is_loopback() || address.ip().is_loopback())
-                });
-                let mut at = now;
-                for address in family.take(MAX_ADDRESSES) {
-                    self.next_relay += 1;
-                    self.relays.push(Relay {
-                        id: RelayId(self.next_relay),
-                        server,
-                        base: *base,
-                        address: *address,
-                        via,
-                        state: RelayState::Waiting(at),
-                    });
-                    at += ATTEMPT_DELAY;
-                }
-            }
-        }
-        self.begin_relays(now);
-    }
-
-    fn begin_relays(&mut self, now: Instant) {
-        for at in 0..self.relays.len() {
-            let relay = &self.relays[at];
-            let RelayState::Waiting(due) = relay.state else { continue };
-            let served = self.relays.iter().any(|other| {
-                (other.server, other.base) == (relay.server, relay.base)
-                    && matches!(other.state, RelayState::Allocated(..))
-            });
-            let relay = &mut self.relays[at];
-            if served {
-                relay.state = RelayState::Ended;
-            } else if due <= now && relay.via == RelayTransport::Udp {
-                self.ask_relay(now, at);
-            } else if due <= now {
-                relay.state = RelayState::Opening;
-                let server = &self.servers[relay.server];
-                let tls = relay.via == RelayTransport::Tls;
-                self.outputs.push_back(PathsOutput::OpenRelay(OpenRelay {
-                    id: relay.id,
-                    from: relay.base.ip(),
-                    address: relay.address,
-                    tls_name: tls.then(|| server.host.clone()),
-                }));
-            }
-        }
-    }
-
-    fn ask_relay(&mut self, now: Instant, at: usize) {
-        let relay = &mut self.relays[at];
-        let server = &self.servers[relay.server];
-        let config = TurnConfig {
-            server: relay.address,
-            via: relay.via,
-            username: server.username.clone(),
-            password: server.password.clone(),
-            ipv6: relay.base.is_ipv6(),
-            preference: u16::MAX - u16::try_from(relay.id.0).unwrap_or(u16::MAX),
-            unix_time: self.unix_time,
-        };
-        relay.state = RelayState::Asking(TurnClient::new(now, config, (self.random)()));
-    }
-
-    /// The stream to a relay is open.
-    pub(crate) fn relay_opened(&mut self, now: Instant, id: RelayId) {
-        if let Some(at) = self.relays.iter().position(|relay| relay.id == id)
-            && matches!(self.relays[at].state, RelayState::Opening)
-        {
-            self.ask_relay(now, at);
-        }
-    }
-
-    /// It could not be opened, or has ended.
-    pub(crate) fn relay_closed(&mut self, now: Instant, id: RelayId, reason: String) {
-        if let Some(at) = self.relays.iter().position(|relay| relay.id == id) {
-            self.end_relay(now, at, UNREACHABLE, reason);
-        }
-    }
-
-    fn end_relay(&mut self, now: Instant, at: usize, code: u16, reason: String) {
-        let relay = &mut self.relays[at];
-        let state = std::mem::replace(&mut relay.state, RelayState::Ended);
-        if relay.via != RelayTransport::Udp {
-            self.outputs.push_back(PathsOutput::CloseRelay(relay.id));
-        }
-        let server = relay.server;
-        match state {
-            RelayState::Ended => return,
-            RelayState::Allocated(_, path) => self.remove_path(now, path),
-            _ => {}
-        }
-        // Of its several addresses one may still do.
-        let of_server = |relay: &Relay| relay.server == server;
-        let hope = |relay: &Relay| !matches!(relay.state, RelayState::Ended);
-        if code != UNREACHABLE || !self.relays.iter().any(|r| of_server(r) && hope(r)) {
-            self.tell(server, code, reason);
-        }
-    }
-
-    fn tell(&mut self, server: usize, code: u16, reason: String) {
-        let error = RelayError { relay: self.servers[server].url.clone(), code, reason };
-        if !self.told.contains(&error) {
-            self.told.push(error.clone());
-            self.outputs.push_back(PathsOutput::RelayError(error));
-        }
-    }
-
     /// A datagram, or a message of a stream, came.
     pub(super) fn receive(
         &mut self,
@@ -405,24 +269,6 @@ impl Paths {
             }
         };
         self.receive_over(now, path, source, bytes, 0..bytes.len())
-    }
-
-    fn receive_relayed(&mut self, now: Instant, at: usize, bytes: &[u8]) -> Incoming {
-        match &mut self.relays[at].state {
-            RelayState::Asking(client) => {
-                client.receive(now, bytes);
-                Incoming::Taken
-            }
-            RelayState::Allocated(client, path) => match client.receive(now, bytes) {
-                TurnReceived::Control => Incoming::Taken,
-                TurnReceived::Data { peer, payload } => {
-                    let path = *path;
-                    let Some(part) = part_of(bytes, payload) else { return Incoming::Taken };
-                    self.receive_over(now, path, peer, bytes, part)
-                }
-            },
-            _ => Incoming::Taken,
-        }
     }
 
     fn receive_over(
@@ -491,20 +337,6 @@ impl Paths {
             Path::Relay { .. } => return self.send_relayed(now, path, destination, &bytes),
         };
         self.outputs.push_back(PathsOutput::Transmit(Transmit { endpoint, destination, bytes }));
-    }
-
-    fn send_relayed(&mut self, now: Instant, path: Path, peer: SocketAddr, payload: &[u8]) {
-        let is_it = |relay: &&mut Relay| matches!(relay.state, RelayState::Allocated(_, known) if known == path);
-        let Some(relay) = self.relays.iter_mut().find(is_it) else { return };
-        let (endpoint, destination) = (relay.endpoint(), relay.address);
-        let RelayState::Allocated(client, _) = &mut relay.state else { return };
-        let mut bytes = Vec::with_capacity(payload.len() + CHANNEL_DATA_BYTES);
-        if client.wrap(peer, payload, &mut bytes) {
-            let transmit = Transmit { endpoint, destination, bytes };
-            self.outputs.push_back(PathsOutput::Transmit(transmit));
-        } else if let Err(error) = client.send(now, peer, payload) {
-            tracing::debug!(%error, "nothing is sent to that peer by this relay");
-        }
     }
 
     /// A pair was selected: a relay gives it a channel, and STUN servers need not keep its NAT open.
@@ -579,56 +411,6 @@ impl Paths {
         true
     }
 
-    fn poll_relays(&mut self, now: Instant) -> bool {
-        for at in 0..self.relays.len() {
-            let relay = &mut self.relays[at];
-            let (endpoint, destination) = (relay.endpoint(), relay.address);
-            let (RelayState::Allocated(client, _) | RelayState::Asking(client)) = &mut relay.state
-            else {
-                continue;
-            };
-            match client.poll_output() {
-                TurnOutput::Transmit(bytes) => {
-                    let transmit = Transmit { endpoint, destination, bytes };
-                    self.outputs.push_back(PathsOutput::Transmit(transmit));
-                    return true;
-                }
-                TurnOutput::Event(TurnEvent::Allocated(candidate)) => {
-                    self.on_allocated(now, at, candidate);
-                    return true;
-                }
-                TurnOutput::Event(TurnEvent::Refused { code, reason }) => {
-                    self.end_relay(now, at, code, reason);
-                    return true;
-                }
-                TurnOutput::Event(TurnEvent::PeerRefused { peer, code }) => {
-                    tracing::debug!(%peer, code, "a relay does not forward to that peer");
-                    return true;
-                }
-                TurnOutput::Deadline(_) => {}
-            }
-        }
-        false
-    }
-
-    fn on_allocated(&mut self, now: Instant, at: usize, candidate: LocalCandidate) {
-        let LocalCandidate::Relay { relayed, via, .. } = candidate else { return };
-        let relay = &mut self.relays[at];
-        let path = Path::Relay { relayed, via };
-        match std::mem::replace(&mut relay.state, RelayState::Ended) {
-            RelayState::Asking(client) => relay.state = RelayState::Allocated(client, path),
-            other => relay.state = other,
-        }
-        self.add_local(now, candidate);
-    }
-
-    /// The relay that gave this address.
-    pub(super) fn url_of(&self, path: Path) -> Option<&str> {
-        let is_it = |relay: &&Relay| matches!(relay.state, RelayState::Allocated(_, known) if known == path);
-        let relay = self.relays.iter().find(is_it)?;
-        Some(&self.servers[relay.server].url)
-    }
-
     /// The STUN server at this address.
     pub(super) fn stun_url(&self, address: SocketAddr) -> Option<&str> {
         let is_it = |server: usize| {
@@ -664,15 +446,6 @@ impl Paths {
     }
 }
 
-impl Relay {
-    fn endpoint(&self) -> Endpoint {
-        match self.via {
-            RelayTransport::Udp => Endpoint::Udp(self.base),
-            RelayTransport::Tcp | RelayTransport::Tls => Endpoint::Relay(self.id),
-        }
-    }
-}
-
 /// Where `part` is in `whole`, which it is a slice of.
 fn part_of(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
@@ -681,9 +454,5 @@ fn part_of(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
 
 /// W3C `RTCPeerConnectionIceErrorEvent.errorCode` for a server that cannot be reached.
 const UNREACHABLE: u16 = 701;
-/// Of one relay and one family.
-const MAX_ADDRESSES: usize = 3;
 /// Twice what the agent keeps.
 const MAX_COUNTED_PAIRS: usize = 400;
-/// Header and padding of ChannelData (RFC 8656 §12.4).
-const CHANNEL_DATA_BYTES: usize = 7;

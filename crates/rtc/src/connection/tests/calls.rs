@@ -93,3 +93,20 @@ fn what_a_stranger_sends_reaches_nothing() {
     world.run(Duration::from_secs(1), |_| false);
     assert!(world.are_connected());
 }
+
+/// DTLS has begun, with the answer, before there is a pair; its flights do not wait for their repetition then.
+#[test]
+fn a_path_that_is_found_late_is_used_at_once() {
+    let link = Link { one_way: Duration::from_millis(20), ..Link::default() };
+    let mut world = World::new(link, 4);
+    world.put_behind(0, NatKind::EndpointIndependent);
+    world.put_behind(1, NatKind::EndpointIndependent);
+    world.offer(0, false);
+    assert!(world.run(Duration::from_secs(5), World::are_connected));
+    let ice = PeerEvent::IceConnectionState(IceConnectionState::Connected);
+    for side in &world.sides {
+        let (ice, all) = (side.state_at(&ice).unwrap(), side.connected_at().unwrap());
+        // Cookie, server's flight and client's flight.
+        assert!(all - ice <= Duration::from_millis(125), "ICE {ice:?}, connected {all:?}");
+    }
+}
