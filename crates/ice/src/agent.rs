@@ -140,13 +140,14 @@ impl Agent {
         self.data_pair().map(Pair::selected)
     }
 
-    /// Where DTLS can go before a pair is selected (RFC 8445 §12): the best pair by which the remote peer has signed
-    /// something. `None` once a pair was selected.
+    /// Where data can go before a pair is selected (RFC 8445 §12.1): the best pair that has answered, or else by which the
+    /// remote peer has signed something. `None` once a pair was selected.
     #[must_use]
     pub fn unselected_path(&self) -> Option<SelectedPair> {
         let proven = |pair: &&Pair| pair.last_request.is_some() || pair.last_answer.is_some();
-        let candidates = self.current.pairs.iter().filter(proven);
-        let best = candidates.max_by_key(|pair| pair.priority(self.shared.role))?;
+        let role = self.shared.role;
+        let worth = |pair: &&Pair| (pair.last_answer.is_some(), pair.priority(role));
+        let best = self.current.pairs.iter().filter(proven).max_by_key(worth)?;
         self.shared.nominations.is_empty().then(|| best.selected())
     }
 

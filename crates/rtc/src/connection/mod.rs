@@ -335,7 +335,7 @@ impl Connection {
         }
         if self.paths.is_open() {
             for datagram in self.handshake.due(now) {
-                self.paths.send_handshake(now, datagram);
+                self.paths.send(now, datagram);
             }
         }
         self.send_messages(now);
@@ -485,7 +485,7 @@ impl Connection {
             moved = true;
             let round_trip = self.paths.agent.round_trip();
             for datagram in self.handshake.unsent(now, round_trip) {
-                self.paths.send_handshake(now, datagram);
+                self.paths.send(now, datagram);
             }
         }
         if self.gathering == IceGatheringState::Gathering && self.paths.is_gathered() {

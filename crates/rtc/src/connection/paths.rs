@@ -302,24 +302,19 @@ impl Paths {
         self.bytes.get(&pair).copied().unwrap_or_default()
     }
 
-    /// Whether DTLS can be sent, perhaps before a pair is selected.
+    /// The selected pair, or before one is selected what is proven already.
+    fn path(&self) -> Option<SelectedPair> {
+        self.agent.selected().or_else(|| self.agent.unselected_path())
+    }
+
+    /// Whether data can be sent.
     pub(super) fn is_open(&self) -> bool {
-        self.agent.selected().or_else(|| self.agent.unselected_path()).is_some()
+        self.path().is_some()
     }
 
-    /// Sends a datagram of a handshake, perhaps before a pair is selected.
-    pub(super) fn send_handshake(&mut self, now: Instant, bytes: Vec<u8>) -> bool {
-        let path = self.agent.selected().or_else(|| self.agent.unselected_path());
-        self.send_over(now, path, bytes)
-    }
-
-    /// Sends data over the selected pair; false if there is none.
+    /// Sends data; false if there is no path.
     pub(super) fn send(&mut self, now: Instant, bytes: Vec<u8>) -> bool {
-        self.send_over(now, self.agent.selected(), bytes)
-    }
-
-    fn send_over(&mut self, now: Instant, path: Option<SelectedPair>, bytes: Vec<u8>) -> bool {
-        let Some(selected) = path else { return false };
+        let Some(selected) = self.path() else { return false };
         self.bytes_of(selected.id).sent += bytes.len() as u64;
         self.transmit(
             now,
