@@ -103,14 +103,14 @@ fn pairs(ui: &mut Ui, s: &CallSnapshot) {
 /// What kind of way a pair is, what its priority is made of, and what its checks met.
 fn details(p: &PairInfo) -> String {
     let (controlling, controlled) = (p.controlling_priority, p.controlled_priority);
-    let mut details = format!("{} · priority {controlling} / {controlled}", p.path);
+    let mut details = p.path.to_owned();
     if p.requests_lost > 0 {
         details += &format!(" · {} unanswered", p.requests_lost);
     }
     if let Some(failure) = &p.last_failure {
         details += &format!(" · {failure}");
     }
-    details
+    details + &format!("\npriority {controlling} / {controlled}")
 }
 
 /// Which pairs were selected, the newest first.
