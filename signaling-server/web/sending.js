@@ -53,8 +53,12 @@ export class Sending {
     sender.setParameters(parameters).catch((e) => console.debug("visavis: codec:", e));
   }
 
-  /** The encoder keeps its rate whatever the network takes: music gets a quarter of that at most. */
+  /**
+   * The encoder keeps its rate whatever the network takes: music gets a quarter of that at most, once it is known to be
+   * little. Chromium assumes 300 kbps at first and hardly more while little is sent, so that says nothing.
+   */
   #limitMusic(sender, available) {
+    if (this.#musicBps === null && available >= CHROMIUM_START_BPS) return;
     const wanted = available ? musicBps(available) : null;
     if (!sender || wanted === this.#musicBps) return;
     const parameters = sender.getParameters();
@@ -65,6 +69,9 @@ export class Sending {
     sender.setParameters(parameters).catch((e) => console.debug("visavis: music limit:", e));
   }
 }
+
+/** libwebrtc's `kDefaultStartBitrateBps` (transport/bitrate_settings.h). */
+const CHROMIUM_START_BPS = 300_000;
 
 function pixelsOf(track) {
   const { width = 0, height = 0 } = track?.getSettings() ?? {};
