@@ -22,7 +22,7 @@ use crate::{SyncFigures, TRACE};
 const QUEUE_PACKETS: usize = 384;
 /// Blocks of 10 ms over which the level is taken.
 const LEVEL_BLOCKS: u32 = 100;
-/// Blocks between two looks for a tone, each of which reads a second of sound.
+/// Blocks between two looks for a tone, each of which reads a second of audio.
 const TONE_BLOCKS: u32 = 25;
 
 /// Counts of the audio that was received.

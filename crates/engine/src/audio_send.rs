@@ -26,7 +26,7 @@ pub(crate) struct AudioSendCounts {
     pub(crate) channels: Option<u8>,
 }
 
-/// Processes, encodes and sends sound on the thread of its source. Muted, no sample goes further
+/// Processes, encodes and sends audio on the thread of its source. Muted, no sample goes further
 /// than voice processing and the level meter.
 pub(crate) struct AudioSend {
     enabled: AtomicBool,
@@ -48,7 +48,7 @@ struct AudioState {
     level_dbfs: f32,
 }
 
-/// Sound with its copies takes a quarter of the network at most, down to speech that can be followed.
+/// Audio with its copies takes a quarter of the network at most, down to speech that can be followed.
 const AUDIO_SHARE: u64 = 4;
 /// How long the microphone's peak is held.
 const LEVEL_WINDOW: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ impl AudioSend {
         lock(&self.state).control.on_report(fraction_lost);
     }
 
-    /// Takes 10 ms of sound.
+    /// Takes 10 ms of audio.
     pub(crate) fn push(&self, frame: &AudioFrame) {
         let now = Instant::now();
         let enabled = self.enabled.load(Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl AudioSend {
             state.encoder = None;
             return;
         };
-        // Copies that leave no room for pictures help nobody.
+        // Copies that leave no room for frames help nobody.
         let share = sender.network().target.as_bps() / AUDIO_SHARE;
         state.control.set_budget(Some(Bitrate::from_bps(share)));
         state.control.set_content(content);
@@ -125,7 +125,7 @@ impl AudioSend {
                 let stereo = state.encoder.as_ref().is_some_and(OpusEncoder::is_stereo);
                 state.channels = Some(if stereo { 2 } else { 1 });
                 drop(state);
-                // Lost on the way out is lost like on the wire: the other side conceals it.
+                // Lost on the way out is lost like on the wire: the remote peer conceals it.
                 let _ = sender.send(&packet);
             }
             Ok(None) => {}

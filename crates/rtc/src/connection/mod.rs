@@ -183,7 +183,7 @@ impl Connection {
         })
     }
 
-    /// The servers whose names are to be looked up; their addresses go to [`Connection::server_addresses`].
+    /// The servers whose names are to be looked up; their addresses go to [`Paths::server_addresses`].
     pub(crate) fn servers(&self) -> &[Server] {
         self.paths.servers()
     }
@@ -213,7 +213,7 @@ impl Connection {
         match self.paths.receive(now, endpoint, source, &bytes) {
             Incoming::Taken => {}
             Incoming::Unproven => self.stats.refused += 1,
-            Incoming::Data(_, part) => {
+            Incoming::Data(part) => {
                 bytes.truncate(part.end);
                 let data = bytes.split_off(part.start);
                 self.on_data(now, data);

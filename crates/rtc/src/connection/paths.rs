@@ -72,7 +72,7 @@ pub(super) enum PathsOutput {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
     /// Data of the remote peer, in this part of it.
-    Data(PairId, Range<usize>),
+    Data(Range<usize>),
     /// STUN, or something of a relay.
     Taken,
     /// Something of somebody who has not proven to be the remote peer.
@@ -286,7 +286,7 @@ impl Paths {
             Received::Data(pair) => {
                 let bytes = self.bytes_of(pair);
                 bytes.received += payload.len() as u64;
-                Incoming::Data(pair, part)
+                Incoming::Data(part)
             }
         }
     }
