@@ -79,7 +79,7 @@ pub use snapshot::{
     IceSnapshot, LocalCandidateSnapshot, NominationRecord, PairPriority, PairSnapshot, PairState,
     RemoteCandidateSnapshot,
 };
-pub use turn::{TurnClient, TurnConfig, TurnEvent, TurnFramer, TurnOutput, TurnReceived};
+pub use turn::{TurnClient, TurnConfig, TurnEvent, TurnOutput, TurnReceived};
 
 /// Some moment, to count virtual time from.
 #[cfg(test)]

@@ -2,15 +2,13 @@
 //!
 //! What the agent sends over [`Path::Relay`](crate::Path::Relay) goes through [`TurnClient::send`], which asks for
 //! a permission first where there is none, and through [`TurnClient::wrap`] once the peer has a channel. What comes
-//! from the relay goes through [`TurnClient::receive`]. A stream's bytes are cut into messages by [`TurnFramer`].
+//! from the relay goes through [`TurnClient::receive`]. A stream's bytes are to be cut into messages before.
 //!
 //! It is written on `turn-types` and not on `turn-client-proto` 0.7, which does not pad ChannelData on a stream as
 //! RFC 8656 §12.5 demands, and draws transaction identifiers from the system.
 //!
 //! Refusals are told in words ([`TurnEvent::Refused`]): servers say them, and their users can do something about
 //! most of them.
-
-mod framer;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +19,6 @@ use crate::error::IceError;
 use crate::io::{LocalCandidate, RelayTransport};
 use crate::random::{Random, RandomSource};
 use crate::stun::turn::{self, Answer, Ask, Auth, Granted, Said};
-pub use framer::TurnFramer;
 
 /// Whom to ask for an allocation.
 #[derive(Clone)]
